@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What a trainer calls: open, groups, the step object and its results. It does
+// not say how a transport is written (transport.h) nor how the library is
+// loaded at run time (plugin.h).
+//
+// Conventions of this header
+//   status    every function that can fail returns a tally_status_t; outputs
+//             are written only when it is TALLY_OK, unless said otherwise.
+//             tally_last_error() has the sentence for the calling thread.
+//   structs   begin with {size, abi}; fill them with TALLY_INIT. A caller built
+//             against a smaller (older) struct works; one built against a newer
+//             ABI is refused with a message that names both.
+//   memory    "device" is the memory of the device of the tally_t. On the host
+//             device that is ordinary memory.
+//   stream    a CUstream. On the host device it is NULL: the calling thread is
+//             the stream, so work is finished when the call returns, and what
+//             "makes the stream wait" makes the calling thread wait.
+//   threads   objects are not locked: one thread at a time for one tally_t and
+//             all that was made from it, unless said otherwise. Different
+//             tally_t may be used at the same time.
+#ifndef TALLY_TALLY_H
+#define TALLY_TALLY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define TALLY_API __attribute__((visibility("default")))
+#else
+#define TALLY_API
+#endif
+
+// The ABI of the structs and functions below. It grows at the tail only.
+#define TALLY_ABI 1u
+
+#define TALLY_VERSION_STRING "0.1.0"
+
+// The first two members of a struct: tally_host_t host = TALLY_INIT(tally_host_t);
+#define TALLY_INIT(type) {.size = sizeof(type), .abi = TALLY_ABI}
+
+// The label of tokens that do not count, where a channel does not say another.
+#define TALLY_IGNORE_INDEX (-100)
+
+// Bounds of one step object.
+#define TALLY_CHANNELS_MAX 64
+#define TALLY_MAX_LANES_MAX 14
+// Results of this many epochs can be read; older ones are overwritten.
+#define TALLY_EPOCH_RING 8
+
+typedef struct tally tally_t;
+typedef struct tally_group tally_group_t;
+typedef struct tally_step tally_step_t;
+
+// A CUstream, or NULL for the host device.
+typedef void *tally_stream_t;
+
+typedef enum tally_status {
+    TALLY_OK = 0,
+    TALLY_NOT_YET = 1,           // not an error: ask again
+    TALLY_ERR_INVALID = -1,      // an argument is wrong
+    TALLY_ERR_MEMORY = -2,       // no memory, or no room in shared memory
+    TALLY_ERR_SYSTEM = -3,       // a system call failed
+    TALLY_ERR_CONFIG = -4,       // a TALLY_* variable is wrong
+    TALLY_ERR_ABI = -5,          // built against an ABI that does not fit
+    TALLY_ERR_TRANSPORT = -6,    // a transport is missing, refused or failed
+    TALLY_ERR_BOOTSTRAP = -7,    // the ranks did not find each other
+    TALLY_ERR_TIMEOUT = -8,      // the deadline passed (TALLY_TIMEOUT)
+    TALLY_ERR_PEER = -9,         // another rank died, left or is unreachable
+    TALLY_ERR_ORDER = -10,       // calls of a step out of order
+    TALLY_ERR_MISMATCH = -11,    // ranks disagree on what must be equal
+    TALLY_ERR_OVERFLOW = -12,    // a sum beyond 2^55
+    TALLY_ERR_DEAD = -13,        // the group failed before; make a new one
+    TALLY_ERR_BUSY = -14,        // still in use
+    TALLY_ERR_OVERWRITTEN = -15, // that epoch's result has left the ring
+    TALLY_ERR_UNSUPPORTED = -16  // not built, or not possible here
+} tally_status_t;
+
+// The text of a status: static, never NULL, any thread.
+TALLY_API const char *tally_status_string(tally_status_t status);
+
+// The sentence that explains the last error of the calling thread, "" if there
+// was none. Valid until the thread's next failing call. Any thread.
+TALLY_API const char *tally_last_error(void);
+
+// The library's version ("0.1.0"), static. Any thread.
+TALLY_API const char *tally_version(void);
+
+typedef enum tally_log_level {
+    TALLY_LOG_ERROR = 0,
+    TALLY_LOG_WARN = 1,
+    TALLY_LOG_INFO = 2,
+    TALLY_LOG_DEBUG = 3
+} tally_log_level_t;
+
+// ---------------------------------------------------------------- open, close
+
+// What the host program lends to Tally; each callback is optional. The struct is
+// copied; `context` must live until tally_close.
+typedef struct tally_host {
+    size_t size;
+    uint32_t abi;
+    void *context;
+    // Takes one line without newline. Called by any thread. NULL: stderr.
+    void (*log)(void *context, tally_log_level_t level, const char *line);
+    // Looks up an environment variable; NULL if it is not set. NULL: getenv.
+    // Called only within tally_open.
+    const char *(*get_env)(void *context, const char *name);
+    // Out-of-band all-gather of `bytes` bytes from each of world_size ranks
+    // into recv[world_size][bytes], in the order of ranks; returns 0, or
+    // anything else on failure; it blocks. Called by the thread that calls
+    // tally_open, tally_group_create or tally_step_create. NULL: Tally's own
+    // rendezvous over TCP, found by environment variables.
+    int (*allgather)(void *context, const void *send, void *recv,
+                     size_t bytes);
+    // With allgather only: who calls, of how many.
+    int32_t rank;
+    int32_t world_size;
+} tally_host_t;
+
+// Opens Tally, once a process (once a rank, where ranks are threads).
+// host: NULL for all defaults. Blocks until all ranks of the job have come, at
+// most TALLY_BOOTSTRAP_TIMEOUT.
+// Errors: INVALID, ABI, CONFIG, BOOTSTRAP, TIMEOUT, MISMATCH, TRANSPORT,
+// MEMORY, SYSTEM.
+TALLY_API tally_status_t tally_open(const tally_host_t *host, tally_t **out);
+
+// Closes. All groups must be freed: otherwise BUSY, and nothing is closed.
+// Blocks for at most the time to flush what was sent. NULL: nothing.
+TALLY_API tally_status_t tally_close(tally_t *tally);
+
+// The rank and world size that tally_open found. NULL pointers are skipped.
+TALLY_API tally_status_t tally_rank(const tally_t *tally, int32_t *rank,
+                                    int32_t *world_size);
+
+// --------------------------------------------------------------------- groups
+
+// The ranks that share one optimizer step.
+typedef struct tally_group_params {
+    size_t size;
+    uint32_t abi;
+    // World ranks, ascending, the caller's among them; NULL: all.
+    const int32_t *ranks;
+    int32_t rank_count;
+    // R of TALLY_GRADIENT_AVERAGE: how many ranks the framework averages over.
+    // 0: rank_count. It differs where tensor-parallel duplicates are left out
+    // of `ranks`.
+    int32_t average_ranks;
+    // Names the group, at most 31 bytes; groups that exist at the same time
+    // with the same ranks need different keys. NULL: "".
+    const char *key;
+    // As tally_host.allgather, but over `ranks` in their order, for groups of
+    // hosts that bring their own exchange. NULL: the way of tally_open.
+    int (*allgather)(void *context, const void *send, void *recv,
+                     size_t bytes);
+    void *context;
+} tally_group_params_t;
+
+// Collective over the ranks of the group: all must call it. params: NULL for
+// all ranks. Blocks, at most TALLY_BOOTSTRAP_TIMEOUT.
+// Errors: INVALID, ABI, MISMATCH, TRANSPORT, PEER, TIMEOUT, MEMORY, SYSTEM,
+// UNSUPPORTED (a subset of ranks, where the host's all-gather spans all).
+TALLY_API tally_status_t tally_group_create(tally_t *tally,
+                                            const tally_group_params_t *params,
+                                            tally_group_t **out);
+
+// Frees. Its steps must be freed: otherwise BUSY. Not collective. NULL: nothing.
+TALLY_API tally_status_t tally_group_free(tally_group_t *group);
+
+// ----------------------------------------------------------------------- step
+
+typedef enum tally_dtype {
+    TALLY_F32 = 1,
+    TALLY_BF16 = 2,
+    TALLY_F16 = 3,
+    TALLY_I32 = 4,
+    TALLY_I64 = 5
+} tally_dtype_t;
+
+typedef enum tally_order {
+    // Labels are known before the forward: count, reduce, then the loss with
+    // the scale applied to its gradient.
+    TALLY_COUNT_FIRST = 0,
+    // Loss and count together, one reduction, gradients scaled afterwards.
+    TALLY_SCALE_LATE = 1
+} tally_order_t;
+
+// What the framework does with gradients, and so what the scale must undo.
+// The scale of a channel is coefficient * D / W: W is the weight of all its
+// valid tokens in the group, M the micro-batches of the step.
+typedef enum tally_convention {
+    TALLY_GRADIENT_SUM = 0,         // sums over ranks:               D = 1
+    TALLY_GRADIENT_AVERAGE = 1,     // averages over R ranks:         D = R
+    TALLY_GRADIENT_AVERAGE_ALL = 2, // and over the M micro-batches:  D = R * M
+    TALLY_GRADIENT_SCHEDULE = 3     // averages over R, and a pipeline schedule
+                                    // divides by schedule_divisor S: D = R * S
+} tally_convention_t;
+
+// One named loss.
+typedef struct tally_channel {
+    size_t size;
+    uint32_t abi;
+    const char *name;     // for messages, at most 31 bytes; NULL: its index
+    int64_t vocab;        // V >= 1: labels count if they are in [0, V)
+    int64_t ignore_index; // outside [0, V); 0 (from TALLY_INIT): -100
+    double coefficient;   // 0 (from TALLY_INIT): 1
+} tally_channel_t;
+
+typedef struct tally_step_params {
+    size_t size;
+    uint32_t abi;
+    tally_order_t order;
+    tally_convention_t convention;
+    // channel_count channels, 1 <= K <= TALLY_CHANNELS_MAX; each begins
+    // channels[0].size bytes after the one before.
+    const tally_channel_t *channels;
+    uint32_t channel_count;
+    // How many MAX lanes ride along, 0 to TALLY_MAX_LANES_MAX.
+    uint32_t max_lanes;
+    // S of TALLY_GRADIENT_SCHEDULE; 0: 1.
+    double schedule_divisor;
+} tally_step_params_t;
+
+// Collective over the group; compares the layout of all ranks. Blocks.
+// Errors: INVALID, ABI, MISMATCH, MEMORY, SYSTEM, TRANSPORT, PEER, TIMEOUT, DEAD.
+TALLY_API tally_status_t tally_step_create(tally_group_t *group,
+                                           const tally_step_params_t *params,
+                                           tally_step_t **out);
+
+// Frees; in mid-step (begin without end, or an unfinished reduction) it is BUSY
+// unless the group is dead. Not collective. NULL: nothing.
+TALLY_API tally_status_t tally_step_free(tally_step_t *step);
+
+typedef struct tally_labels {
+    size_t size;
+    uint32_t abi;
+    tally_dtype_t type; // TALLY_I32 or TALLY_I64
+    const void *values; // device, [tokens]; may be NULL if tokens is 0
+    int64_t tokens;     // T >= 0
+    // device, float32 [tokens]: the weight of each token; NULL: 1 each. A
+    // weight that is not finite or |w| >= 2^22 makes its token a bad label.
+    const float *weights;
+} tally_labels_t;
+
+typedef struct tally_logits {
+    size_t size;
+    uint32_t abi;
+    tally_dtype_t type; // TALLY_F32, TALLY_BF16 or TALLY_F16
+    const void *values; // device, [tokens][row_stride]; rows that do not count
+                        // are not read
+    int64_t row_stride; // elements, >= V; 0: V
+} tally_logits_t;
+
+typedef struct tally_loss_outputs {
+    size_t size;
+    uint32_t abi;
+    // device, [tokens][gradient_stride] of the logits' type: d loss / d logits
+    // times the scale (COUNT_FIRST) or unscaled (SCALE_LATE); rows that do not
+    // count are set to 0; columns beyond V are not written. It may be
+    // logits.values with the same stride (in place), and must not overlap it
+    // otherwise. NULL: none.
+    void *gradient;
+    int64_t gradient_stride; // elements, >= V; 0: V
+    // device, float32 [tokens]: the loss of each token, without weight and
+    // scale; 0 where a token does not count. NULL: none.
+    float *nll;
+    // device, one float32, multiplied into the gradient in float32. NULL: 1.
+    const float *grad_scale;
+} tally_loss_outputs_t;
+
+// Begins the next epoch (the first is 1) of M >= 1 micro-batches. Every channel
+// must then be counted (COUNT_FIRST) or given to the loss (SCALE_LATE) exactly
+// M times before tally_step_reduce; a rank without tokens gives tokens = 0.
+// Does not block. Errors: INVALID, ORDER, DEAD.
+TALLY_API tally_status_t tally_step_begin(tally_step_t *step,
+                                          int32_t micro_batches,
+                                          tally_stream_t stream);
+
+// COUNT_FIRST only: counts one micro-batch of a channel. The arrays must stay
+// until the stream has passed. Does not block. Errors: INVALID, ABI, ORDER.
+TALLY_API tally_status_t tally_step_count(tally_step_t *step, uint32_t channel,
+                                          const tally_labels_t *labels,
+                                          tally_stream_t stream);
+
+// Publishes what was counted and posts the all-reduce. Does not block: a
+// failure on the way is in the result. Errors: INVALID, ORDER, DEAD.
+TALLY_API tally_status_t tally_step_reduce(tally_step_t *step,
+                                           tally_stream_t stream);
+
+// Makes the stream wait for the reduction; afterwards the scale is valid.
+// Host device: blocks the caller, at most TALLY_TIMEOUT, and returns the
+// reduction's error (PEER, TIMEOUT, ...); the scale is then a quiet NaN.
+// Errors: INVALID, ORDER, and on the host device those.
+TALLY_API tally_status_t tally_step_wait(tally_step_t *step,
+                                         tally_stream_t stream);
+
+// The fused loss of one micro-batch of a channel; see tally_loss_outputs_t.
+// nll = log(sum_j exp(x_j)) - x_label, over j in [0, V).
+// COUNT_FIRST: after reduce; the first one waits as tally_step_wait does, and
+// labels must be those that were counted (the result says if not).
+// SCALE_LATE: before reduce. outputs: NULL for none.
+// Errors: INVALID, ABI, ORDER, and those of wait.
+TALLY_API tally_status_t tally_step_loss(tally_step_t *step, uint32_t channel,
+                                         const tally_logits_t *logits,
+                                         const tally_labels_t *labels,
+                                         const tally_loss_outputs_t *outputs,
+                                         tally_stream_t stream);
+
+// Offers a value for the maximum over all ranks in MAX lane `lane`: the largest
+// value offered by any rank in the epoch, NaN if any is NaN; -inf if none was.
+// value: device, one float32. Before reduce (SCALE_LATE) or end (COUNT_FIRST).
+// Errors: INVALID, ORDER.
+TALLY_API tally_status_t tally_step_max(tally_step_t *step, uint32_t lane,
+                                        const float *value,
+                                        tally_stream_t stream);
+
+// Ends the epoch. COUNT_FIRST: posts the second reduction (loss, non-finite,
+// MAX lanes), which no stream waits on. Implies wait. Errors: INVALID, ORDER,
+// and those of wait (the epoch is ended all the same).
+TALLY_API tally_status_t tally_step_end(tally_step_t *step,
+                                        tally_stream_t stream);
+
+// The scales: device, float32 [K], an address that stays for the life of the
+// step. Valid on the stream between wait and the next begin. 0 where no token
+// of the group counts; quiet NaN after an error. Errors: INVALID.
+TALLY_API tally_status_t tally_step_scale(tally_step_t *step,
+                                          const float **scale);
+
+// -------------------------------------------------------------------- results
+
+// result.flags
+#define TALLY_STEP_EMPTY 0x1u      // a channel has no valid token in the group
+#define TALLY_STEP_NONFINITE 0x2u  // some token's loss was not finite
+#define TALLY_STEP_BAD_LABELS 0x4u // some label was out of range
+#define TALLY_STEP_NO_LOSS 0x8u    // COUNT_FIRST without any tally_step_loss
+#define TALLY_STEP_OTHER_TOKENS 0x10u // the losses were of other tokens than
+                                      // those that were counted
+
+// Totals of one channel over the group. The sums are exact:
+// (hi * 2^32 + lo) * 2^-40 with 0 <= lo < 2^32.
+typedef struct tally_channel_result {
+    size_t size;
+    uint32_t abi;
+    float scale;
+    int64_t loss_hi, loss_lo;     // weighted sum of the finite losses
+    int64_t weight_hi, weight_lo; // sum of weights of the valid tokens
+    int64_t count;                // valid tokens
+    int64_t nonfinite;            // valid tokens whose loss was not finite
+    int64_t bad_labels;
+    double loss_sum, weight_sum;  // the same, nearest double
+    double mean;                  // loss_sum / weight_sum; 0 if that is <= 0
+} tally_channel_result_t;
+
+typedef struct tally_result {
+    size_t size;
+    uint32_t abi;
+    uint32_t flags;
+    uint64_t epoch;
+    tally_status_t status; // TALLY_OK or what went wrong in the epoch
+    int32_t failed_rank;   // the world rank to blame, -1 if none is known
+    int32_t members;       // ranks that were counted
+    // In: room for the totals, or NULL. `channel_capacity` elements; each begins
+    // channels[0].size bytes after the one before. Out: min(K, capacity) filled.
+    uint32_t channel_capacity;
+    tally_channel_result_t *channels;
+    float max[TALLY_MAX_LANES_MAX];
+} tally_result_t;
+
+// Flags of the call.
+#define TALLY_RESULT_WAIT 0x1u // wait for it, at most TALLY_TIMEOUT
+
+// Reads the result of an epoch; 0: the latest that was reduced. Does not block
+// without TALLY_RESULT_WAIT and never synchronises a stream. May be called by
+// another thread than the step's.
+// Returns result.status once the epoch is complete (the result is written then,
+// whatever the status); NOT_YET before; OVERWRITTEN for an epoch that has left
+// the ring of TALLY_EPOCH_RING. Errors: INVALID, ABI, ORDER (no such epoch yet).
+TALLY_API tally_status_t tally_step_result(tally_step_t *step, uint64_t epoch,
+                                           uint32_t flags,
+                                           tally_result_t *result);
+
+// -------------------------------------------------- what there is, what was set
+
+// One configuration variable. Strings are static, except `value` and `source`,
+// which live as long as the tally_t (static too where tally is NULL).
+typedef struct tally_config_row {
+    size_t size;
+    uint32_t abi;
+    uint32_t job_wide;      // 1: all ranks must agree
+    const char *name;       // "TALLY_TIMEOUT"
+    const char *type;       // "seconds", "bool", "a|b|c", ...
+    const char *preset;     // the default
+    const char *doc;
+    const char *value;      // in force
+    const char *source;     // "default" or "environment"
+} tally_config_row_t;
+
+// Row `index` of the table of variables; NOT_YET past the last. tally: NULL for
+// what the environment says now. Any thread. Errors: INVALID, ABI.
+TALLY_API tally_status_t tally_config_row(const tally_t *tally, uint32_t index,
+                                          tally_config_row_t *row);
+
+// One transport: what became of it.
+typedef struct tally_transport_row {
+    size_t size;
+    uint32_t abi;
+    uint32_t loaded;     // 1: loaded and usable
+    const char *name;    // "ucx"
+    const char *path;    // of the backend's file; "" if none was found
+    const char *version; // of the backend and its library, "" if not loaded
+    const char *reason;  // why it is not loaded, "" if it is
+} tally_transport_row_t;
+
+// Transport `index`; NOT_YET past the last. tally: NULL to look for all of them
+// now (loads and unloads each). The strings live until the thread's next call.
+// Errors: INVALID, ABI.
+TALLY_API tally_status_t tally_transport_row(const tally_t *tally,
+                                             uint32_t index,
+                                             tally_transport_row_t *row);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The endpoints of a group over one tagged transport, connected when first used.
+#ifndef COLLECTIVE_LINKS_H
+#define COLLECTIVE_LINKS_H
+
+#include <tally/transport.h>
+
+#include "bootstrap/exchange.h"
+
+struct links;
+
+// Collective over the group: exchanges addresses. The transport is borrowed.
+tally_status_t links_create(const struct tally_transport_ops *ops,
+                            tally_transport_t *transport,
+                            struct exchange *exchange,
+                            struct exchange_group *group, struct links **out);
+// Does not close endpoints: the transport does, when it is closed.
+void links_free(struct links *links);
+
+// The endpoint to a rank of the group.
+tally_status_t links_endpoint(struct links *links, int32_t rank,
+                              tally_endpoint_t **out);
+
+const struct tally_transport_ops *links_ops(const struct links *links);
+tally_transport_t *links_transport(const struct links *links);
+
+#endif

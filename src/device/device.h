@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// One table of operations between the step machine and a device. A device counts
+// labels, computes losses and gradients, and accumulates into records; it knows
+// nothing of ranks, epochs or transports. Arguments were checked by the caller.
+#ifndef DEVICE_DEVICE_H
+#define DEVICE_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <tally/tally.h>
+
+#include "numeric/record.h"
+
+struct device;
+
+struct device_params {
+    int32_t threads;    // of the host device, >= 1, the caller's included
+    const char *isa;    // of the host device: "auto", "generic", "avx2",
+                        // "avx512"
+};
+
+// Labels of one micro-batch: [tokens].
+struct device_labels {
+    const void *values;
+    tally_dtype_t type; // TALLY_I32, TALLY_I64
+    int64_t tokens;
+    const float *weights; // NULL: 1 each
+    int64_t vocab;
+    int64_t ignore_index;
+};
+
+struct device_loss {
+    struct device_labels labels;
+    const void *logits; // [tokens][logits_stride]
+    tally_dtype_t type; // TALLY_F32, TALLY_BF16, TALLY_F16
+    int64_t logits_stride;
+    void *gradient; // NULL: none
+    int64_t gradient_stride;
+    float *nll;              // NULL: none
+    const float *grad_scale; // NULL: 1
+    const float *scale;      // of the channel; NULL: 1
+};
+
+struct device_ops {
+    size_t size;
+    const char *name; // "host", "cuda"
+    tally_status_t (*open)(const struct device_params *params,
+                           struct device **out);
+    void (*close)(struct device *device);
+    // Adds weight, count and bad_labels of the labels to *record (device
+    // memory). Does not fold.
+    tally_status_t (*count)(struct device *device,
+                            const struct device_labels *labels,
+                            struct numeric_record *record,
+                            tally_stream_t stream);
+    // Adds loss, weight, count, nonfinite and bad_labels to *record, and writes
+    // gradient and nll. Does not fold.
+    tally_status_t (*loss)(struct device *device, const struct device_loss *job,
+                           struct numeric_record *record,
+                           tally_stream_t stream);
+};
+
+// The host device's instruction set in use, for tally_info: "avx512".
+const char *device_host_isa(const struct device *device);
+
+extern const struct device_ops device_host_ops;
+
+#endif
