@@ -38,6 +38,8 @@ typedef struct tally_plugin {
                                    const tally_group_params_t *params,
                                    tally_group_t **out);
     tally_status_t (*group_free)(tally_group_t *group);
+    tally_status_t (*group_describe)(const tally_group_t *group,
+                                     tally_group_info_t *info);
     tally_status_t (*step_create)(tally_group_t *group,
                                   const tally_step_params_t *params,
                                   tally_step_t **out);

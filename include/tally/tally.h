@@ -39,8 +39,12 @@ extern "C" {
 
 #define TALLY_VERSION_STRING "0.1.0"
 
-// The first two members of a struct: tally_host_t host = TALLY_INIT(tally_host_t);
-#define TALLY_INIT(type) {.size = sizeof(type), .abi = TALLY_ABI}
+// The first two members of a struct: tally_host_t host =
+// TALLY_INIT(tally_host_t);
+#define TALLY_INIT(type)                                                       \
+    {                                                                          \
+        .size = sizeof(type), .abi = TALLY_ABI                                 \
+    }
 
 // The label of tokens that do not count, where a channel does not say another.
 #define TALLY_IGNORE_INDEX (-100)
@@ -98,8 +102,8 @@ typedef enum tally_log_level {
 
 // ---------------------------------------------------------------- open, close
 
-// What the host program lends to Tally; each callback is optional. The struct is
-// copied; `context` must live until tally_close.
+// What the host program lends to Tally; each callback is optional. The struct
+// is copied; `context` must live until tally_close.
 typedef struct tally_host {
     size_t size;
     uint32_t abi;
@@ -114,8 +118,7 @@ typedef struct tally_host {
     // anything else on failure; it blocks. Called by the thread that calls
     // tally_open, tally_group_create or tally_step_create. NULL: Tally's own
     // rendezvous over TCP, found by environment variables.
-    int (*allgather)(void *context, const void *send, void *recv,
-                     size_t bytes);
+    int (*allgather)(void *context, const void *send, void *recv, size_t bytes);
     // With allgather only: who calls, of how many.
     int32_t rank;
     int32_t world_size;
@@ -154,8 +157,7 @@ typedef struct tally_group_params {
     const char *key;
     // As tally_host.allgather, but over `ranks` in their order, for groups of
     // hosts that bring their own exchange. NULL: the way of tally_open.
-    int (*allgather)(void *context, const void *send, void *recv,
-                     size_t bytes);
+    int (*allgather)(void *context, const void *send, void *recv, size_t bytes);
     void *context;
 } tally_group_params_t;
 
@@ -167,8 +169,25 @@ TALLY_API tally_status_t tally_group_create(tally_t *tally,
                                             const tally_group_params_t *params,
                                             tally_group_t **out);
 
-// Frees. Its steps must be freed: otherwise BUSY. Not collective. NULL: nothing.
+// Frees. Its steps must be freed: otherwise BUSY. Not collective. NULL:
+// nothing.
 TALLY_API tally_status_t tally_group_free(tally_group_t *group);
+
+// What a group is made of.
+typedef struct tally_group_info {
+    size_t size;
+    uint32_t abi;
+    int32_t rank;          // of the caller, in the group
+    int32_t ranks;         // of the group
+    int32_t nodes;         // sets of ranks that share memory
+    int32_t local_ranks;   // ranks of the caller's node
+    const char *transport; // between nodes: "ucx"; "shm" if one node holds all;
+                           // "self" for one rank. Lives as long as the group.
+} tally_group_info_t;
+
+// Errors: INVALID, ABI.
+TALLY_API tally_status_t tally_group_describe(const tally_group_t *group,
+                                              tally_group_info_t *info);
 
 // ----------------------------------------------------------------------- step
 
@@ -225,13 +244,14 @@ typedef struct tally_step_params {
 } tally_step_params_t;
 
 // Collective over the group; compares the layout of all ranks. Blocks.
-// Errors: INVALID, ABI, MISMATCH, MEMORY, SYSTEM, TRANSPORT, PEER, TIMEOUT, DEAD.
+// Errors: INVALID, ABI, MISMATCH, MEMORY, SYSTEM, TRANSPORT, PEER, TIMEOUT,
+// DEAD.
 TALLY_API tally_status_t tally_step_create(tally_group_t *group,
                                            const tally_step_params_t *params,
                                            tally_step_t **out);
 
-// Frees; in mid-step (begin without end, or an unfinished reduction) it is BUSY
-// unless the group is dead. Not collective. NULL: nothing.
+// Frees; in mid-step (begin without end) it is BUSY, unless the group is dead.
+// Waits for reductions under way, at most TALLY_TIMEOUT. NULL: nothing.
 TALLY_API tally_status_t tally_step_free(tally_step_t *step);
 
 typedef struct tally_labels {
@@ -331,27 +351,30 @@ TALLY_API tally_status_t tally_step_scale(tally_step_t *step,
 
 // -------------------------------------------------------------------- results
 
-// result.flags
-#define TALLY_STEP_EMPTY 0x1u      // a channel has no valid token in the group
-#define TALLY_STEP_NONFINITE 0x2u  // some token's loss was not finite
+// Flags of a channel's result, and (any channel has it) of the whole step's;
+// but a step is EMPTY only if all its channels are.
+#define TALLY_STEP_EMPTY 0x1u     // no valid token in the group, or weight <= 0
+#define TALLY_STEP_NONFINITE 0x2u // some token's loss was not finite
 #define TALLY_STEP_BAD_LABELS 0x4u // some label was out of range
 #define TALLY_STEP_NO_LOSS 0x8u    // COUNT_FIRST without any tally_step_loss
-#define TALLY_STEP_OTHER_TOKENS 0x10u // the losses were of other tokens than
-                                      // those that were counted
+#define TALLY_STEP_OTHER_TOKENS                                                \
+    0x10u // the losses were of other tokens than
+          // those that were counted
 
 // Totals of one channel over the group. The sums are exact:
 // (hi * 2^32 + lo) * 2^-40 with 0 <= lo < 2^32.
 typedef struct tally_channel_result {
     size_t size;
     uint32_t abi;
+    uint32_t flags;
     float scale;
     int64_t loss_hi, loss_lo;     // weighted sum of the finite losses
     int64_t weight_hi, weight_lo; // sum of weights of the valid tokens
     int64_t count;                // valid tokens
     int64_t nonfinite;            // valid tokens whose loss was not finite
     int64_t bad_labels;
-    double loss_sum, weight_sum;  // the same, nearest double
-    double mean;                  // loss_sum / weight_sum; 0 if that is <= 0
+    double loss_sum, weight_sum; // the same, nearest double
+    double mean;                 // loss_sum / weight_sum; 0 if that is <= 0
 } tally_channel_result_t;
 
 typedef struct tally_result {
@@ -362,8 +385,9 @@ typedef struct tally_result {
     tally_status_t status; // TALLY_OK or what went wrong in the epoch
     int32_t failed_rank;   // the world rank to blame, -1 if none is known
     int32_t members;       // ranks that were counted
-    // In: room for the totals, or NULL. `channel_capacity` elements; each begins
-    // channels[0].size bytes after the one before. Out: min(K, capacity) filled.
+    // In: room for the totals, or NULL. `channel_capacity` elements; each
+    // begins channels[0].size bytes after the one before. Out: min(K, capacity)
+    // filled.
     uint32_t channel_capacity;
     tally_channel_result_t *channels;
     float max[TALLY_MAX_LANES_MAX];
@@ -377,25 +401,27 @@ typedef struct tally_result {
 // another thread than the step's.
 // Returns result.status once the epoch is complete (the result is written then,
 // whatever the status); NOT_YET before; OVERWRITTEN for an epoch that has left
-// the ring of TALLY_EPOCH_RING. Errors: INVALID, ABI, ORDER (no such epoch yet).
+// the ring of TALLY_EPOCH_RING. Errors: INVALID, ABI, ORDER (no such epoch
+// yet).
 TALLY_API tally_status_t tally_step_result(tally_step_t *step, uint64_t epoch,
                                            uint32_t flags,
                                            tally_result_t *result);
 
-// -------------------------------------------------- what there is, what was set
+// -------------------------------------------------- what there is, what was
+// set
 
 // One configuration variable. Strings are static, except `value` and `source`,
 // which live as long as the tally_t (static too where tally is NULL).
 typedef struct tally_config_row {
     size_t size;
     uint32_t abi;
-    uint32_t job_wide;      // 1: all ranks must agree
-    const char *name;       // "TALLY_TIMEOUT"
-    const char *type;       // "seconds", "bool", "a|b|c", ...
-    const char *preset;     // the default
+    uint32_t job_wide;  // 1: all ranks must agree
+    const char *name;   // "TALLY_TIMEOUT"
+    const char *type;   // "seconds", "bool", "a|b|c", ...
+    const char *preset; // the default
     const char *doc;
-    const char *value;      // in force
-    const char *source;     // "default" or "environment"
+    const char *value;  // in force
+    const char *source; // "default" or "environment"
 } tally_config_row_t;
 
 // Row `index` of the table of variables; NOT_YET past the last. tally: NULL for

@@ -6,10 +6,10 @@
 // they were handed over. A backend keeps no mutable global state, never calls
 // getenv or printf: it uses the host's operations.
 //
-// Thread contract: all calls on one tally_transport_t, and on what was made from
-// it, come from one thread at a time (whoever holds Tally's progress lock).
-// Errors are negative tally_status_t; the backend says why through host->fail,
-// and the layer that decides logs it, once.
+// Thread contract: all calls on one tally_transport_t, and on what was made
+// from it, come from one thread at a time (whoever holds Tally's progress
+// lock). Errors are negative tally_status_t; the backend says why through
+// host->fail, and the layer that decides logs it, once.
 #ifndef TALLY_TRANSPORT_H
 #define TALLY_TRANSPORT_H
 

@@ -17,9 +17,9 @@ struct bootstrap_params {
     const struct identity *identity; // world_size >= 2
     const void *secret; // keys an HMAC-SHA256 of the hellos; NULL: none
     size_t secret_bytes;
-    int64_t timeout_us;   // for coming up, and for each exchange
-    uint32_t abi;         // must be equal at all ranks: TALLY_ABI
-    const char *version;  // for messages: tally_version()
+    int64_t timeout_us;  // for coming up, and for each exchange
+    uint32_t abi;        // must be equal at all ranks: TALLY_ABI
+    const char *version; // for messages: tally_version()
     // Lines "NAME=value\n" of the job-wide settings; must be equal at all
     // ranks. At most 4 KiB.
     const char *settings;

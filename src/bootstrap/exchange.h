@@ -12,9 +12,9 @@
 struct exchange_group {
     const int32_t *ranks; // world ranks, ascending
     int32_t count;
-    int32_t index;        // of the caller in ranks
-    const char *key;      // tells apart groups of the same ranks
-    uint32_t sequence;    // counted by the exchange; begins at 0
+    int32_t index;     // of the caller in ranks
+    const char *key;   // tells apart groups of the same ranks
+    uint32_t sequence; // counted by the exchange; begins at 0
 };
 
 struct exchange;
@@ -49,11 +49,9 @@ static inline void exchange_close(struct exchange *exchange)
 
 // The host program's all-gather, over exactly the `count` ranks it spans: a
 // group of other ranks is UNSUPPORTED.
-tally_status_t exchange_host_open(int (*allgather)(void *context,
-                                                   const void *send, void *recv,
-                                                   size_t bytes),
-                                  void *context, int32_t count,
-                                  struct exchange **out);
+tally_status_t exchange_host_open(
+    int (*allgather)(void *context, const void *send, void *recv, size_t bytes),
+    void *context, int32_t count, struct exchange **out);
 
 // A rank alone: copies.
 tally_status_t exchange_self_open(struct exchange **out);

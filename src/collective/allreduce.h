@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The all-reduce of one step object: a node stage in shared memory, then leaders
-// over tagged messages, then the node reads the result. Reductions are done one
-// after the other, each a state machine that `progress` moves without blocking.
-// It keeps no deadline: whoever drives it does.
+// The all-reduce of one step object: a node stage in shared memory, then
+// leaders over tagged messages, then the node reads the result. Reductions are
+// done one after the other, each a state machine that `progress` moves without
+// blocking. It keeps no deadline: whoever drives it does.
 #ifndef COLLECTIVE_ALLREDUCE_H
 #define COLLECTIVE_ALLREDUCE_H
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The endpoints of a group over one tagged transport, connected when first used.
+// The endpoints of a group over one tagged transport, connected when first
+// used.
 #ifndef COLLECTIVE_LINKS_H
 #define COLLECTIVE_LINKS_H
 

@@ -15,9 +15,9 @@ struct topology {
     int32_t size; // of the group
     int32_t node; // of this rank
     int32_t node_count;
-    int32_t *node_of;     // [size]
-    int32_t *leader_of;   // [node_count]: the lowest rank of the node
-    int32_t local_index;  // of this rank in its node
+    int32_t *node_of;    // [size]
+    int32_t *leader_of;  // [node_count]: the lowest rank of the node
+    int32_t local_index; // of this rank in its node
     int32_t local_size;
     int32_t *local_ranks; // [local_size], ascending; group ranks
     pid_t *local_pids;    // [local_size]; 0 where in another PID namespace

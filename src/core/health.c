@@ -22,8 +22,7 @@ tally_status_t health_create(int32_t world_size, struct health **out)
 {
     struct health *health;
 
-    health =
-        calloc(1, sizeof(*health) + (size_t)world_size * sizeof(int64_t));
+    health = calloc(1, sizeof(*health) + (size_t)world_size * sizeof(int64_t));
     if (health == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
                          (int)world_size);

@@ -21,7 +21,8 @@ tally_status_t health_create(int32_t world_size, struct health **out);
 void health_free(struct health *health);
 
 // Any thread. The first report of a rank stands.
-void health_report(struct health *health, int32_t rank, enum health_state state);
+void health_report(struct health *health, int32_t rank,
+                   enum health_state state);
 
 // Grows with every report; cheap enough for a hot path. Any thread.
 uint32_t health_version(const struct health *health);

@@ -23,8 +23,8 @@ void core_log(const struct core_log *log, tally_log_level_t level,
     if (log->write != NULL)
         log->write(log->context, level, line);
     else if (log->rank >= 0)
-        fprintf(stderr, "tally[%d] %s: %s\n", (int)log->rank,
-                level_name[level], line);
+        fprintf(stderr, "tally[%d] %s: %s\n", (int)log->rank, level_name[level],
+                line);
     else
         fprintf(stderr, "tally %s: %s\n", level_name[level], line);
 }

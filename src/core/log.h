@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Lines for people. It formats and filters; it does not decide what is an error.
+// Lines for people. It formats and filters; it does not decide what is an
+// error.
 #ifndef CORE_LOG_H
 #define CORE_LOG_H
 

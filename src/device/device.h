@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// One table of operations between the step machine and a device. A device counts
-// labels, computes losses and gradients, and accumulates into records; it knows
-// nothing of ranks, epochs or transports. Arguments were checked by the caller.
+// One table of operations between the step machine and a device. A device
+// counts labels, computes losses and gradients, and accumulates into records;
+// it knows nothing of ranks, epochs or transports. Arguments were checked by
+// the caller.
 #ifndef DEVICE_DEVICE_H
 #define DEVICE_DEVICE_H
 
@@ -14,9 +15,9 @@
 struct device;
 
 struct device_params {
-    int32_t threads;    // of the host device, >= 1, the caller's included
-    const char *isa;    // of the host device: "auto", "generic", "avx2",
-                        // "avx512"
+    int32_t threads; // of the host device, >= 1, the caller's included
+    const char *isa; // of the host device: "auto", "generic", "avx2",
+                     // "avx512"
 };
 
 // Labels of one micro-batch: [tokens].

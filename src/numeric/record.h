@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The 64-byte record of one channel and exact addition in it: encode, add, fold.
-// C11 and CUDA; no libm, no state, no dependence on the floating-point mode.
+// The 64-byte record of one channel and exact addition in it: encode, add,
+// fold. C11 and CUDA; no libm, no state, no dependence on the floating-point
+// mode.
 //
 // A value x becomes q = x * 2^40 rounded to nearest even, a signed 64-bit
 // integer, kept as lo += q & 0xffffffff, hi += q >> 32. The sum is
@@ -27,8 +28,8 @@
 // hi of a weight of 1 (its lo is 0): so a count of tokens is a sum of weights.
 #define NUMERIC_ONE_HI ((int64_t)1 << (NUMERIC_FRACTION_BITS - 32))
 
-// Added to `nonfinite` by a rank whose sums do not fit (numeric_record_mark): no
-// count of tokens comes near it.
+// Added to `nonfinite` by a rank whose sums do not fit (numeric_record_mark):
+// no count of tokens comes near it.
 #define NUMERIC_OVERFLOW_MARK ((int64_t)1 << 48)
 
 struct numeric_record {

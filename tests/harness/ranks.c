@@ -43,8 +43,7 @@ void ranks_run(int32_t size, void (*body)(struct ranks_member *member),
     pthread_mutex_init(&ranks.lock, NULL);
     pthread_cond_init(&ranks.changed, NULL);
     for (int32_t i = 0; i < size; i++) {
-        threads[i].member =
-            (struct ranks_member){&ranks, i, size, argument};
+        threads[i].member = (struct ranks_member){&ranks, i, size, argument};
         threads[i].body = body;
         if (pthread_create(&handles[i], NULL, thread_main, &threads[i]) != 0)
             abort();

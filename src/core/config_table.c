@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The table of variables: what an operator may choose at run time.
+#include <stddef.h>
+
+#include "core/config.h"
+
+const struct config_row config_table[CONFIG_COUNT] = {
+    [CONFIG_TRANSPORT] =
+        {
+            .name = "TALLY_TRANSPORT",
+            .type_text = "auto|shm|ucx, a path, or a list",
+            .preset = "auto",
+            .doc = "How nodes are joined. A comma list is an order of "
+                   "preference; an entry with a slash is the path of a "
+                   "backend's file. auto: none if one node holds all ranks, "
+                   "else the first backend that all ranks can load. shm: one "
+                   "node must hold all ranks.",
+            .job_wide = true,
+        },
+    [CONFIG_PLUGIN_PATH] =
+        {
+            .name = "TALLY_PLUGIN_PATH",
+            .type_text = "folders, separated by colons",
+            .preset = "",
+            .doc = "Where backends (libtally-NAME.so) are looked for before "
+                   "the folder of libtally.so.",
+        },
+    [CONFIG_NODE_SHM] =
+        {
+            .name = "TALLY_NODE_SHM",
+            .type = CONFIG_BOOL,
+            .type_text = "0|1",
+            .preset = "1",
+            .doc = "Ranks of one node reduce in shared memory first. 0 sends "
+                   "every message through the transport.",
+            .job_wide = true,
+        },
+    [CONFIG_NODE] =
+        {
+            .name = "TALLY_NODE",
+            .type_text = "name",
+            .preset = "",
+            .doc = "Ranks with different names are never taken for one node. "
+                   "For tests; nodes are found by reading a nonce through "
+                   "shared memory.",
+        },
+    [CONFIG_TIMEOUT] =
+        {
+            .name = "TALLY_TIMEOUT",
+            .type = CONFIG_SECONDS,
+            .type_text = "seconds",
+            .preset = "60",
+            .doc = "Deadline of a reduction. When it passes, the step ends "
+                   "with an error that names the rank waited for.",
+            .job_wide = true,
+        },
+    [CONFIG_BOOTSTRAP_TIMEOUT] =
+        {
+            .name = "TALLY_BOOTSTRAP_TIMEOUT",
+            .type = CONFIG_SECONDS,
+            .type_text = "seconds",
+            .preset = "120",
+            .doc = "How long ranks wait for each other in tally_open and when "
+                   "groups and steps are made.",
+        },
+    [CONFIG_RANK] =
+        {
+            .name = "TALLY_RANK",
+            .type_text = "integer",
+            .preset = "",
+            .doc = "This process's rank; before torchrun's RANK, Slurm's "
+                   "SLURM_PROCID, Open MPI's and PMIx's.",
+        },
+    [CONFIG_WORLD_SIZE] =
+        {
+            .name = "TALLY_WORLD_SIZE",
+            .type_text = "integer",
+            .preset = "",
+            .doc = "The number of ranks of the job, with TALLY_RANK.",
+        },
+    [CONFIG_LOCAL_SIZE] =
+        {
+            .name = "TALLY_LOCAL_SIZE",
+            .type_text = "integer",
+            .preset = "",
+            .doc = "The number of ranks on this host, if TALLY_RANK is set. "
+                   "Says whether ranks outnumber processors.",
+        },
+    [CONFIG_ROOT] =
+        {
+            .name = "TALLY_ROOT",
+            .type_text = "host:port",
+            .preset = "",
+            .doc = "Where rank 0 listens for the rendezvous, under any "
+                   "launcher. An IPv6 address stands in brackets.",
+        },
+    [CONFIG_JOB] =
+        {
+            .name = "TALLY_JOB",
+            .type_text = "text",
+            .preset = "",
+            .doc = "The job's identity: ranks of another job are turned away. "
+                   "Where it is not set, the launcher's.",
+        },
+    [CONFIG_SECRET] =
+        {
+            .name = "TALLY_SECRET",
+            .type_text = "text",
+            .preset = "",
+            .doc = "Keys an HMAC-SHA256 of the rendezvous, where the network "
+                   "is not trusted.",
+            .secret = true,
+        },
+    [CONFIG_SECRET_FILE] =
+        {
+            .name = "TALLY_SECRET_FILE",
+            .type_text = "path",
+            .preset = "",
+            .doc = "A file that holds the secret, in place of TALLY_SECRET.",
+        },
+    [CONFIG_HOST_THREADS] =
+        {
+            .name = "TALLY_HOST_THREADS",
+            .type = CONFIG_INTEGER,
+            .type_text = "integer, 0: auto",
+            .preset = "0",
+            .doc = "Threads of the host device's loss, the caller's included. "
+                   "auto: the processors of this process, divided by the "
+                   "ranks of the host.",
+            .minimum = 0,
+            .maximum = 1024,
+        },
+    [CONFIG_HOST_ISA] =
+        {
+            .name = "TALLY_HOST_ISA",
+            .type = CONFIG_CHOICE,
+            .type_text = "auto|generic|avx2|avx512",
+            .preset = "auto",
+            .doc = "The instruction set of the host device. All give the same "
+                   "bits.",
+        },
+    [CONFIG_RADIX] =
+        {
+            .name = "TALLY_RADIX",
+            .type = CONFIG_INTEGER,
+            .type_text = "integer, 0: auto",
+            .preset = "0",
+            .doc = "The radix of the all-reduce between nodes. auto: by the "
+                   "cost model.",
+            .minimum = 0,
+            .maximum = 64,
+            .job_wide = true,
+        },
+    [CONFIG_SPIN_US] =
+        {
+            .name = "TALLY_SPIN_US",
+            .type = CONFIG_INTEGER,
+            .type_text = "microseconds",
+            .preset = "100",
+            .doc = "How long a waiting thread spins before it yields the "
+                   "processor. Where ranks outnumber processors it yields at "
+                   "once.",
+            .minimum = 0,
+            .maximum = 1000000,
+        },
+    [CONFIG_UCX_TLS] =
+        {
+            .name = "TALLY_UCX_TLS",
+            .type_text = "list of UCX transports",
+            .preset = "",
+            .doc = "UCX_TLS for Tally's own worker: \"tcp\", \"rc,self\", ... "
+                   "Empty: UCX's choice.",
+        },
+    [CONFIG_UCX_NET_DEVICES] =
+        {
+            .name = "TALLY_UCX_NET_DEVICES",
+            .type_text = "list of devices",
+            .preset = "",
+            .doc = "UCX_NET_DEVICES for Tally's own worker: \"mlx5_0:1\", "
+                   "\"eth0\", ... Empty: UCX's choice.",
+        },
+    [CONFIG_LOG] =
+        {
+            .name = "TALLY_LOG",
+            .type = CONFIG_CHOICE,
+            .type_text = "error|warn|info|debug",
+            .preset = "warn",
+            .doc = "Which lines are written.",
+        },
+    [CONFIG_STRICT_ENV] =
+        {
+            .name = "TALLY_STRICT_ENV",
+            .type = CONFIG_BOOL,
+            .type_text = "0|1",
+            .preset = "0",
+            .doc = "An unknown TALLY_* variable is an error, not a warning.",
+        },
+};

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The step state machine: which call may follow which, what is published, and
+// the scale. How steps are made is step_create.c; results are step_result.c.
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/api.h"
+#include "core/error.h"
+#include "core/objects.h"
+#include "core/struct_check.h"
+#include "numeric/maximum.h"
+#include "numeric/scale.h"
+
+static const char *const state_name[] = {
+    [STEP_IDLE] = "no epoch has begun",
+    [STEP_BEGUN] = "the epoch is not reduced yet",
+    [STEP_REDUCED] = "the epoch is reduced already",
+    [STEP_SETTLED] = "the epoch is reduced already",
+};
+
+static tally_status_t fail(const tally_step_t *step, const char *function,
+                           tally_status_t status)
+{
+    return api_fail(step == NULL ? NULL : &step->group->tally->log, function,
+                    status);
+}
+
+static tally_status_t fail_null(const char *function)
+{
+    return api_fail(NULL, function,
+                    core_fail(TALLY_ERR_INVALID, "step is NULL"));
+}
+
+static tally_status_t fail_order(const tally_step_t *step, const char *function)
+{
+    return fail(step, function,
+                core_fail(TALLY_ERR_ORDER, "%s", state_name[step->state]));
+}
+
+double step_divisor(const tally_step_t *step, int32_t micro_batches)
+{
+    double ranks = (double)step->group->average_ranks;
+
+    switch (step->convention) {
+    case TALLY_GRADIENT_SUM:
+        return 1;
+    case TALLY_GRADIENT_AVERAGE:
+        return ranks;
+    case TALLY_GRADIENT_AVERAGE_ALL:
+        return ranks * (double)micro_batches;
+    case TALLY_GRADIENT_SCHEDULE:
+        return ranks * step->schedule_divisor;
+    }
+    return 1;
+}
+
+// The error of the group, if it is dead.
+static tally_status_t check_alive(tally_step_t *step)
+{
+    struct progress *progress = step->group->tally->progress;
+    tally_status_t status = TALLY_OK;
+
+    progress_lock(progress);
+    if (step->group->fate.status != TALLY_OK)
+        status = core_fail(TALLY_ERR_DEAD, "group \"%s\" is dead: %s",
+                           step->group->key, step->group->fate.sentence);
+    progress_unlock(progress);
+    return status;
+}
+
+tally_status_t tally_step_begin(tally_step_t *step, int32_t micro_batches,
+                                tally_stream_t stream)
+{
+    static const char function[] = "tally_step_begin";
+
+    (void)stream;
+    if (step == NULL)
+        return fail_null(function);
+    if (micro_batches < 1)
+        return fail(step, function,
+                    core_fail(TALLY_ERR_INVALID, "micro_batches is %d",
+                              (int)micro_batches));
+    if (step->state != STEP_IDLE)
+        return fail(step, function,
+                    core_fail(TALLY_ERR_ORDER, "epoch %llu has not ended",
+                              (unsigned long long)step->epoch));
+    tally_status_t status = check_alive(step);
+    if (status != TALLY_OK)
+        return fail(step, function, status);
+    step->epoch++;
+    step->state = STEP_BEGUN;
+    step->micro_batches = micro_batches;
+    memset(step->counts, 0, step->channel_count * sizeof(*step->counts));
+    memset(step->losses, 0, step->channel_count * sizeof(*step->losses));
+    for (uint32_t i = 0; i < step->max_lanes; i++)
+        step->maxima[i] = NUMERIC_MAXIMUM_NONE;
+    for (uint32_t k = 0; k < step->channel_count; k++) {
+        step->channels[k].counted = 0;
+        step->channels[k].lost = 0;
+    }
+    return TALLY_OK;
+}
+
+static tally_status_t check_channel(const tally_step_t *step, uint32_t channel)
+{
+    if (channel >= step->channel_count)
+        return core_fail(TALLY_ERR_INVALID, "channel %u of %u",
+                         (unsigned)channel, (unsigned)step->channel_count);
+    return TALLY_OK;
+}
+
+tally_status_t tally_step_count(tally_step_t *step, uint32_t index,
+                                const tally_labels_t *given,
+                                tally_stream_t stream)
+{
+    static const char function[] = "tally_step_count";
+    struct device_labels labels;
+
+    if (step == NULL)
+        return fail_null(function);
+    tally_status_t status = check_channel(step, index);
+    if (status != TALLY_OK)
+        return fail(step, function, status);
+    struct step_channel *channel = &step->channels[index];
+    if (step->order != TALLY_COUNT_FIRST)
+        return fail(step, function,
+                    core_fail(TALLY_ERR_ORDER,
+                              "with TALLY_SCALE_LATE the loss counts"));
+    if (step->state != STEP_BEGUN)
+        return fail_order(step, function);
+    if (channel->counted == step->micro_batches)
+        return fail(step, function,
+                    core_fail(TALLY_ERR_ORDER,
+                              "channel \"%s\" was counted %d times already, "
+                              "as often as there are micro-batches",
+                              channel->name, (int)channel->counted));
+    status = step_take_labels(channel, given, &labels);
+    if (status != TALLY_OK)
+        return fail(step, function, status);
+    status = step->group->tally->device_ops->count(
+        step->group->tally->device, &labels, &step->counts[index], stream);
+    if (status != TALLY_OK)
+        return fail(step, function, status);
+    numeric_record_fold(&step->counts[index]);
+    channel->counted++;
+    return TALLY_OK;
+}
+
+// Folds and publishes records and MAX lanes; returns the ticket.
+static uint64_t publish(tally_step_t *step, struct numeric_record *records,
+                        const int64_t *maxima)
+{
+    for (uint32_t k = 0; k < step->channel_count; k++) {
+        numeric_record_fold(&records[k]);
+        if (!numeric_record_fits(&records[k], step->group->members.count))
+            numeric_record_mark(&records[k]);
+    }
+    memcpy(step->lanes, records, step->channel_count * sizeof(*records));
+    for (uint32_t i = 0; i < step->max_lanes; i++)
+        step->lanes[step->channel_count * NUMERIC_LANES + i] =
+            maxima != NULL ? maxima[i] : NUMERIC_MAXIMUM_NONE;
+    return progress_post(step->group->tally->progress, step->queue, step->lanes,
+                         step->epoch);
+}
+
+static tally_status_t check_complete(const tally_step_t *step)
+{
+    bool late = step->order == TALLY_SCALE_LATE;
+
+    for (uint32_t k = 0; k < step->channel_count; k++) {
+        const struct step_channel *channel = &step->channels[k];
+        int32_t done = late ? channel->lost : channel->counted;
+        if (done != step->micro_batches)
+            return core_fail(TALLY_ERR_ORDER,
+                             "channel \"%s\" was %s for %d of %d micro-batches",
+                             channel->name,
+                             late ? "given to the loss" : "counted", (int)done,
+                             (int)step->micro_batches);
+    }
+    return TALLY_OK;
+}
+
+tally_status_t tally_step_reduce(tally_step_t *step, tally_stream_t stream)
+{
+    static const char function[] = "tally_step_reduce";
+
+    (void)stream;
+    if (step == NULL)
+        return fail_null(function);
+    if (step->state != STEP_BEGUN)
+        return fail_order(step, function);
+    tally_status_t status = check_complete(step);
+    if (status != TALLY_OK)
+        return fail(step, function, status);
+    bool late = step->order == TALLY_SCALE_LATE;
+    uint64_t ticket = publish(step, late ? step->losses : step->counts,
+                              late ? step->maxima : NULL);
+    step->count_ticket = ticket;
+    step->state = STEP_REDUCED;
+
+    struct progress *progress = step->group->tally->progress;
+    progress_lock(progress);
+    step->ring[step->epoch % TALLY_EPOCH_RING] = (struct step_epoch){
+        .epoch = step->epoch,
+        .micro_batches = step->micro_batches,
+        .count_ticket = ticket,
+        .loss_ticket = late ? ticket : 0,
+    };
+    step->latest = step->epoch;
+    progress_unlock(progress);
+    return TALLY_OK;
+}
+
+static void poison_scales(tally_step_t *step)
+{
+    for (uint32_t k = 0; k < step->channel_count; k++)
+        step->scales[k] = nanf("");
+}
+
+static tally_status_t compute_scales(tally_step_t *step)
+{
+    const struct numeric_record *totals =
+        (const struct numeric_record *)step->lanes;
+    double divisor = step_divisor(step, step->micro_batches);
+
+    for (uint32_t k = 0; k < step->channel_count; k++) {
+        if (numeric_record_overflowed(&totals[k]))
+            return core_fail(TALLY_ERR_OVERFLOW,
+                             "channel \"%s\": a sum reaches 2^55",
+                             step->channels[k].name);
+        step->scales[k] =
+            numeric_scale(totals[k].weight_hi, totals[k].weight_lo,
+                          step->channels[k].coefficient, divisor);
+    }
+    return TALLY_OK;
+}
+
+// Waits for the reduction and computes the scales, once an epoch. A failure was
+// logged by who saw it.
+static tally_status_t settle(tally_step_t *step)
+{
+    if (step->state == STEP_SETTLED) {
+        if (step->settled != TALLY_OK)
+            core_fail(step->settled, "epoch %llu failed: %s",
+                      (unsigned long long)step->epoch,
+                      step->group->fate.status != TALLY_OK
+                          ? step->group->fate.sentence
+                          : "a sum reaches 2^55");
+        return step->settled;
+    }
+    tally_status_t status =
+        progress_wait(step->group->tally->progress, step->queue,
+                      step->count_ticket, step->lanes);
+    if (status == TALLY_OK)
+        status = compute_scales(step);
+    else
+        core_fail(status, "%s", step->group->fate.sentence);
+    if (status != TALLY_OK)
+        poison_scales(step);
+    step->settled = status;
+    step->state = STEP_SETTLED;
+    return status;
+}
+
+tally_status_t tally_step_wait(tally_step_t *step, tally_stream_t stream)
+{
+    (void)stream;
+    if (step == NULL)
+        return fail_null("tally_step_wait");
+    if (step->state < STEP_REDUCED)
+        return fail_order(step, "tally_step_wait");
+    return settle(step);
+}
+
+static tally_status_t check_loss_order(const tally_step_t *step,
+                                       const struct step_channel *channel)
+{
+    bool late = step->order == TALLY_SCALE_LATE;
+
+    if (late ? step->state != STEP_BEGUN : step->state < STEP_REDUCED)
+        return core_fail(TALLY_ERR_ORDER, "%s", state_name[step->state]);
+    if (channel->lost == step->micro_batches)
+        return core_fail(TALLY_ERR_ORDER,
+                         "channel \"%s\" was given to the loss %d times "
+                         "already, as often as there are micro-batches",
+                         channel->name, (int)channel->lost);
+    return TALLY_OK;
+}
+
+tally_status_t tally_step_loss(tally_step_t *step, uint32_t index,
+                               const tally_logits_t *logits,
+                               const tally_labels_t *labels,
+                               const tally_loss_outputs_t *outputs,
+                               tally_stream_t stream)
+{
+    static const char function[] = "tally_step_loss";
+    struct device_loss job = {0};
+    tally_status_t settled = TALLY_OK;
+
+    if (step == NULL)
+        return fail_null(function);
+    tally_status_t status = check_channel(step, index);
+    if (status != TALLY_OK)
+        return fail(step, function, status);
+    struct step_channel *channel = &step->channels[index];
+    status = check_loss_order(step, channel);
+    if (status == TALLY_OK)
+        status = step_take_labels(channel, labels, &job.labels);
+    if (status == TALLY_OK)
+        status = step_take_logits(channel, logits, &job);
+    if (status == TALLY_OK)
+        status = step_take_outputs(channel, outputs, &job);
+    if (status != TALLY_OK)
+        return fail(step, function, status);
+    if (step->order == TALLY_COUNT_FIRST) {
+        // After an error the gradients are written all the same, with the NaN
+        // scale, so that a caller who looks away does not train on logits.
+        settled = settle(step);
+        job.scale = &step->scales[index];
+    }
+    status = step->group->tally->device_ops->loss(
+        step->group->tally->device, &job, &step->losses[index], stream);
+    if (status != TALLY_OK)
+        return fail(step, function, status);
+    numeric_record_fold(&step->losses[index]);
+    channel->lost++;
+    return settled;
+}
+
+tally_status_t tally_step_max(tally_step_t *step, uint32_t lane,
+                              const float *value, tally_stream_t stream)
+{
+    static const char function[] = "tally_step_max";
+
+    (void)stream;
+    if (step == NULL)
+        return fail_null(function);
+    if (lane >= step->max_lanes)
+        return fail(step, function,
+                    core_fail(TALLY_ERR_INVALID, "MAX lane %u of %u",
+                              (unsigned)lane, (unsigned)step->max_lanes));
+    if (value == NULL)
+        return fail(step, function,
+                    core_fail(TALLY_ERR_INVALID, "value is NULL"));
+    if (step->state == STEP_IDLE ||
+        (step->order == TALLY_SCALE_LATE && step->state != STEP_BEGUN))
+        return fail_order(step, function);
+    int64_t code = numeric_maximum_encode(*value);
+    if (code > step->maxima[lane])
+        step->maxima[lane] = code;
+    return TALLY_OK;
+}
+
+// Losses are of all micro-batches of a channel, or of none.
+static tally_status_t check_losses(const tally_step_t *step)
+{
+    for (uint32_t k = 0; k < step->channel_count; k++) {
+        const struct step_channel *channel = &step->channels[k];
+        if (channel->lost != 0 && channel->lost != step->micro_batches)
+            return core_fail(TALLY_ERR_ORDER,
+                             "channel \"%s\" was given to the loss for %d of "
+                             "%d micro-batches",
+                             channel->name, (int)channel->lost,
+                             (int)step->micro_batches);
+    }
+    return TALLY_OK;
+}
+
+tally_status_t tally_step_end(tally_step_t *step, tally_stream_t stream)
+{
+    static const char function[] = "tally_step_end";
+
+    (void)stream;
+    if (step == NULL)
+        return fail_null(function);
+    if (step->state < STEP_REDUCED)
+        return fail_order(step, function);
+    tally_status_t status = check_losses(step);
+    if (status != TALLY_OK)
+        return fail(step, function, status);
+    tally_status_t settled = settle(step);
+    uint64_t loss_ticket = step->count_ticket;
+    if (step->order == TALLY_COUNT_FIRST)
+        loss_ticket = publish(step, step->losses, step->maxima);
+
+    struct progress *progress = step->group->tally->progress;
+    progress_lock(progress);
+    step->ring[step->epoch % TALLY_EPOCH_RING].loss_ticket = loss_ticket;
+    progress_unlock(progress);
+    step->state = STEP_IDLE;
+    return settled;
+}
+
+tally_status_t tally_step_scale(tally_step_t *step, const float **scale)
+{
+    static const char function[] = "tally_step_scale";
+
+    if (step == NULL)
+        return fail_null(function);
+    if (scale == NULL)
+        return fail(step, function,
+                    core_fail(TALLY_ERR_INVALID, "scale is NULL"));
+    *scale = step->scales;
+    return TALLY_OK;
+}

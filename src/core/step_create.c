@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// How a step object is made and freed: its layout, checked here and compared
+// between ranks, its memory, its reduction.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/api.h"
+#include "core/error.h"
+#include "core/objects.h"
+#include "core/struct_check.h"
+
+#define ALIGNMENT_BYTES 64
+#define TAG_SPACES 65536u
+
+// What must be equal at all ranks, as it travels.
+struct layout {
+    int64_t channel_count;
+    int64_t max_lanes;
+    int64_t order;
+    int64_t convention;
+    int64_t average_ranks;
+    double schedule_divisor;
+    struct {
+        int64_t vocab;
+        int64_t ignore_index;
+        double coefficient;
+    } channels[TALLY_CHANNELS_MAX];
+};
+
+// What the first exchange carries: enough to see that all is equal.
+struct layout_digest {
+    uint64_t digest;
+    uint32_t next_tag_space;
+    uint32_t reserved;
+};
+
+static tally_status_t take_channel(const tally_step_params_t *params,
+                                   uint32_t index, struct step_channel *channel)
+{
+    const char *base = (const char *)params->channels;
+    const void *given = base + (size_t)index * params->channels[0].size;
+    tally_channel_t taken = {0};
+    tally_status_t status =
+        struct_take("tally_channel", given, &taken, sizeof(taken),
+                    STRUCT_THROUGH(tally_channel_t, vocab));
+
+    if (status != TALLY_OK)
+        return core_fail_within(status, "channel %u: ", (unsigned)index);
+    if (taken.name == NULL)
+        snprintf(channel->name, sizeof(channel->name), "%u", (unsigned)index);
+    else if (strlen(taken.name) < sizeof(channel->name))
+        snprintf(channel->name, sizeof(channel->name), "%s", taken.name);
+    else
+        return core_fail(TALLY_ERR_INVALID,
+                         "channel %u: its name has more than %zu bytes",
+                         (unsigned)index, sizeof(channel->name) - 1);
+    channel->vocab = taken.vocab;
+    channel->ignore_index =
+        taken.ignore_index == 0 ? TALLY_IGNORE_INDEX : taken.ignore_index;
+    channel->coefficient = taken.coefficient == 0 ? 1 : taken.coefficient;
+    if (channel->vocab < 1)
+        return core_fail(TALLY_ERR_INVALID,
+                         "channel \"%s\": vocab is %lld, at least 1 is needed",
+                         channel->name, (long long)channel->vocab);
+    if (channel->ignore_index >= 0 && channel->ignore_index < channel->vocab)
+        return core_fail(TALLY_ERR_INVALID,
+                         "channel \"%s\": ignore_index %lld is a label of a "
+                         "vocabulary of %lld",
+                         channel->name, (long long)channel->ignore_index,
+                         (long long)channel->vocab);
+    if (!isfinite(channel->coefficient))
+        return core_fail(TALLY_ERR_INVALID,
+                         "channel \"%s\": its coefficient is not finite",
+                         channel->name);
+    return TALLY_OK;
+}
+
+static tally_status_t check_params(const tally_step_params_t *params)
+{
+    if (params->order != TALLY_COUNT_FIRST && params->order != TALLY_SCALE_LATE)
+        return core_fail(TALLY_ERR_INVALID, "there is no order %d",
+                         (int)params->order);
+    if (params->convention < TALLY_GRADIENT_SUM ||
+        params->convention > TALLY_GRADIENT_SCHEDULE)
+        return core_fail(TALLY_ERR_INVALID, "there is no convention %d",
+                         (int)params->convention);
+    if (params->channel_count < 1 || params->channel_count > TALLY_CHANNELS_MAX)
+        return core_fail(TALLY_ERR_INVALID,
+                         "channel_count is %u: 1 to %d are possible",
+                         (unsigned)params->channel_count, TALLY_CHANNELS_MAX);
+    if (params->channels == NULL)
+        return core_fail(TALLY_ERR_INVALID, "channels is NULL");
+    if (params->max_lanes > TALLY_MAX_LANES_MAX)
+        return core_fail(TALLY_ERR_INVALID,
+                         "max_lanes is %u: at most %d are possible",
+                         (unsigned)params->max_lanes, TALLY_MAX_LANES_MAX);
+    if (!(params->schedule_divisor >= 0) || isinf(params->schedule_divisor))
+        return core_fail(TALLY_ERR_INVALID, "schedule_divisor is %g",
+                         params->schedule_divisor);
+    return TALLY_OK;
+}
+
+static void write_layout(const tally_step_t *step, struct layout *layout)
+{
+    memset(layout, 0, sizeof(*layout));
+    layout->channel_count = step->channel_count;
+    layout->max_lanes = step->max_lanes;
+    layout->order = step->order;
+    layout->convention = step->convention;
+    layout->average_ranks = step->group->average_ranks;
+    layout->schedule_divisor = step->schedule_divisor;
+    for (uint32_t k = 0; k < step->channel_count; k++) {
+        layout->channels[k].vocab = step->channels[k].vocab;
+        layout->channels[k].ignore_index = step->channels[k].ignore_index;
+        layout->channels[k].coefficient = step->channels[k].coefficient;
+    }
+}
+
+// FNV-1a.
+static uint64_t digest_of(const struct layout *layout)
+{
+    const unsigned char *bytes = (const unsigned char *)layout;
+    uint64_t digest = 14695981039346656037u;
+
+    for (size_t i = 0; i < sizeof(*layout); i++)
+        digest = (digest ^ bytes[i]) * 1099511628211u;
+    return digest;
+}
+
+static tally_status_t differ(const char *what, double value, int32_t rank,
+                             double root_value, int32_t root)
+{
+    return core_fail(TALLY_ERR_MISMATCH,
+                     "%s is %.17g at rank %d and %.17g at "
+                     "rank %d",
+                     what, value, (int)rank, root_value, (int)root);
+}
+
+// The first difference between two layouts, as a sentence.
+static tally_status_t compare_layouts(const struct layout *layout, int32_t rank,
+                                      const struct layout *first, int32_t root)
+{
+    const struct {
+        const char *what;
+        double value, root_value;
+    } scalars[] = {
+        {"channel_count", (double)layout->channel_count,
+         (double)first->channel_count},
+        {"max_lanes", (double)layout->max_lanes, (double)first->max_lanes},
+        {"order", (double)layout->order, (double)first->order},
+        {"convention", (double)layout->convention, (double)first->convention},
+        {"average_ranks", (double)layout->average_ranks,
+         (double)first->average_ranks},
+        {"schedule_divisor", layout->schedule_divisor, first->schedule_divisor},
+    };
+
+    for (size_t i = 0; i < sizeof(scalars) / sizeof(scalars[0]); i++)
+        if (scalars[i].value != scalars[i].root_value)
+            return differ(scalars[i].what, scalars[i].value, rank,
+                          scalars[i].root_value, root);
+    for (int k = 0; k < (int)first->channel_count; k++) {
+        char what[64];
+        const struct {
+            const char *name;
+            double value, root_value;
+        } members[] = {
+            {"vocab", (double)layout->channels[k].vocab,
+             (double)first->channels[k].vocab},
+            {"ignore_index", (double)layout->channels[k].ignore_index,
+             (double)first->channels[k].ignore_index},
+            {"coefficient", layout->channels[k].coefficient,
+             first->channels[k].coefficient},
+        };
+        for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+            if (members[i].value == members[i].root_value)
+                continue;
+            snprintf(what, sizeof(what), "%s of channel %d", members[i].name,
+                     k);
+            return differ(what, members[i].value, rank, members[i].root_value,
+                          root);
+        }
+    }
+    return TALLY_OK;
+}
+
+static tally_status_t exchange_layouts(const tally_step_t *step,
+                                       const struct layout *mine)
+{
+    tally_group_t *group = step->group;
+    tally_status_t status;
+    struct layout *layouts =
+        calloc((size_t)group->members.count, sizeof(*layouts));
+
+    if (layouts == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
+                         (int)group->members.count);
+    status = exchange_allgather(group->exchange, &group->members, mine, layouts,
+                                sizeof(*mine));
+    for (int32_t i = 1; status == TALLY_OK && i < group->members.count; i++)
+        status = compare_layouts(&layouts[i], group->ranks[i], &layouts[0],
+                                 group->ranks[0]);
+    free(layouts);
+    return status;
+}
+
+// Sees that all ranks have this layout, and agrees on a tag space that is new
+// to all of them.
+static tally_status_t agree(tally_step_t *step, uint16_t *tag_space)
+{
+    tally_group_t *group = step->group;
+    struct layout layout;
+    struct layout_digest mine = {.next_tag_space =
+                                     group->tally->next_tag_space};
+    struct layout_digest *digests;
+    bool equal = true;
+
+    write_layout(step, &layout);
+    mine.digest = digest_of(&layout);
+    digests = calloc((size_t)group->members.count, sizeof(*digests));
+    if (digests == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
+                         (int)group->members.count);
+    tally_status_t status = exchange_allgather(group->exchange, &group->members,
+                                               &mine, digests, sizeof(mine));
+    uint32_t space = 0;
+    for (int32_t i = 0; status == TALLY_OK && i < group->members.count; i++) {
+        equal = equal && digests[i].digest == digests[0].digest;
+        if (digests[i].next_tag_space > space)
+            space = digests[i].next_tag_space;
+    }
+    free(digests);
+    if (status == TALLY_OK && !equal)
+        status = exchange_layouts(step, &layout);
+    if (status != TALLY_OK)
+        return status;
+    if (space >= TAG_SPACES)
+        return core_fail(TALLY_ERR_UNSUPPORTED,
+                         "more than %u steps were made in this process",
+                         TAG_SPACES);
+    group->tally->next_tag_space = space + 1;
+    *tag_space = (uint16_t)space;
+    return TALLY_OK;
+}
+
+static void *allocate(size_t count, size_t bytes)
+{
+    size_t rounded = (count * bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES *
+                     ALIGNMENT_BYTES;
+    void *memory = aligned_alloc(ALIGNMENT_BYTES, rounded);
+
+    if (memory != NULL)
+        memset(memory, 0, rounded);
+    return memory;
+}
+
+static tally_status_t allocate_all(tally_step_t *step)
+{
+    size_t count = step->channel_count;
+
+    step->lane_count = NUMERIC_LANES * count + step->max_lanes;
+    step->channels = calloc(count, sizeof(*step->channels));
+    step->counts = allocate(count, sizeof(*step->counts));
+    step->losses = allocate(count, sizeof(*step->losses));
+    step->scales = allocate(count, sizeof(*step->scales));
+    step->lanes = allocate(step->lane_count, sizeof(*step->lanes));
+    if (step->channels == NULL || step->counts == NULL ||
+        step->losses == NULL || step->scales == NULL || step->lanes == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for %zu channels", count);
+    return TALLY_OK;
+}
+
+static tally_status_t create_queue(tally_step_t *step, uint16_t tag_space)
+{
+    tally_group_t *group = step->group;
+    tally_t *tally = group->tally;
+    struct allreduce_params reduction = {
+        .topology = group->topology,
+        .links = group->links,
+        .exchange = group->exchange,
+        .group = &group->members,
+        .records = step->channel_count,
+        .max_lanes = step->max_lanes,
+        .radix = (uint32_t)config_integer(tally->config, CONFIG_RADIX),
+        .tag_space = tag_space,
+    };
+    struct queue_params params = {
+        .watch = group->watch,
+        .health = tally->health,
+        .fate = &group->fate,
+        .log = &tally->log,
+        .group_key = group->key,
+        .ranks = group->ranks,
+        .rank_count = group->members.count,
+        .lane_count = step->lane_count,
+        .timeout_us = config_microseconds(tally->config, CONFIG_TIMEOUT),
+    };
+    tally_status_t status = allreduce_create(&reduction, &params.allreduce);
+
+    if (status != TALLY_OK)
+        return status;
+    status = queue_create(&params, &step->queue);
+    if (status != TALLY_OK) {
+        allreduce_free(params.allreduce);
+        return status;
+    }
+    status = progress_attach(tally->progress, step->queue);
+    if (status != TALLY_OK) {
+        queue_free(step->queue);
+        step->queue = NULL;
+    }
+    return status;
+}
+
+static void release(tally_step_t *step)
+{
+    if (step->queue != NULL) {
+        progress_detach(step->group->tally->progress, step->queue);
+        // Its buffers may be the transport's: no move may come between.
+        progress_lock(step->group->tally->progress);
+        queue_free(step->queue);
+        progress_unlock(step->group->tally->progress);
+    }
+    free(step->lanes);
+    free(step->scales);
+    free(step->losses);
+    free(step->counts);
+    free(step->channels);
+    free(step);
+}
+
+static tally_status_t build(tally_step_t *step,
+                            const tally_step_params_t *params)
+{
+    tally_status_t status = check_params(params);
+    uint16_t tag_space;
+
+    if (status != TALLY_OK)
+        return status;
+    step->order = params->order;
+    step->convention = params->convention;
+    step->schedule_divisor =
+        params->schedule_divisor == 0 ? 1 : params->schedule_divisor;
+    step->channel_count = params->channel_count;
+    step->max_lanes = params->max_lanes;
+    status = allocate_all(step);
+    for (uint32_t k = 0; status == TALLY_OK && k < step->channel_count; k++)
+        status = take_channel(params, k, &step->channels[k]);
+    if (status != TALLY_OK)
+        return status;
+    status = agree(step, &tag_space);
+    if (status != TALLY_OK)
+        return status;
+    return create_queue(step, tag_space);
+}
+
+tally_status_t tally_step_create(tally_group_t *group,
+                                 const tally_step_params_t *given,
+                                 tally_step_t **out)
+{
+    static const char function[] = "tally_step_create";
+    tally_step_params_t params = {0};
+    tally_status_t status;
+    tally_step_t *step;
+
+    if (group == NULL || out == NULL)
+        return api_fail(group == NULL ? NULL : &group->tally->log, function,
+                        core_fail(TALLY_ERR_INVALID, "%s is NULL",
+                                  group == NULL ? "group" : "out"));
+    status = struct_take("tally_step_params", given, &params, sizeof(params),
+                         STRUCT_THROUGH(tally_step_params_t, channel_count));
+    if (status != TALLY_OK)
+        return api_fail(&group->tally->log, function, status);
+    progress_lock(group->tally->progress);
+    status = group->fate.status;
+    progress_unlock(group->tally->progress);
+    if (status != TALLY_OK)
+        return api_fail(&group->tally->log, function,
+                        core_fail(TALLY_ERR_DEAD, "group \"%s\" is dead: %s",
+                                  group->key, group->fate.sentence));
+    step = calloc(1, sizeof(*step));
+    if (step == NULL)
+        return api_fail(&group->tally->log, function,
+                        core_fail(TALLY_ERR_MEMORY, "no memory"));
+    step->group = group;
+    status = build(step, &params);
+    if (status != TALLY_OK) {
+        status = api_fail(&group->tally->log, function, status);
+        release(step);
+        return status;
+    }
+    group->step_count++;
+    *out = step;
+    return TALLY_OK;
+}
+
+// What is under way ends by its own deadline.
+static void drain(tally_step_t *step)
+{
+    struct queue *queue = step->queue;
+
+    progress_lock(step->group->tally->progress);
+    uint64_t last = queue->posted;
+    progress_unlock(step->group->tally->progress);
+    if (last > 0)
+        progress_wait(step->group->tally->progress, queue, last, step->lanes);
+}
+
+tally_status_t tally_step_free(tally_step_t *step)
+{
+    if (step == NULL)
+        return TALLY_OK;
+    progress_lock(step->group->tally->progress);
+    bool dead = step->group->fate.status != TALLY_OK;
+    progress_unlock(step->group->tally->progress);
+    if (step->state != STEP_IDLE && !dead)
+        return api_fail(&step->group->tally->log, "tally_step_free",
+                        core_fail(TALLY_ERR_BUSY, "epoch %llu has not ended",
+                                  (unsigned long long)step->epoch));
+    drain(step);
+    step->group->step_count--;
+    release(step);
+    return TALLY_OK;
+}

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// See progress.h.
+#include "order/progress.h"
+
+#include <assert.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/error.h"
+
+#define TRANSPORTS_MAX 8
+
+// The clock is read once in so many moves of a waiting thread.
+#define MOVES_PER_CHECK 64
+// A wait this long is not worth a processor any more.
+static const int64_t nap_after_us = 20000;
+static const int64_t nap_shortest_us = 50;
+static const int64_t nap_longest_us = 1000;
+// So long after the last reduction the thread goes to sleep.
+static const int64_t sleep_after_us = 1000000;
+// Transports want a look now and then, even asleep.
+static const int64_t sleep_with_transport_us = 10000;
+
+struct progress {
+    pthread_mutex_t lock;
+    struct progress_params params;
+    struct queue *queues;
+    struct {
+        const tally_transport_ops_t *ops;
+        tally_transport_t *transport;
+    } transports[TRANSPORTS_MAX];
+    int transport_count;
+    pthread_t thread;
+    bool thread_runs;
+    atomic_bool stop;
+    atomic_int waiters; // threads that move in line until something is done
+    atomic_uint asleep; // futex: 1 while the thread sleeps
+};
+
+static void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");
+#endif
+}
+
+static void nap(int64_t us)
+{
+    struct timespec time = {us / 1000000, us % 1000000 * 1000};
+
+    nanosleep(&time, NULL);
+}
+
+static bool any_pending(const struct progress *progress)
+{
+    for (struct queue *q = progress->queues; q != NULL; q = q->next)
+        if (queue_pending(q))
+            return true;
+    return false;
+}
+
+// One move of everything. The lock is held.
+static void move(struct progress *progress)
+{
+    for (int i = 0; i < progress->transport_count; i++) {
+        // A failed transport shows in the requests of its queues.
+        (void)progress->transports[i].ops->progress(
+            progress->transports[i].transport);
+    }
+    for (struct queue *q = progress->queues; q != NULL; q = q->next)
+        queue_advance(q);
+}
+
+static void check(struct progress *progress, int64_t now_us)
+{
+    for (struct queue *q = progress->queues; q != NULL; q = q->next)
+        queue_check(q, now_us);
+}
+
+static void wake_thread(struct progress *progress)
+{
+    if (atomic_exchange(&progress->asleep, 0) == 1)
+        syscall(SYS_futex, &progress->asleep, FUTEX_WAKE_PRIVATE, 1, NULL, NULL,
+                0);
+}
+
+// Until woken, or `us` passed; 0: no limit.
+static void sleep_thread(struct progress *progress, int64_t us)
+{
+    struct timespec time = {us / 1000000, us % 1000000 * 1000};
+
+    syscall(SYS_futex, &progress->asleep, FUTEX_WAIT_PRIVATE, 1,
+            us > 0 ? &time : NULL, NULL, 0);
+    atomic_store(&progress->asleep, 0);
+}
+
+static void *thread_main(void *argument)
+{
+    struct progress *progress = argument;
+    int64_t active_us = clock_now_us();
+    int64_t nap_us = nap_shortest_us;
+
+    prctl(PR_SET_NAME, "tally-progress");
+    prctl(PR_SET_TIMERSLACK, 1000ul);
+    while (!atomic_load(&progress->stop)) {
+        bool pending = true;
+        bool sleeps = false;
+        int64_t now_us = clock_now_us();
+
+        if (pthread_mutex_trylock(&progress->lock) == 0) {
+            move(progress);
+            check(progress, now_us);
+            pending = any_pending(progress);
+            sleeps = !pending && now_us - active_us > sleep_after_us;
+            if (sleeps)
+                atomic_store(&progress->asleep, 1);
+            pthread_mutex_unlock(&progress->lock);
+        }
+        if (sleeps) {
+            sleep_thread(progress, progress->transport_count > 0
+                                       ? sleep_with_transport_us
+                                       : 0);
+            continue;
+        }
+        if (pending) {
+            active_us = now_us;
+            nap_us = nap_shortest_us;
+        } else if (nap_us < nap_longest_us) {
+            nap_us *= 2;
+        }
+        nap(atomic_load(&progress->waiters) > 0 ? nap_longest_us : nap_us);
+    }
+    return NULL;
+}
+
+tally_status_t progress_create(const struct progress_params *params,
+                               struct progress **out)
+{
+    struct progress *progress = calloc(1, sizeof(*progress));
+    pthread_mutexattr_t attributes;
+
+    if (progress == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for progress");
+    progress->params = *params;
+    // The lock is held for well under a microsecond: spin before sleeping.
+    pthread_mutexattr_init(&attributes);
+    pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+    pthread_mutex_init(&progress->lock, &attributes);
+    pthread_mutexattr_destroy(&attributes);
+    *out = progress;
+    return TALLY_OK;
+}
+
+void progress_free(struct progress *progress)
+{
+    if (progress == NULL)
+        return;
+    assert(progress->queues == NULL && progress->transport_count == 0);
+    if (progress->thread_runs) {
+        atomic_store(&progress->stop, true);
+        wake_thread(progress);
+        pthread_join(progress->thread, NULL);
+    }
+    pthread_mutex_destroy(&progress->lock);
+    free(progress);
+}
+
+void progress_lock(struct progress *progress)
+{
+    pthread_mutex_lock(&progress->lock);
+}
+
+void progress_unlock(struct progress *progress)
+{
+    pthread_mutex_unlock(&progress->lock);
+}
+
+tally_status_t progress_attach(struct progress *progress, struct queue *queue)
+{
+    if (!progress->thread_runs) {
+        int error =
+            pthread_create(&progress->thread, NULL, thread_main, progress);
+        if (error != 0)
+            return core_fail(TALLY_ERR_SYSTEM,
+                             "cannot start the progress thread: %s",
+                             strerror(error));
+        progress->thread_runs = true;
+    }
+    progress_lock(progress);
+    queue->next = progress->queues;
+    progress->queues = queue;
+    progress_unlock(progress);
+    return TALLY_OK;
+}
+
+void progress_detach(struct progress *progress, struct queue *queue)
+{
+    progress_lock(progress);
+    for (struct queue **at = &progress->queues; *at != NULL; at = &(*at)->next)
+        if (*at == queue) {
+            *at = queue->next;
+            break;
+        }
+    progress_unlock(progress);
+}
+
+tally_status_t progress_add_transport(struct progress *progress,
+                                      const tally_transport_ops_t *ops,
+                                      tally_transport_t *transport)
+{
+    tally_status_t status = TALLY_OK;
+
+    progress_lock(progress);
+    if (progress->transport_count == TRANSPORTS_MAX) {
+        status = core_fail(TALLY_ERR_UNSUPPORTED,
+                           "more than %d transports at once", TRANSPORTS_MAX);
+    } else {
+        int last = progress->transport_count++;
+        progress->transports[last].ops = ops;
+        progress->transports[last].transport = transport;
+    }
+    progress_unlock(progress);
+    return status;
+}
+
+void progress_drop_transport(struct progress *progress,
+                             tally_transport_t *transport)
+{
+    progress_lock(progress);
+    for (int i = 0; i < progress->transport_count; i++)
+        if (progress->transports[i].transport == transport) {
+            int last = --progress->transport_count;
+            progress->transports[i] = progress->transports[last];
+            break;
+        }
+    progress_unlock(progress);
+}
+
+uint64_t progress_post(struct progress *progress, struct queue *queue,
+                       const int64_t *lanes, uint64_t epoch)
+{
+    progress_lock(progress);
+    uint64_t ticket = queue_post(queue, lanes, epoch);
+    move(progress);
+    progress_unlock(progress);
+    if (atomic_load(&progress->asleep) == 1)
+        wake_thread(progress);
+    return ticket;
+}
+
+// How a waiting thread passes the time between two moves.
+enum wait_phase { WAIT_SPIN, WAIT_YIELD, WAIT_NAP };
+
+static enum wait_phase wait_phase_at(const struct progress *progress,
+                                     int64_t waited_us)
+{
+    if (waited_us > nap_after_us)
+        return WAIT_NAP;
+    if (progress->params.oversubscribed || waited_us > progress->params.spin_us)
+        return WAIT_YIELD;
+    return WAIT_SPIN;
+}
+
+static void wait_in_phase(enum wait_phase phase)
+{
+    switch (phase) {
+    case WAIT_SPIN:
+        relax();
+        break;
+    case WAIT_YIELD:
+        sched_yield();
+        break;
+    case WAIT_NAP:
+        nap(nap_shortest_us);
+        break;
+    }
+}
+
+tally_status_t progress_wait(struct progress *progress, struct queue *queue,
+                             uint64_t ticket, int64_t *lanes)
+{
+    enum wait_phase phase = wait_phase_at(progress, 0);
+    tally_status_t status = TALLY_NOT_YET;
+    int64_t begin_us = 0; // read late: a short wait reads no clock
+
+    atomic_fetch_add(&progress->waiters, 1);
+    for (unsigned moves = 1; status == TALLY_NOT_YET; moves++) {
+        bool look = moves % MOVES_PER_CHECK == 0 || phase == WAIT_NAP;
+        int64_t now_us = look ? clock_now_us() : 0;
+
+        if (pthread_mutex_trylock(&progress->lock) == 0) {
+            move(progress);
+            if (look)
+                check(progress, now_us);
+            status = queue_result(queue, ticket, lanes);
+            pthread_mutex_unlock(&progress->lock);
+        }
+        if (status != TALLY_NOT_YET)
+            break;
+        if (look) {
+            if (begin_us == 0)
+                begin_us = now_us;
+            phase = wait_phase_at(progress, now_us - begin_us);
+        }
+        wait_in_phase(phase);
+    }
+    atomic_fetch_sub(&progress->waiters, 1);
+    return status;
+}
+
+void progress_poll(struct progress *progress)
+{
+    progress_lock(progress);
+    move(progress);
+    progress_unlock(progress);
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// See queue.h.
+#include "order/queue.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+
+// What a rank sent before it went may still arrive; this long it is waited for.
+static const int64_t grace_us = 500000;
+// How often processes of the node are looked at.
+static const int64_t watch_interval_us = 5000;
+
+tally_status_t queue_create(const struct queue_params *params,
+                            struct queue **out)
+{
+    struct queue *queue = calloc(1, sizeof(*queue));
+
+    if (queue == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for a step's queue");
+    queue->lane_memory =
+        calloc(QUEUE_SLOTS * params->lane_count, sizeof(int64_t));
+    if (queue->lane_memory == NULL) {
+        free(queue);
+        return core_fail(TALLY_ERR_MEMORY, "no memory for a step's queue");
+    }
+    for (size_t i = 0; i < QUEUE_SLOTS; i++)
+        queue->slots[i].lanes = queue->lane_memory + i * params->lane_count;
+    queue->allreduce = params->allreduce;
+    queue->watch = params->watch;
+    queue->health = params->health;
+    queue->fate = params->fate;
+    queue->log = params->log;
+    queue->group_key = params->group_key;
+    queue->ranks = params->ranks;
+    queue->rank_count = params->rank_count;
+    queue->lane_count = params->lane_count;
+    queue->timeout_us = params->timeout_us;
+    queue->suspect = -1;
+    *out = queue;
+    return TALLY_OK;
+}
+
+void queue_free(struct queue *queue)
+{
+    if (queue == NULL)
+        return;
+    allreduce_free(queue->allreduce);
+    free(queue->lane_memory);
+    free(queue);
+}
+
+static struct queue_slot *slot_of(struct queue *queue, uint64_t ticket)
+{
+    return &queue->slots[ticket % QUEUE_SLOTS];
+}
+
+// Everything posted ends with the fate of the group.
+static void end_all(struct queue *queue)
+{
+    while (queue_pending(queue))
+        slot_of(queue, ++queue->completed)->status = queue->fate->status;
+    queue->active = false;
+}
+
+static void fail_group(struct queue *queue, tally_status_t status,
+                       int32_t failed_rank, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static void fail_group(struct queue *queue, tally_status_t status,
+                       int32_t failed_rank, const char *format, ...)
+{
+    struct queue_fate *fate = queue->fate;
+    va_list arguments;
+
+    if (fate->status == TALLY_OK) {
+        fate->status = status;
+        fate->failed_rank = failed_rank;
+        va_start(arguments, format);
+        vsnprintf(fate->sentence, sizeof(fate->sentence), format, arguments);
+        va_end(arguments);
+        core_log(
+            queue->log, TALLY_LOG_ERROR, "group \"%s\", epoch %llu: %s",
+            queue->group_key,
+            (unsigned long long)slot_of(queue, queue->completed + 1)->epoch,
+            fate->sentence);
+    }
+    end_all(queue);
+}
+
+uint64_t queue_post(struct queue *queue, const int64_t *lanes, uint64_t epoch)
+{
+    assert(queue->posted - queue->completed < QUEUE_SLOTS);
+    struct queue_slot *slot = slot_of(queue, ++queue->posted);
+
+    memcpy(slot->lanes, lanes, queue->lane_count * sizeof(*lanes));
+    slot->epoch = epoch;
+    slot->status = TALLY_NOT_YET;
+    return queue->posted;
+}
+
+void queue_advance(struct queue *queue)
+{
+    while (queue_pending(queue)) {
+        struct queue_slot *slot = slot_of(queue, queue->completed + 1);
+
+        if (queue->fate->status != TALLY_OK) {
+            end_all(queue);
+            return;
+        }
+        if (!queue->active) {
+            queue->active = true;
+            queue->deadline_us = 0;
+            allreduce_start(queue->allreduce, slot->lanes);
+        }
+        tally_status_t status = allreduce_progress(queue->allreduce);
+        if (status == TALLY_NOT_YET)
+            return;
+        if (status != TALLY_OK) {
+            int32_t awaited = allreduce_awaited(queue->allreduce);
+            fail_group(queue, status, awaited >= 0 ? queue->ranks[awaited] : -1,
+                       "%s", core_error_text());
+            return;
+        }
+        memcpy(slot->lanes, allreduce_result_borrow(queue->allreduce),
+               queue->lane_count * sizeof(*slot->lanes));
+        slot->status = TALLY_OK;
+        queue->active = false;
+        queue->completed++;
+    }
+}
+
+// The rank of the group that was first to go.
+static void find_suspect(struct queue *queue)
+{
+    uint32_t version = health_version(queue->health);
+
+    if (version == queue->health_version)
+        return;
+    queue->health_version = version;
+    for (int32_t i = 0; i < queue->rank_count; i++) {
+        int64_t since_us;
+        enum health_state state =
+            health_rank(queue->health, queue->ranks[i], &since_us);
+        if (state == HEALTH_PRESENT)
+            continue;
+        if (queue->suspect < 0 || since_us < queue->suspect_since_us) {
+            queue->suspect = queue->ranks[i];
+            queue->suspect_since_us = since_us;
+        }
+    }
+}
+
+void queue_check(struct queue *queue, int64_t now_us)
+{
+    if (!queue->active)
+        return;
+    if (queue->deadline_us == 0)
+        queue->deadline_us = now_us + queue->timeout_us;
+    if (queue->watch != NULL &&
+        now_us - queue->watched_us > watch_interval_us) {
+        queue->watched_us = now_us;
+        watch_check(queue->watch);
+    }
+    find_suspect(queue);
+    if (queue->suspect >= 0 && now_us >= queue->suspect_since_us + grace_us) {
+        bool left =
+            health_rank(queue->health, queue->suspect, NULL) == HEALTH_LEFT;
+        fail_group(queue, TALLY_ERR_PEER, queue->suspect,
+                   left ? "rank %d left (tally_close) in mid-step"
+                        : "rank %d died in mid-step",
+                   (int)queue->suspect);
+        return;
+    }
+    if (now_us >= queue->deadline_us) {
+        int32_t awaited = allreduce_awaited(queue->allreduce);
+        int32_t rank = awaited >= 0 ? queue->ranks[awaited] : -1;
+        fail_group(queue, TALLY_ERR_TIMEOUT, rank,
+                   "timed out after %g s waiting for rank %d",
+                   (double)queue->timeout_us / 1e6, (int)rank);
+    }
+}
+
+tally_status_t queue_result(const struct queue *queue, uint64_t ticket,
+                            int64_t *lanes)
+{
+    const struct queue_slot *slot = &queue->slots[ticket % QUEUE_SLOTS];
+
+    if (ticket + QUEUE_SLOTS <= queue->posted)
+        return TALLY_ERR_OVERWRITTEN;
+    if (slot->status == TALLY_OK)
+        memcpy(lanes, slot->lanes, queue->lane_count * sizeof(*lanes));
+    return slot->status;
+}

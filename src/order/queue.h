@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The reductions of one step object, first in first out: what was posted, what
+// is under way, what came of it. It is moved by the progress engine, under
+// whose lock all of it lives; it never blocks and reads no clock.
+#ifndef ORDER_QUEUE_H
+#define ORDER_QUEUE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <tally/tally.h>
+
+#include "collective/allreduce.h"
+#include "collective/watch.h"
+#include "core/health.h"
+#include "core/log.h"
+
+// Two reductions an epoch, so results of the whole ring can be read.
+#define QUEUE_SLOTS (2 * TALLY_EPOCH_RING)
+
+// How a group ended: shared by its queues, set once, never unset.
+struct queue_fate {
+    tally_status_t status; // TALLY_OK while it lives
+    int32_t failed_rank;   // world rank, -1
+    char sentence[256];
+};
+
+struct queue_slot {
+    int64_t *lanes; // what was posted, then the result
+    uint64_t epoch;
+    tally_status_t status; // NOT_YET until complete
+};
+
+struct queue {
+    struct queue *next; // of the progress engine
+    struct allreduce *allreduce;
+    struct watch *watch; // NULL: none
+    struct health *health;
+    struct queue_fate *fate;
+    const struct core_log *log;
+    const char *group_key;
+    const int32_t *ranks; // world ranks of the group
+    int32_t rank_count;
+    size_t lane_count;
+    int64_t timeout_us;
+
+    uint64_t posted; // tickets: 1, 2, ...
+    uint64_t completed;
+    bool active;             // completed + 1 is under way
+    int64_t deadline_us;     // of the one under way; 0: not set yet
+    int64_t watched_us;      // when the watch was last looked at
+    uint32_t health_version; // seen
+    int32_t suspect;         // a rank of the group that is gone, -1: none
+    int64_t suspect_since_us;
+    struct queue_slot slots[QUEUE_SLOTS];
+    int64_t *lane_memory;
+};
+
+// Borrows all but the allreduce, which it takes.
+struct queue_params {
+    struct allreduce *allreduce;
+    struct watch *watch;
+    struct health *health;
+    struct queue_fate *fate;
+    const struct core_log *log;
+    const char *group_key;
+    const int32_t *ranks;
+    int32_t rank_count;
+    size_t lane_count; // 8 * records + max_lanes
+    int64_t timeout_us;
+};
+
+tally_status_t queue_create(const struct queue_params *params,
+                            struct queue **out);
+void queue_free(struct queue *queue);
+
+// Posts lanes (copied) and returns the ticket. At most QUEUE_SLOTS are pending.
+uint64_t queue_post(struct queue *queue, const int64_t *lanes, uint64_t epoch);
+
+static inline bool queue_pending(const struct queue *queue)
+{
+    return queue->completed != queue->posted;
+}
+
+// Starts and moves what is next, without blocking.
+void queue_advance(struct queue *queue);
+
+// The slow look: the deadline, and ranks that are gone.
+void queue_check(struct queue *queue, int64_t now_us);
+
+// The result of a ticket: OK and the lanes, an error, NOT_YET, or OVERWRITTEN.
+tally_status_t queue_result(const struct queue *queue, uint64_t ticket,
+                            int64_t *lanes);
+
+#endif
