@@ -39,8 +39,7 @@ extern "C" {
 
 #define TALLY_VERSION_STRING "0.1.0"
 
-// The first two members of a struct: tally_host_t host =
-// TALLY_INIT(tally_host_t);
+// Begins a struct, the rest being 0: tally_host_t h = TALLY_INIT(tally_host_t);
 #define TALLY_INIT(type)                                                       \
     {                                                                          \
         .size = sizeof(type), .abi = TALLY_ABI                                 \
@@ -357,9 +356,8 @@ TALLY_API tally_status_t tally_step_scale(tally_step_t *step,
 #define TALLY_STEP_NONFINITE 0x2u // some token's loss was not finite
 #define TALLY_STEP_BAD_LABELS 0x4u // some label was out of range
 #define TALLY_STEP_NO_LOSS 0x8u    // COUNT_FIRST without any tally_step_loss
-#define TALLY_STEP_OTHER_TOKENS                                                \
-    0x10u // the losses were of other tokens than
-          // those that were counted
+// The losses were of other tokens than those that were counted.
+#define TALLY_STEP_OTHER_TOKENS 0x10u
 
 // Totals of one channel over the group. The sums are exact:
 // (hi * 2^32 + lo) * 2^-40 with 0 <= lo < 2^32.
