@@ -1,0 +1,106 @@
+#!/bin/sh
+# The long form of the tests: the suite under other compilers and sanitizers, and
+# the gates that a release must pass. Called by ./dev test --long; each part
+# writes its log, and the last line is the sum of all.
+set -eu
+jobs=$(nproc)
+started=$(date +%s)
+
+say()
+{
+    printf '\n== %s (after %d s)\n' "$*" "$(($(date +%s) - started))"
+}
+
+# suite BUILD "configure arguments" ...: builds in a folder and runs the suite.
+suite()
+{
+    build=$1
+    shift
+    say "the suite in $build: $*"
+    mkdir -p "$build"
+    [ -e "$build/Makefile" ] ||
+        (cd "$build" && ../configure --enable-werror "$@" >configure.log 2>&1)
+    if make -C "$build" -j"$jobs" --no-print-directory all >"$build/build.log" 2>&1
+    then
+        make -C "$build" -j"$jobs" --no-print-directory check \
+            >"$build/check.log" 2>&1 || true
+    else
+        cp "$build/build.log" "$build/check.log"
+    fi
+    builds="$builds $build"
+}
+
+# gate NAME command...: one check of its own.
+gate()
+{
+    name=$1
+    shift
+    say "$name"
+    log=build-gates/tests/$name.log
+    if "$@" >"$log" 2>&1; then
+        result=PASS
+    else
+        result=FAIL
+        tail -n 30 "$log"
+    fi
+    echo ":test-result: $result" >"${log%.log}.trs"
+    gates=$((gates + 1))
+}
+
+tidy()
+{
+    # The plug-in for UCX and the tests' doubles are C like the rest.
+    find src tools examples -name '*.c' | LC_ALL=C sort |
+        xargs -P "$jobs" -n 4 clang-tidy-16 --quiet -- -std=gnu11 -D_GNU_SOURCE \
+            -Iinclude -Isrc -Itools -Ibuild $ucx_flags
+}
+
+reload_under_valgrind()
+{
+    LD_LIBRARY_PATH=build/.libs valgrind --quiet --error-exitcode=9 \
+        --leak-check=full --show-leak-kinds=definite,indirect,possible \
+        --errors-for-leak-kinds=definite,indirect,possible \
+        --suppressions=tests/harness/valgrind.supp \
+        build/tests/unit/reload build/.libs/libtally.so 5
+}
+
+distribution()
+{
+    make -C build --no-print-directory distcheck -j"$jobs" \
+        DISTCHECK_CONFIGURE_FLAGS=--enable-werror
+}
+
+coverage()
+{
+    gcovr --root . --filter 'src/' --object-directory build-coverage \
+        --exclude-throw-branches --print-summary --txt build-coverage/lines.txt \
+        build-coverage >build-coverage/summary.txt
+    cat build-coverage/summary.txt
+    lines=$(sed -n 's/^lines: \([0-9]*\).*/\1/p' build-coverage/summary.txt)
+    [ "$lines" -ge 85 ]
+}
+
+[ -x configure ] || autoreconf -i
+builds=
+gates=0
+rm -rf build-gates
+mkdir -p build-gates/tests
+ucx_flags=$(pkg-config --cflags ucx 2>/dev/null || true)
+
+suite build
+suite build-asan CC=clang-16 CFLAGS="-O1 -g -fno-omit-frame-pointer \
+    -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+suite build-tsan CFLAGS="-O1 -g -fsanitize=thread"
+suite build-coverage CFLAGS="-O0 -g --coverage"
+gate coverage coverage
+gate clang-tidy tidy
+gate valgrind-reload reload_under_valgrind
+gate distcheck distribution
+gate demo examples/trainer/demo.sh build --steps 100
+gate mutants tests/mutants.sh
+echo "# TOTAL: $gates" >build-gates/check.log
+
+say "results"
+sed -n '/^lines:/p;/^branches:/p' build-coverage/summary.txt 2>/dev/null || true
+# shellcheck disable=SC2086
+exec tests/summary.sh $builds build-gates
