@@ -154,10 +154,8 @@ static tally_status_t take_configuration(tally_t *tally,
         .get = own ? environment_get : tally->host.get_env,
         .context = tally->host.context,
     };
-    tally->log = (struct core_log){.level = TALLY_LOG_WARN,
-                                   .rank = -1,
-                                   .write = tally->host.log,
-                                   .context = tally->host.context};
+    tally->log.write = tally->host.log;
+    tally->log.context = tally->host.context;
     status = config_load(env, &tally->config);
     if (status != TALLY_OK)
         return status;
