@@ -15,12 +15,24 @@ tally_status_t links_create(const struct tally_transport_ops *ops,
                             tally_transport_t *transport,
                             struct exchange *exchange,
                             struct exchange_group *group, struct links **out);
-// Does not close endpoints: the transport does, when it is closed.
+// Does not close endpoints: the transport does, when it is closed, and that
+// comes first.
 void links_free(struct links *links);
 
 // The endpoint to a rank of the group.
 tally_status_t links_endpoint(struct links *links, int32_t rank,
                               tally_endpoint_t **out);
+
+int32_t links_world_rank(const struct links *links, int32_t rank);
+
+// Memory that the transport may still read or write though its user is gone.
+struct links_kept {
+    struct links_kept *next;
+};
+
+// Takes memory from malloc that begins with a links_kept, frees it in
+// links_free.
+void links_keep_take(struct links *links, struct links_kept *memory);
 
 const struct tally_transport_ops *links_ops(const struct links *links);
 tally_transport_t *links_transport(const struct links *links);

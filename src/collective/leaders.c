@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// See leaders.h.
+#include "collective/leaders.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "collective/schedule.h"
+#include "core/error.h"
+#include "numeric/record.h"
+
+#define CACHE_LINE_BYTES 64
+
+#define SEQUENCE_BITS 20
+#define STAGE_BITS 6
+#define SENDER_BITS 22
+
+#define MESSAGE_MAGIC 0x54616c31u // "Tal1": layout and byte order
+
+#define SEND_BUFFERS 2
+
+// Loopback TCP, as the only network that was measured: 7 us one way, of which a
+// call that sends or receives costs its rank about 1.5 us. What matters is the
+// ratio, and that all ranks have the same.
+static const struct schedule_costs message_costs = {
+    .latency_ns = 7000,
+    .message_ns = 1500,
+};
+
+struct message {
+    uint32_t magic;
+    uint32_t sender;
+    uint64_t sequence;
+    int64_t lanes[];
+};
+
+struct stage {
+    struct schedule_step step; // peers are ranks of the group here
+    size_t first_send;         // index of its requests
+    size_t first_receive;      // index of its requests and messages
+};
+
+// One piece of memory with all that the transport is given.
+struct mailbox {
+    struct links_kept kept;
+    size_t send_count; // of one reduction
+    size_t receive_count;
+    tally_request_t *sends;    // [SEND_BUFFERS][send_count]
+    tally_request_t *receives; // [receive_count]
+    unsigned char *sent;       // [SEND_BUFFERS][stage_count] messages
+    unsigned char *received;   // [receive_count] messages
+};
+
+struct leaders {
+    struct links *links;
+    const struct tally_transport_ops *ops;
+    tally_transport_t *transport;
+    int32_t rank;
+    uint16_t tag_space;
+    uint32_t records;
+    uint32_t max_lanes;
+    uint32_t message_bytes;
+    size_t message_stride;
+    struct mailbox *mailbox;
+    uint64_t sequence;
+    tally_status_t failure; // of start
+    int32_t failed;         // rank at fault; -1: none
+    int32_t stage;          // under way
+    bool sent;              // its messages were given to the transport
+    uint32_t missing;       // bit i: receive_from[i] of it is to come
+    int32_t confirmed;      // in stages below it all sends are complete
+    int32_t stage_count;
+    struct stage stages[];
+};
+
+static_assert(SCHEDULE_PEERS_MAX <= 32, "a bit a peer");
+static_assert(16 + SEQUENCE_BITS + STAGE_BITS + SENDER_BITS == 64, "a tag");
+static_assert(SCHEDULE_FACTORS_MAX + 2 <= 1 << STAGE_BITS, "stages fit");
+
+static uint64_t tag_make(const struct leaders *leaders, int32_t stage,
+                         int32_t sender)
+{
+    uint64_t sequence = leaders->sequence & ((1u << SEQUENCE_BITS) - 1);
+
+    assert(stage < 1 << STAGE_BITS && sender < 1 << SENDER_BITS);
+    return (uint64_t)leaders->tag_space
+               << (SEQUENCE_BITS + STAGE_BITS + SENDER_BITS) |
+           sequence << (STAGE_BITS + SENDER_BITS) |
+           (uint64_t)stage << SENDER_BITS | (uint64_t)sender;
+}
+
+// -------------------------------------------------------------------- creation
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + CACHE_LINE_BYTES - 1) / CACHE_LINE_BYTES * CACHE_LINE_BYTES;
+}
+
+static tally_status_t mailbox_create(const struct leaders *leaders,
+                                     size_t send_count, size_t receive_count,
+                                     struct mailbox **out)
+{
+    size_t stages = (size_t)leaders->stage_count;
+    size_t requests = SEND_BUFFERS * send_count + receive_count;
+    size_t messages = SEND_BUFFERS * stages + receive_count;
+    size_t before = round_up(sizeof(struct mailbox)) +
+                    round_up(requests * sizeof(tally_request_t));
+    size_t bytes = before + messages * leaders->message_stride;
+    unsigned char *memory = aligned_alloc(CACHE_LINE_BYTES, bytes);
+
+    if (memory == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for %zu messages",
+                         messages);
+    memset(memory, 0, bytes); // requests: complete
+    struct mailbox *mailbox = (struct mailbox *)memory;
+    mailbox->send_count = send_count;
+    mailbox->receive_count = receive_count;
+    mailbox->sends =
+        (tally_request_t *)(memory + round_up(sizeof(struct mailbox)));
+    mailbox->receives = mailbox->sends + SEND_BUFFERS * send_count;
+    mailbox->sent = memory + before;
+    mailbox->received =
+        mailbox->sent + SEND_BUFFERS * stages * leaders->message_stride;
+    *out = mailbox;
+    return TALLY_OK;
+}
+
+// From indices of leaders to ranks of the group.
+static void peers_name(int32_t *peers, int32_t count,
+                       const struct topology *topology)
+{
+    for (int32_t i = 0; i < count; i++)
+        peers[i] = topology->leader_of[peers[i]];
+}
+
+static tally_status_t stages_make(struct leaders *leaders,
+                                  const struct schedule_plan *plan,
+                                  const struct topology *topology)
+{
+    size_t sends = 0;
+    size_t receives = 0;
+
+    for (int32_t i = 0; i < plan->stages; i++) {
+        struct stage *stage = &leaders->stages[i];
+        struct schedule_step *step = &stage->step;
+
+        schedule_step(plan, topology->node, i, step);
+        peers_name(step->send_to, step->send_count, topology);
+        peers_name(step->receive_from, step->receive_count, topology);
+        stage->first_send = sends;
+        stage->first_receive = receives;
+        sends += (size_t)step->send_count;
+        receives += (size_t)step->receive_count;
+    }
+    return mailbox_create(leaders, sends, receives, &leaders->mailbox);
+}
+
+static tally_status_t limits_check(const struct leaders *leaders,
+                                   const struct topology *topology)
+{
+    if (topology->size > 1 << SENDER_BITS)
+        return core_fail(TALLY_ERR_INVALID,
+                         "a group of %d ranks; messages name at most %d",
+                         (int)topology->size, 1 << SENDER_BITS);
+    if (leaders->ops->message_max < leaders->message_bytes)
+        return core_fail(TALLY_ERR_TRANSPORT,
+                         "%s sends at most %zu bytes, %u records and %u maxima "
+                         "need %u",
+                         leaders->ops->name, leaders->ops->message_max,
+                         leaders->records, leaders->max_lanes,
+                         leaders->message_bytes);
+    return TALLY_OK;
+}
+
+tally_status_t leaders_create(const struct allreduce_params *params,
+                              struct leaders **out)
+{
+    const struct topology *topology = params->topology;
+    struct schedule_plan plan;
+    struct leaders *leaders;
+    tally_status_t status;
+
+    schedule_plan(topology->node_count, params->radix, &message_costs, &plan);
+    leaders = calloc(1, sizeof(*leaders) +
+                            (size_t)plan.stages * sizeof(struct stage));
+    if (leaders == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for %d stages",
+                         (int)plan.stages);
+    leaders->links = params->links;
+    leaders->ops = links_ops(params->links);
+    leaders->transport = links_transport(params->links);
+    leaders->rank = topology->rank;
+    leaders->tag_space = params->tag_space;
+    leaders->records = params->records;
+    leaders->max_lanes = params->max_lanes;
+    leaders->message_bytes =
+        (uint32_t)(sizeof(struct message) +
+                   params->records * sizeof(struct numeric_record) +
+                   params->max_lanes * sizeof(int64_t));
+    leaders->message_stride = round_up(leaders->message_bytes);
+    leaders->stage_count = plan.stages;
+    leaders->stage = plan.stages;
+    leaders->failed = -1;
+    status = limits_check(leaders, topology);
+    if (status == TALLY_OK)
+        status = stages_make(leaders, &plan, topology);
+    if (status != TALLY_OK) {
+        leaders_free(leaders);
+        return status;
+    }
+    *out = leaders;
+    return TALLY_OK;
+}
+
+static bool any_pending(const tally_request_t *requests, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (requests[i].status == TALLY_NOT_YET)
+            return true;
+    return false;
+}
+
+void leaders_free(struct leaders *leaders)
+{
+    if (leaders == NULL)
+        return;
+    struct mailbox *mailbox = leaders->mailbox;
+    if (mailbox == NULL)
+        goto free_leaders;
+    for (size_t i = 0; i < mailbox->receive_count; i++)
+        if (mailbox->receives[i].status == TALLY_NOT_YET)
+            leaders->ops->cancel(leaders->transport, &mailbox->receives[i]);
+    if (any_pending(mailbox->receives, mailbox->receive_count) ||
+        any_pending(mailbox->sends, SEND_BUFFERS * mailbox->send_count))
+        links_keep_take(leaders->links, &mailbox->kept);
+    else
+        free(mailbox);
+free_leaders:
+    free(leaders);
+}
+
+// ------------------------------------------------------------------- messages
+
+// `what` ends in "to" or "from".
+static tally_status_t peer_fail(struct leaders *leaders, tally_status_t status,
+                                int32_t peer, const char *what, const char *why)
+{
+    leaders->failed = peer;
+    return core_fail(status,
+                     "%s rank %d of the group (world rank %d), stage %d of "
+                     "reduction %" PRIu64 ": %s",
+                     what, (int)peer,
+                     (int)links_world_rank(leaders->links, peer),
+                     (int)leaders->stage, leaders->sequence, why);
+}
+
+static tally_request_t *send_requests(const struct leaders *leaders,
+                                      int32_t stage)
+{
+    const struct mailbox *mailbox = leaders->mailbox;
+    size_t buffer = leaders->sequence % SEND_BUFFERS;
+
+    return mailbox->sends + buffer * mailbox->send_count +
+           leaders->stages[stage].first_send;
+}
+
+static struct message *send_message(const struct leaders *leaders)
+{
+    size_t buffer = leaders->sequence % SEND_BUFFERS;
+    size_t index =
+        buffer * (size_t)leaders->stage_count + (size_t)leaders->stage;
+
+    return (struct message *)(leaders->mailbox->sent +
+                              index * leaders->message_stride);
+}
+
+// OK: the stage's sends (of this reduction, or of the last one that used their
+// buffer) are complete.
+static tally_status_t sends_check(struct leaders *leaders, int32_t index)
+{
+    const struct schedule_step *step = &leaders->stages[index].step;
+    const tally_request_t *requests = send_requests(leaders, index);
+    tally_status_t status = TALLY_OK;
+
+    for (int32_t i = 0; i < step->send_count; i++) {
+        if (requests[i].status == TALLY_NOT_YET)
+            status = TALLY_NOT_YET;
+        else if (requests[i].status != TALLY_OK)
+            return peer_fail(leaders, requests[i].status, step->send_to[i],
+                             "message to", "the transport could not send it");
+    }
+    return status;
+}
+
+static tally_status_t message_send(struct leaders *leaders, int32_t peer,
+                                   tally_request_t *request)
+{
+    tally_endpoint_t *endpoint;
+    tally_status_t status;
+
+    status = links_endpoint(leaders->links, peer, &endpoint);
+    if (status != TALLY_OK)
+        return peer_fail(leaders, status, peer, "connection to",
+                         core_error_text());
+    request->status = TALLY_NOT_YET;
+    status = leaders->ops->tsend(
+        endpoint, tag_make(leaders, leaders->stage, leaders->rank),
+        send_message(leaders), leaders->message_bytes, request);
+    if (status == TALLY_OK)
+        return TALLY_OK;
+    request->status = TALLY_OK; // nothing was posted
+    return peer_fail(leaders, status, peer, "message to", core_error_text());
+}
+
+static tally_status_t stage_send(struct leaders *leaders, const int64_t *total)
+{
+    const struct schedule_step *step = &leaders->stages[leaders->stage].step;
+    tally_request_t *requests = send_requests(leaders, leaders->stage);
+    struct message *message = send_message(leaders);
+    tally_status_t status = sends_check(leaders, leaders->stage);
+
+    if (status != TALLY_OK)
+        return status;
+    message->magic = MESSAGE_MAGIC;
+    message->sender = (uint32_t)leaders->rank;
+    message->sequence = leaders->sequence;
+    memcpy(message->lanes, total, leaders->message_bytes - sizeof(*message));
+    for (int32_t i = 0; i < step->send_count; i++) {
+        status = message_send(leaders, step->send_to[i], &requests[i]);
+        if (status != TALLY_OK)
+            return status;
+    }
+    leaders->sent = true;
+    leaders->missing = (1u << step->receive_count) - 1;
+    return TALLY_OK;
+}
+
+static tally_status_t message_check(struct leaders *leaders, int32_t peer,
+                                    const tally_request_t *request,
+                                    const struct message *message)
+{
+    const char *wrong = NULL;
+
+    if (request->status != TALLY_OK)
+        return peer_fail(leaders, request->status, peer, "message from",
+                         "the transport could not receive it");
+    if (request->bytes != leaders->message_bytes)
+        wrong = "its length is wrong";
+    else if (message->magic != MESSAGE_MAGIC)
+        wrong = "it is no message of this version of Tally";
+    else if (message->sender != (uint32_t)peer)
+        wrong = "it names another sender";
+    else if (message->sequence != leaders->sequence)
+        wrong = "it is of another reduction";
+    if (wrong == NULL)
+        return TALLY_OK;
+    return peer_fail(leaders, TALLY_ERR_TRANSPORT, peer, "message from", wrong);
+}
+
+static void message_add(const struct leaders *leaders,
+                        const struct message *message, int64_t *total)
+{
+    const int64_t *lanes = message->lanes;
+
+    for (uint32_t i = 0; i < leaders->records; i++) {
+        numeric_record_add((struct numeric_record *)total,
+                           (const struct numeric_record *)lanes);
+        total += NUMERIC_LANES;
+        lanes += NUMERIC_LANES;
+    }
+    for (uint32_t i = 0; i < leaders->max_lanes; i++)
+        total[i] = lanes[i] > total[i] ? lanes[i] : total[i];
+}
+
+static tally_status_t stage_receive(struct leaders *leaders, int64_t *total)
+{
+    const struct stage *stage = &leaders->stages[leaders->stage];
+    const struct mailbox *mailbox = leaders->mailbox;
+
+    for (int32_t i = 0; i < stage->step.receive_count; i++) {
+        size_t index = stage->first_receive + (size_t)i;
+        const tally_request_t *request = &mailbox->receives[index];
+        const struct message *message =
+            (const struct message *)(mailbox->received +
+                                     index * leaders->message_stride);
+
+        if ((leaders->missing & 1u << i) == 0 ||
+            request->status == TALLY_NOT_YET)
+            continue;
+        tally_status_t status = message_check(
+            leaders, stage->step.receive_from[i], request, message);
+        if (status != TALLY_OK)
+            return status;
+        if (stage->step.replaces)
+            memcpy(total, message->lanes,
+                   leaders->message_bytes - sizeof(*message));
+        else
+            message_add(leaders, message, total);
+        leaders->missing &= ~(1u << i);
+    }
+    return leaders->missing == 0 ? TALLY_OK : TALLY_NOT_YET;
+}
+
+// A send that failed is told while its answer is still awaited.
+static tally_status_t sends_watch(struct leaders *leaders)
+{
+    int32_t end = leaders->stage + (leaders->sent ? 1 : 0);
+
+    while (leaders->confirmed < end) {
+        tally_status_t status = sends_check(leaders, leaders->confirmed);
+
+        if (status != TALLY_OK)
+            return status;
+        leaders->confirmed++;
+    }
+    return TALLY_NOT_YET;
+}
+
+// ------------------------------------------------------------------- reduction
+
+void leaders_start(struct leaders *leaders, uint64_t sequence)
+{
+    struct mailbox *mailbox = leaders->mailbox;
+
+    assert(sequence == leaders->sequence + 1);
+    assert(leaders->stage == leaders->stage_count);
+    leaders->sequence = sequence;
+    leaders->stage = 0;
+    leaders->sent = false;
+    leaders->confirmed = 0;
+    for (int32_t i = 0; i < leaders->stage_count; i++) {
+        const struct stage *stage = &leaders->stages[i];
+
+        for (int32_t j = 0; j < stage->step.receive_count; j++) {
+            size_t index = stage->first_receive + (size_t)j;
+            int32_t peer = stage->step.receive_from[j];
+            tally_request_t *request = &mailbox->receives[index];
+
+            request->status = TALLY_NOT_YET;
+            leaders->failure = leaders->ops->trecv(
+                leaders->transport, tag_make(leaders, i, peer),
+                mailbox->received + index * leaders->message_stride,
+                leaders->message_bytes, request);
+            if (leaders->failure == TALLY_OK)
+                continue;
+            request->status = TALLY_OK; // nothing was posted
+            leaders->failure = peer_fail(leaders, leaders->failure, peer,
+                                         "message from", core_error_text());
+            return;
+        }
+    }
+}
+
+tally_status_t leaders_progress(struct leaders *leaders, int64_t *total)
+{
+    tally_status_t status = leaders->failure;
+
+    while (status == TALLY_OK && leaders->stage < leaders->stage_count) {
+        if (!leaders->sent)
+            status = stage_send(leaders, total);
+        if (status == TALLY_OK)
+            status = stage_receive(leaders, total);
+        if (status != TALLY_OK)
+            break;
+        leaders->stage++;
+        leaders->sent = false;
+    }
+    return status == TALLY_NOT_YET ? sends_watch(leaders) : status;
+}
+
+static int32_t lowest(int32_t a, int32_t b)
+{
+    return a < 0 || b < a ? b : a;
+}
+
+int32_t leaders_awaited(const struct leaders *leaders)
+{
+    int32_t awaited = leaders->failed;
+
+    if (awaited >= 0 || leaders->stage == leaders->stage_count)
+        return awaited;
+    const struct stage *stage = &leaders->stages[leaders->stage];
+    const tally_request_t *requests = send_requests(leaders, leaders->stage);
+    for (int32_t i = 0; i < stage->step.receive_count; i++)
+        if (leaders->sent && (leaders->missing & 1u << i) != 0)
+            awaited = lowest(awaited, stage->step.receive_from[i]);
+    for (int32_t i = 0; i < stage->step.send_count; i++)
+        if (!leaders->sent && requests[i].status == TALLY_NOT_YET)
+            awaited = lowest(awaited, stage->step.send_to[i]);
+    return awaited;
+}
