@@ -14,8 +14,6 @@ static void write_character(FILE *out, char c)
 {
     if (c == '\\')
         fputs("\\e", out);
-    else if (c == '"')
-        fputs("\\(dq", out);
     else
         fputc(c, out);
 }
@@ -61,7 +59,10 @@ static void write_argument(FILE *out, const char *text)
 {
     fputs("\"\\&", out);
     for (; *text != '\0'; text++)
-        write_character(out, *text);
+        if (*text == '"')
+            fputs("\\(dq", out);
+        else
+            write_character(out, *text);
     fputc('"', out);
 }
 
