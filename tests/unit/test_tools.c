@@ -162,7 +162,7 @@ START_TEST(the_totals_are_the_sum_of_what_the_ranks_contribute)
 
     for (int32_t r = 0; r < RANKS; r++)
         ck_assert(work_create(&works[r], r, RANKS, RECORDS));
-    for (uint64_t i = 0; i < 3 * WORK_VARIANTS; i++)
+    for (uint32_t i = 0; i < 3 * WORK_VARIANTS; i++)
         for (uint32_t k = 0; k < RECORDS; k++) {
             struct numeric_record sum = {0};
             for (int r = 0; r < RANKS; r++) {
@@ -186,7 +186,7 @@ START_TEST(totals_differ_between_iterations_and_between_records)
     struct work work;
 
     ck_assert(work_create(&work, 0, 2, 2));
-    for (uint64_t i = 0; i < 2 * WORK_VARIANTS; i++) {
+    for (uint32_t i = 0; i < 2 * WORK_VARIANTS; i++) {
         ck_assert_mem_ne(work_total(&work, i, 0), work_total(&work, i, 1),
                          sizeof(struct numeric_record));
         ck_assert_mem_ne(work_total(&work, i, 0), work_total(&work, i + 1, 0),

@@ -20,6 +20,7 @@
 static const int64_t round_timeout_ms = 100000;
 #define PROGRAM_NAME "tally_perf_mpi"
 #define ARGUMENTS_MAX 24
+#define NUMBER_BYTES 24
 
 // ------------------------------------------------------------------- find it
 
@@ -89,17 +90,16 @@ bool peer_find(struct peer *peer, const char *program, char *why,
 // -------------------------------------------------------------------- run it
 
 struct command {
-    char *arguments[ARGUMENTS_MAX];
+    const char *arguments[ARGUMENTS_MAX]; // ends with NULL
     int count;
-    char numbers[4][24];
+    char numbers[4][NUMBER_BYTES];
     char **environment;
     const char *file;
 };
 
 static void append(struct command *command, const char *argument)
 {
-    // execve takes them as char *, and leaves them as they are.
-    command->arguments[command->count++] = (char *)(uintptr_t)argument;
+    command->arguments[command->count++] = argument;
 }
 
 static void append_mca(struct command *command, const char *name,
@@ -114,10 +114,10 @@ static void write_arguments(const struct peer *peer,
                             const struct peer_round *round,
                             struct command *command)
 {
-    snprintf(command->numbers[0], 24, "%d", (int)round->ranks);
-    snprintf(command->numbers[1], 24, "%" PRId64, round->iterations);
-    snprintf(command->numbers[2], 24, "%" PRId64, round->warmup);
-    snprintf(command->numbers[3], 24, "%u", (unsigned)round->records);
+    snprintf(command->numbers[0], NUMBER_BYTES, "%d", (int)round->ranks);
+    snprintf(command->numbers[1], NUMBER_BYTES, "%" PRId64, round->iterations);
+    snprintf(command->numbers[2], NUMBER_BYTES, "%" PRId64, round->warmup);
+    snprintf(command->numbers[3], NUMBER_BYTES, "%u", (unsigned)round->records);
     // By its path it would take the folder above for a prefix.
     append(command, "mpirun");
     append(command, "--oversubscribe");
@@ -174,7 +174,9 @@ static _Noreturn void become(const struct command *command, int output)
     syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0);
 #endif
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    execve(command->file, command->arguments, command->environment);
+    // It takes them without const, and leaves them as they are.
+    execve(command->file, (char *const *)command->arguments,
+           command->environment);
     _exit(127);
 }
 
