@@ -1,0 +1,263 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Writes bench/README.md (to stdout) from the JSON that bench/run.sh kept.
+
+    bench/report.py RESULTS
+
+A file is NAME.json, or NAME.1.json, NAME.2.json, ... of repeats: figures are
+medians over repeats. What was not measured is said to be missing.
+"""
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+
+
+class Results:
+    """The files of a folder, by name, all repeats."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+
+    def runs(self, name):
+        paths = sorted(self.folder.glob(name + ".[0-9].json"))
+        single = self.folder / (name + ".json")
+        if single.exists():
+            paths.append(single)
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+    def median(self, name, *keys):
+        """The median over repeats of runs[...][key][key]; None if missing."""
+        values = []
+        for value in self.runs(name):
+            for key in keys:
+                value = value.get(key) if isinstance(value, dict) else None
+            if isinstance(value, (int, float)):
+                values.append(value)
+        return statistics.median(values) if values else None
+
+
+def figure(value, decimals):
+    return "-" if value is None else f"{value:,.{decimals}f}"
+
+
+def microseconds(value):
+    return figure(value, 1 if value is not None and value >= 100 else 2)
+
+
+def divide(a, b):
+    return None if a is None or not b else a / b
+
+
+def verdict(value, limit):
+    """Whether an aim (at most `limit`) was reached."""
+    if value is None:
+        return "not measured"
+    return "reached" if value <= limit else "**not reached**"
+
+
+def table(headings, rows):
+    lines = ["| " + " | ".join(headings) + " |", "|" + "---|" * len(headings)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def command_line(*words):
+    """The first line that a command prints; "" if it does not run."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True,
+                              timeout=30, check=False)
+    except OSError:
+        return ""
+    lines = (done.stdout or done.stderr).strip().splitlines()
+    return lines[0].strip() if lines else ""
+
+
+def processor():
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def memory_gib():
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def revision():
+    folder = os.path.dirname(os.path.abspath(__file__))
+    return command_line("git", "-C", folder, "describe", "--always",
+                        "--dirty") or "a release"
+
+
+def machine(results):
+    info = (results.runs("info") or [{}])[0]
+    build = info.get("build", {})
+    backends = [t["version"] for t in info.get("transports", []) if t["loaded"]]
+    now = datetime.datetime.now(datetime.timezone.utc)
+    rows = [
+        ("date", now.strftime("%Y-%m-%d %H:%M UTC")),
+        ("Tally", f"{info.get('version', '?')}, {revision()}"),
+        ("processor", f"{processor()}, {len(os.sched_getaffinity(0))} cores "
+                      "for these processes"),
+        ("memory", f"{memory_gib():.1f} GiB"),
+        ("system", f"{platform.system()} {platform.release()}"),
+        ("compiler", f"{build.get('compiler', '?')}, {build.get('flags', '?')}"),
+        ("backends", ", ".join(backends) or "none"),
+        ("Open MPI", command_line("mpirun", "--version") or "not there"),
+    ]
+    return table(("", ""), rows)
+
+
+def allreduce_rows(results, prefix, aims):
+    rows = []
+    for ranks in (2, 4, 8):
+        name = f"{prefix}.{ranks}"
+        ratio = results.median(name, "ratio")
+        aim, limit = aims[ranks]
+        rows.append((
+            str(ranks),
+            microseconds(results.median(name, "p50_us")),
+            microseconds(results.median(name, "p99_us")),
+            microseconds(results.median(name, "peer_p50_us")),
+            figure(ratio, 2),
+            aim,
+            verdict(ratio, limit),
+            figure(results.median(name, "wrong"), 0),
+        ))
+    return rows
+
+
+ALLREDUCE_HEADINGS = ("ranks", "Tally p50 us", "p99 us", "Open MPI p50 us",
+                      "ratio", "aim", "", "wrong")
+
+
+def shared_memory(results):
+    aims = {2: ("at most 1", 1.0), 4: ("below 1", 1.0), 8: ("below 1", 1.0)}
+    return f"""## All-reduce in shared memory
+
+One record (64 bytes, K = 1), from `tally_step_reduce` to the return of
+`tally_step_wait`, seen by rank 0. The peer is Open MPI's `MPI_Allreduce` of 8
+int64 (`MPI_SUM`, btl self,vader) in the same invocation, in turns. With more
+ranks than cores, what counts is that latency does not collapse.
+
+{table(ALLREDUCE_HEADINGS, allreduce_rows(results, "shm", aims))}
+"""
+
+
+def over_tcp(results):
+    aims = {n: ("below 1", 1.0) for n in (2, 4, 8)}
+    one_way = results.median("pingpong", "p50_us")
+    ours = results.median("tcp.2", "p50_us")
+    ratio = divide(ours, one_way)
+    pingpong = table(
+        ("", "p50 us", "ratio", "aim", ""),
+        [("UCX ping-pong, 64 bytes, one way", microseconds(one_way), "", "", ""),
+         ("Tally all-reduce, 2 ranks", microseconds(ours), figure(ratio, 2),
+          "at most 1.1", verdict(ratio, 1.1))])
+    return f"""## All-reduce over UCX, TCP on the loopback
+
+Every message goes through UCX (`TALLY_TRANSPORT=ucx TALLY_NODE_SHM=0
+TALLY_UCX_TLS=tcp TALLY_UCX_NET_DEVICES=lo`); the peer is Open MPI over btl
+self,tcp on the loopback.
+
+{table(ALLREDUCE_HEADINGS, allreduce_rows(results, "tcp", aims))}
+
+Against UCX's own ping-pong of the same bytes, between the same runs:
+
+{pingpong}
+"""
+
+
+CALLS = ("clock", "begin", "count", "reduce", "wait", "end", "result")
+
+
+def step_calls(results):
+    rows = []
+    for call in CALLS:
+        row = [f"`tally_step_{call}`" if call != "clock"
+               else "nothing (taking the time)"]
+        for ranks in (1, 2):
+            for key in ("p50_ns", "p99_ns"):
+                row.append(figure(
+                    results.median(f"calls.{ranks}", "calls", call, key), 0))
+        rows.append(row)
+    reduce_ns = results.median("calls.2", "calls", "reduce", "p50_ns")
+    headings = ("call", "1 rank p50 ns", "p99 ns", "2 ranks p50 ns", "p99 ns")
+    return f"""## What the calls of a step cost
+
+A rank without tokens, in shared memory; `wait` waits for the other rank,
+`result` is the read without waiting just after `end`.
+
+{table(headings, rows)}
+
+Aim: `tally_step_reduce` returns in under 1 us (p50, 2 ranks):
+{figure(reduce_ns, 0)} ns, {verdict(reduce_ns, 999)}.
+"""
+
+
+def host_loss(results):
+    runs = results.runs("host_loss")
+    if not runs:
+        return "## Loss on the host device\n\nNot measured.\n"
+    read_gbs = results.median("host_loss", "read_gbs")
+    rows = []
+    reached = "not measured"
+    for i, case in enumerate(runs[0]["cases"]):
+        gbs = statistics.median(run["cases"][i]["gbs"] for run in runs)
+        fraction = divide(gbs, read_gbs)
+        aim = ""
+        if case["name"] == "forward" and case["vocab"] == 128256 \
+                and case["type"] == "bf16" and fraction is not None:
+            aim = "at least 0.60"
+            reached = "reached" if fraction >= 0.6 else "**not reached**"
+            aim += ", " + reached
+        rows.append((case["name"], case["type"], f"{case['vocab']:,}",
+                     figure(gbs, 2), figure(fraction, 2), aim))
+    headings = ("kernel", "logits", "V", "GB/s", "of read bandwidth", "aim")
+    return f"""## Loss on the host device
+
+{runs[0]["threads"]} threads, kernels {runs[0]["isa"]}; this machine reads
+{figure(read_gbs, 2)} GB/s, measured in the same run.
+
+{table(headings, rows)}
+"""
+
+
+def bootstrap(results):
+    rows = []
+    for ranks in (2, 16, 64, 256):
+        slowest = results.median(f"bootstrap.{ranks}", "max_s")
+        aim = f"under 2 s, {verdict(slowest, 2)}" if ranks == 64 else ""
+        rows.append((str(ranks),
+                     figure(results.median(f"bootstrap.{ranks}", "p50_s"), 3),
+                     figure(slowest, 3), aim))
+    return f"""## Coming up
+
+Real processes on this machine, from `tally_open` to its return.
+
+{table(("ranks", "median s", "slowest rank s", "aim"), rows)}
+"""
+
+
+def main():
+    results = Results(sys.argv[1])
+    repeats = max(len(results.runs("shm.2")), 1)
+    print(f"""# Measured
+
+Written by `bench/run.sh`; do not edit. To repeat: `./dev bench`. Each figure is
+the median of {repeats} runs. Machines are noisy: compare the ratios, which are
+of peers measured in turns in the same run.
+
+{machine(results)}
+""")
+    sections = (shared_memory, over_tcp, step_calls, host_loss, bootstrap)
+    print("\n".join(section(results) for section in sections), end="")
+
+
+if __name__ == "__main__":
+    main()
