@@ -13,7 +13,7 @@
 // Balanced and reference may differ by this much (relative, any step).
 #define COMPARISON_TOLERANCE 1e-5
 // The naive curve counts as visibly different from here on (relative, average
-// over steps).
+// over the steps in which every rank has tokens).
 #define COMPARISON_VISIBLE 0.01
 
 struct comparison {
@@ -23,16 +23,17 @@ struct comparison {
     int64_t steps; // of each
     int32_t ranks;
 
-    int64_t other_totals;    // steps in which N_total differs
-    int64_t partly_silent;   // steps without a token on some rank
-    int64_t all_silent;      // steps without a token on any rank
-    int64_t wrong_silent;    // of those: not as promised (EMPTY, loss 0)
-    bool first_sum_equal;    // loss sum of step 1, to the bit
-    int64_t sums_equal;      // steps in which it is equal to the bit
-    double difference_max;   // |balanced - reference| / reference
-    int64_t difference_step; // where
-    double naive_average;    // average of |naive - reference| / reference
-    double naive_max;
+    int64_t other_totals;  // steps in which N_total differs
+    int64_t partly_silent; // steps without a token on some rank
+    int64_t all_silent;    // steps without a token on any rank
+    int64_t wrong_silent;  // of those: not as promised (EMPTY, loss 0)
+    bool first_sum_equal;  // loss sum of step 1, to the bit
+    int64_t sums_equal;    // steps in which it is equal to the bit
+    double difference_max; // |balanced - reference| / reference, any step
+    int64_t spoken;        // steps in which every rank has tokens
+    double naive_average;  // of |naive - reference| / reference, where every
+                           // rank has tokens
+    double naive_max;      // in any step
 };
 
 // Fills in what follows `ranks` from what is before it.
