@@ -143,7 +143,7 @@ plot()
             -e "naive = '$out/naive.tsv'" \
             -e "ranks = $ranks" -e "terminal_type = '$type'" \
             -e "output = '$file'" \
-            "$here/demo.gnuplot" 2>"$out/gnuplot.log"; then
+            "$here/curve/demo.gnuplot" 2>"$out/gnuplot.log"; then
             echo "plot: $file"
         else
             rm -f "$file"

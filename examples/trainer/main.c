@@ -2,9 +2,9 @@
 // The example trainer: options, text, Tally, training.
 #include <stdlib.h>
 
+#include "model/text.h"
 #include "options.h"
 #include "plugin.h"
-#include "text.h"
 #include "train.h"
 
 int main(int argc, char **argv)

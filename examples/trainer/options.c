@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "fail.h"
-#include "text.h"
+#include "model/text.h"
 #include "train.h"
 
 #define COUNT_MAX 1000000 // of steps, documents, ranks, micro-batches
@@ -105,7 +105,7 @@ static bool read_integer(const char *name, const char *text, int64_t least,
 static bool read_count(const char *name, const char *text, int32_t least,
                        int32_t *out)
 {
-    int64_t value;
+    int64_t value = 0;
 
     if (!read_integer(name, text, least, COUNT_MAX, &value))
         return false;
@@ -167,7 +167,7 @@ static bool read_rule(const char *text, struct options *options)
 
 static bool read_seed(const char *text, struct options *options)
 {
-    int64_t seed;
+    int64_t seed = 0;
 
     if (!read_integer("seed", text, 0, INT64_MAX, &seed))
         return false;

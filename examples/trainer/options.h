@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "optimizer.h"
+#include "model/optimizer.h"
 
 struct train_mode;
 struct train_order;

@@ -30,9 +30,12 @@ const struct train_mode *train_mode_find(const char *name)
 
 bool train_tally_failed(const struct trainer *trainer, tally_status_t status)
 {
-    return trainer_fail("rank %d: %s: %s", trainer->rank,
-                        trainer->tally->status_string(status),
-                        trainer->tally->last_error());
+    const char *what = trainer->tally->status_string(status);
+    const char *why = trainer->tally->last_error();
+
+    if (trainer->ranks == 0) // not known yet
+        return trainer_fail("%s: %s", what, why);
+    return trainer_fail("rank %d: %s: %s", trainer->rank, what, why);
 }
 
 static bool mishap_is_now(const struct trainer *trainer,

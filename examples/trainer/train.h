@@ -8,13 +8,13 @@
 #include <stdint.h>
 #include <tally/plugin.h>
 
-#include "batch.h"
-#include "curve.h"
+#include "curve/curve.h"
 #include "gradient_sum.h"
-#include "model.h"
-#include "optimizer.h"
+#include "model/batch.h"
+#include "model/model.h"
+#include "model/optimizer.h"
+#include "model/text.h"
 #include "options.h"
-#include "text.h"
 
 struct trainer {
     const struct options *options;

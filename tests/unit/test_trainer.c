@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "trainer/batch.h"
-#include "trainer/model.h"
-#include "trainer/optimizer.h"
-#include "trainer/random.h"
-#include "trainer/text.h"
+#include "trainer/model/batch.h"
+#include "trainer/model/model.h"
+#include "trainer/model/optimizer.h"
+#include "trainer/model/random.h"
+#include "trainer/model/text.h"
 
 #define DOCUMENTS 16 // in a step
 #define RANKS_MAX 7  // of the tests that deal to several numbers of ranks

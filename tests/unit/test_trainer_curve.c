@@ -8,8 +8,8 @@
 #include <tally/tally.h>
 #include <unistd.h>
 
-#include "trainer/comparison.h"
-#include "trainer/curve.h"
+#include "trainer/curve/comparison.h"
+#include "trainer/curve/curve.h"
 #include "trainer/options.h"
 #include "trainer/train.h"
 

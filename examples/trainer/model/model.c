@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../fail.h"
 #include "batch.h"
-#include "fail.h"
 #include "random.h"
 
 // Partial sums of a dot product: enough for two vector registers.
@@ -38,9 +38,9 @@ void activations_free(struct activations *activations)
     free(activations->hidden);
 }
 
-static void uniform(float *values, size_t count, float width, uint64_t *state)
+static void uniform(float *values, size_t bytes, float width, uint64_t *state)
 {
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < bytes / sizeof(*values); i++)
         values[i] = width * random_symmetric(state);
 }
 
@@ -49,10 +49,10 @@ void model_initialise(struct model *model, uint64_t seed)
     uint64_t state = seed ^ 0x6d6f64656c; // other numbers than the batches'
 
     memset(model, 0, sizeof(*model));
-    uniform(model->embedding[0], MODEL_VOCAB * MODEL_EMBEDDING, 1, &state);
-    uniform(model->hidden_weight[0], MODEL_INPUTS * MODEL_HIDDEN,
+    uniform(model->embedding[0], sizeof(model->embedding), 1, &state);
+    uniform(model->hidden_weight[0], sizeof(model->hidden_weight),
             sqrtf(3.0f / MODEL_INPUTS), &state);
-    uniform(model->logit_weight[0], MODEL_HIDDEN * MODEL_VOCAB,
+    uniform(model->logit_weight[0], sizeof(model->logit_weight),
             sqrtf(1.0f / MODEL_HIDDEN), &state);
 }
 
@@ -82,8 +82,8 @@ static void embed(const struct model *model,
                   const uint8_t context[MODEL_CONTEXT],
                   float inputs[MODEL_INPUTS])
 {
-    for (int i = 0; i < MODEL_CONTEXT; i++)
-        memcpy(inputs + i * MODEL_EMBEDDING, model->embedding[context[i]],
+    for (size_t i = 0; i < MODEL_CONTEXT; i++)
+        memcpy(&inputs[i * MODEL_EMBEDDING], model->embedding[context[i]],
                sizeof(model->embedding[0]));
 }
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fail.h"
+#include "../fail.h"
 
 static void sgd_apply(struct optimizer *optimizer, float *parameters,
                       const double *gradient)

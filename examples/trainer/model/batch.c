@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fail.h"
+#include "../fail.h"
 #include "random.h"
 
 // Every SILENT_PERIOD steps the shorter half of the documents is nothing but

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "../fail.h"
 #include "comparison.h"
-#include "fail.h"
 
 enum { BALANCED, REFERENCE, NAIVE, CURVES };
 

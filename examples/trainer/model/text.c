@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fail.h"
+#include "../fail.h"
 
 #define HELDOUT_EVERY 16
 
@@ -49,8 +49,9 @@ static bool file_append(int file, const char *path, size_t file_size,
             break;
         done += (size_t)got;
     }
-    memcpy(grown + *size + done, "\n\n", 2);
-    *size += done + 2;
+    *size += done;
+    grown[(*size)++] = '\n';
+    grown[(*size)++] = '\n';
     return true;
 }
 
