@@ -4,7 +4,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,7 +132,10 @@ int64_t config_integer(const struct config *config, enum config_key key)
 
 int64_t config_microseconds(const struct config *config, enum config_key key)
 {
-    return (int64_t)ceil(strtod(config->text[key], NULL) * 1e6);
+    // The least that can be meant is a microsecond.
+    int64_t us = (int64_t)(strtod(config->text[key], NULL) * 1e6);
+
+    return us > 0 ? us : 1;
 }
 
 tally_log_level_t config_log_level(const struct config *config)
