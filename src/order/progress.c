@@ -20,6 +20,8 @@
 
 // The clock is read once in so many moves of a waiting thread.
 #define MOVES_PER_CHECK 64
+// One wait in so many spins as long as is configured.
+#define WAITS_PER_TRIAL 64
 // A wait this long is not worth a processor any more.
 static const int64_t nap_after_us = 20000;
 static const int64_t nap_shortest_us = 50;
@@ -43,6 +45,8 @@ struct progress {
     atomic_bool stop;
     atomic_int waiters; // threads that move in line until something is done
     atomic_uint asleep; // futex: 1 while the thread sleeps
+    atomic_int spin_us; // what a waiting thread spins now, see spin_learn
+    atomic_uint waits;  // counted, for spin_learn
 };
 
 static void relax(void)
@@ -152,6 +156,7 @@ tally_status_t progress_create(const struct progress_params *params,
     if (progress == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for progress");
     progress->params = *params;
+    atomic_init(&progress->spin_us, (int)params->spin_us);
     // The lock is held for well under a microsecond: spin before sleeping.
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
@@ -261,14 +266,35 @@ uint64_t progress_post(struct progress *progress, struct queue *queue,
 // How a waiting thread passes the time between two moves.
 enum wait_phase { WAIT_SPIN, WAIT_YIELD, WAIT_NAP };
 
-static enum wait_phase wait_phase_at(const struct progress *progress,
-                                     int64_t waited_us)
+static enum wait_phase wait_phase_at(int64_t waited_us, int64_t spin_us)
 {
     if (waited_us > nap_after_us)
         return WAIT_NAP;
-    if (progress->params.oversubscribed || waited_us > progress->params.spin_us)
-        return WAIT_YIELD;
-    return WAIT_SPIN;
+    return waited_us >= spin_us ? WAIT_YIELD : WAIT_SPIN;
+}
+
+// How long this wait may spin. Once in a while it tries the whole time again.
+static int64_t spin_allowed(struct progress *progress)
+{
+    unsigned waits = atomic_fetch_add(&progress->waits, 1);
+
+    if (progress->params.oversubscribed)
+        return 0;
+    return waits % WAITS_PER_TRIAL == 0 ? progress->params.spin_us
+                                        : atomic_load(&progress->spin_us);
+}
+
+// A processor that we spin on may be the one that the awaited rank needs,
+// though there seem to be enough. What came while we spun came from another
+// processor; what came only after a yield would have come sooner with an
+// earlier one. What was there at once says nothing.
+static void spin_learn(struct progress *progress, enum wait_phase phase,
+                       unsigned moves)
+{
+    if (phase == WAIT_YIELD)
+        atomic_store(&progress->spin_us, atomic_load(&progress->spin_us) / 2);
+    else if (phase == WAIT_SPIN && moves > 1)
+        atomic_store(&progress->spin_us, (int)progress->params.spin_us);
 }
 
 static void wait_in_phase(enum wait_phase phase)
@@ -289,12 +315,14 @@ static void wait_in_phase(enum wait_phase phase)
 tally_status_t progress_wait(struct progress *progress, struct queue *queue,
                              uint64_t ticket, int64_t *lanes)
 {
-    enum wait_phase phase = wait_phase_at(progress, 0);
+    int64_t spin_us = spin_allowed(progress);
+    enum wait_phase phase = wait_phase_at(0, spin_us);
     tally_status_t status = TALLY_NOT_YET;
+    unsigned moves = 1;
     int64_t begin_us = 0; // read late: a short wait reads no clock
 
     atomic_fetch_add(&progress->waiters, 1);
-    for (unsigned moves = 1; status == TALLY_NOT_YET; moves++) {
+    for (; status == TALLY_NOT_YET; moves++) {
         bool look = moves % MOVES_PER_CHECK == 0 || phase == WAIT_NAP;
         int64_t now_us = look ? clock_now_us() : 0;
 
@@ -310,11 +338,12 @@ tally_status_t progress_wait(struct progress *progress, struct queue *queue,
         if (look) {
             if (begin_us == 0)
                 begin_us = now_us;
-            phase = wait_phase_at(progress, now_us - begin_us);
+            phase = wait_phase_at(now_us - begin_us, spin_us);
         }
         wait_in_phase(phase);
     }
     atomic_fetch_sub(&progress->waiters, 1);
+    spin_learn(progress, phase, moves);
     return status;
 }
 
