@@ -28,6 +28,8 @@ while IFS= read -r line; do
     test=$(echo "$line" | awk -F ' ;; ' '{ print $2 }')
     edit=$(echo "$line" | awk -F ' ;; ' '{ print $3 }')
     what=$(echo "$line" | awk -F ' ;; ' '{ print $4 }')
+    program=$test
+    case "$test" in *.sh) program=../$test ;; esac
     tried=$((tried + 1))
     cp "../$file" original
     sed -i "$edit" "../$file"
@@ -38,7 +40,7 @@ while IFS= read -r line; do
         echo "BROKEN: $file: $what: does not compile"
         tail -n 5 mutant.log
         lived=$((lived + 1))
-    elif CK_DEFAULT_TIMEOUT=20 srcdir=.. timeout 120 "$test" >mutant.log 2>&1 \
+    elif CK_DEFAULT_TIMEOUT=20 srcdir=.. timeout 120 "$program" >mutant.log 2>&1 \
         </dev/null; then
         echo "LIVES: $file: $what"
         lived=$((lived + 1))

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# What tests written in shell share: checks, a scratch folder, and a last line
+# in Check's own form. Sourced by POSIX shells, from a test run by `make check`
+# (in the build folder) or by hand there.
+#
+#   check "a sentence" command...    it holds if the command succeeds
+#   check_equal "a sentence" WANT GOT
+#   check_skip "why"                 ends the test as skipped
+#   check_end                        the last line of every test
+
+checks=0
+failures=0
+ended=no
+scratch=$(mktemp -d) || exit 1
+
+check_exit() {
+    status=$?
+    rm -rf "$scratch"
+    if [ $ended = no ]; then
+        echo "the test broke off with status $status"
+        exit 1
+    fi
+}
+trap check_exit EXIT
+trap 'exit 1' HUP INT TERM
+
+check() {
+    sentence=$1
+    shift
+    checks=$((checks + 1))
+    if "$@"; then
+        echo "holds: $sentence"
+    else
+        failures=$((failures + 1))
+        echo "FAILS: $sentence"
+    fi
+}
+
+check_equal() {
+    check "$1" [ "$2" = "$3" ]
+    [ "$2" = "$3" ] || printf '  want: %s\n  got:  %s\n' "$2" "$3"
+}
+
+check_skip() {
+    ended=yes
+    echo "skipped: $1"
+    exit 77
+}
+
+check_end() {
+    ended=yes
+    echo "$(((checks - failures) * 100 / checks))%: Checks: $checks," \
+        "Failures: $failures, Errors: 0"
+    [ $failures -eq 0 ]
+    exit
+}
+
+not() {
+    ! "$@"
+}
+
+# Runs a command until it succeeds; fails when it has not for a long time. A
+# guard against hanging, not a measure.
+eventually() {
+    tries=600
+    until "$@"; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || return 1
+        sleep 0.05
+    done
+}
