@@ -15,7 +15,7 @@
 #define VALUES 100
 #define ROUNDS 50
 // Below GRADIENT_SUM_PATIENCE_S: a death must be noticed, not waited for.
-#define HANG_GUARD_S (GRADIENT_SUM_PATIENCE_S - 5)
+#define HANG_GUARD_S (GRADIENT_SUM_PATIENCE_S / 2)
 
 static char name[64];
 

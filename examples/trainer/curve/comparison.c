@@ -204,7 +204,10 @@ void comparison_print(const struct comparison *comparison, FILE *out)
                     comparison->all_silent > 0 &&
                     comparison->wrong_silent == 0),
             comparison->partly_silent, comparison->all_silent);
-    fprintf(out, "%s naive is off by %.1f %% on average, %.1f %% at most\n",
-            verdict(comparison->naive_average >= COMPARISON_VISIBLE),
-            100 * comparison->naive_average, 100 * comparison->naive_max);
+    fprintf(
+        out,
+        "%s (c) differs from (b) by %.1f %% on average where all ranks have "
+        "labels, by up to %.1f %% elsewhere\n",
+        verdict(comparison->naive_average >= COMPARISON_VISIBLE),
+        100 * comparison->naive_average, 100 * comparison->naive_max);
 }

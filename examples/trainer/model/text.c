@@ -121,8 +121,8 @@ bool text_cut_take(uint8_t *bytes, size_t size, struct text *out)
         at += (size_t)length;
     }
     if (text.heldout.count == 0) {
-        trainer_fail("%zu bytes of text are too few: they make %d documents "
-                     "(pieces between blank lines) of the %d needed",
+        trainer_fail("%zu bytes of text are too few: they make %d of the %d "
+                     "documents needed (pieces between blank lines)",
                      size, number, HELDOUT_EVERY);
         goto free_text;
     }
