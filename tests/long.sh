@@ -64,6 +64,11 @@ reload_under_valgrind()
         build/tests/unit/reload build/.libs/libtally.so 5
 }
 
+in_build()
+{
+    (cd build && srcdir=.. "$@")
+}
+
 distribution()
 {
     make -C build --no-print-directory distcheck -j"$jobs" \
@@ -97,6 +102,8 @@ gate clang-tidy tidy
 gate valgrind-reload reload_under_valgrind
 gate distcheck distribution
 gate demo examples/trainer/demo.sh build --steps 100
+gate fuzz tests/fuzz/run.sh
+gate soak in_build ../tests/fault/soak.sh
 gate mutants tests/mutants.sh
 echo "# TOTAL: $gates" >build-gates/check.log
 
