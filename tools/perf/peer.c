@@ -44,24 +44,32 @@ static bool find_in_path(const char *name, char *out)
     return false;
 }
 
-// Beside this program; one folder up, where libtool keeps this program in the
-// build tree; or where it is installed.
-static bool find_program(char *out, char *why, size_t why_bytes)
+// The folder of this program; of an uninstalled one, which libtool keeps in
+// .libs, the folder above.
+static void own_folder(char *folder)
 {
-    char folder[PATH_MAX];
-    ssize_t bytes = readlink("/proc/self/exe", folder, sizeof(folder) - 1);
+    static const char hidden[] = "/.libs";
+    ssize_t bytes = readlink("/proc/self/exe", folder, PATH_MAX - 1);
 
-    if (bytes < 0)
-        bytes = 0;
-    folder[bytes] = '\0';
+    folder[bytes > 0 ? bytes : 0] = '\0';
     char *slash = strrchr(folder, '/');
     if (slash != NULL)
         *slash = '\0';
-    const char *places[][2] = {
-        {folder, ""}, {folder, "/.."}, {TALLY_LIBEXEC_DIR, ""}};
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
-        if (snprintf(out, PATH_MAX, "%s%s/" PROGRAM_NAME, places[i][0],
-                     places[i][1]) < PATH_MAX &&
+    slash = strrchr(folder, '/');
+    if (slash != NULL && strcmp(slash, hidden) == 0)
+        *slash = '\0';
+}
+
+// Beside this program, or where it is installed.
+static bool find_program(char *out, char *why, size_t why_bytes)
+{
+    char folder[PATH_MAX];
+    const char *const folders[] = {folder, TALLY_LIBEXEC_DIR};
+
+    own_folder(folder);
+    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
+        if (snprintf(out, PATH_MAX, "%s/" PROGRAM_NAME, folders[i]) <
+                PATH_MAX &&
             is_program(out))
             return true;
     snprintf(why, why_bytes,
