@@ -7,8 +7,9 @@
 // integer, kept as lo += q & 0xffffffff, hi += q >> 32. The sum is
 // (hi * 2^32 + lo) * 2^-40. A fold moves the carry of lo into hi and makes the
 // lanes canonical: 0 <= lo < 2^32. Integer addition is associative, so any
-// order, grouping and fold gives the same canonical lanes. lo holds 2^31 tokens
-// between folds, and folded lanes of 2^31 ranks.
+// order, grouping and fold gives the same canonical lanes. lo holds 2^31 terms
+// between folds, what a fold left counting as one: tokens, or folded lanes of
+// ranks.
 #ifndef NUMERIC_RECORD_H
 #define NUMERIC_RECORD_H
 
@@ -29,8 +30,11 @@
 #define NUMERIC_ONE_HI ((int64_t)1 << (NUMERIC_FRACTION_BITS - 32))
 
 // Added to `nonfinite` by a rank whose sums do not fit (numeric_record_mark):
-// no count of tokens comes near it.
-#define NUMERIC_OVERFLOW_MARK ((int64_t)1 << 48)
+// no step has so many tokens, and 2^22 ranks may all add it.
+#define NUMERIC_OVERFLOW_MARK ((int64_t)1 << 40)
+
+// Tokens of one rank whose sums cannot have wrapped: each is below 2^22.
+#define NUMERIC_TOKENS_MAX ((int64_t)1 << 33)
 
 struct numeric_record {
     int64_t loss_hi, loss_lo;
@@ -110,14 +114,15 @@ NUMERIC_FN void numeric_record_add(struct numeric_record *into,
 }
 
 // Whether a folded record may be added to those of `ranks` ranks that all fit:
-// then no total reaches 2^55.
+// then no total reaches 2^55. Its count says whether its sums can be believed.
 NUMERIC_FN bool numeric_record_fits(const struct numeric_record *record,
                                     int64_t ranks)
 {
     int64_t bound = INT64_MAX / ranks;
 
-    return record->loss_hi >= -bound && record->loss_hi < bound &&
-           record->weight_hi >= -bound && record->weight_hi < bound;
+    return record->count <= NUMERIC_TOKENS_MAX && record->loss_hi >= -bound &&
+           record->loss_hi < bound && record->weight_hi >= -bound &&
+           record->weight_hi < bound;
 }
 
 // Replaces a record that does not fit by one that says so in any total.

@@ -37,8 +37,8 @@ NUMERIC_FN double numeric_sum(int64_t hi, int64_t lo)
     uint64_t top = (high << (32 - shift)) | (low >> shift);
     if ((low & (((uint64_t)1 << shift) - 1)) != 0)
         top |= 1;
-    double sum = (double)(int64_t)top *
-                 numeric_power_of_two(shift - NUMERIC_FRACTION_BITS);
+    double sum =
+        (double)top * numeric_power_of_two(shift - NUMERIC_FRACTION_BITS);
     return negative ? -sum : sum;
 }
 
