@@ -76,7 +76,7 @@ typedef struct tally_transport_ops {
     uint32_t abi;
     tally_transport_kind_t kind;
     const char *name;    // "ucx"
-    const char *version; // of the library in use, e.g. "UCX 1.13.1"
+    const char *version; // of the backend, e.g. "built against UCX 1.13"
 
     // Opens a worker with its own resources. Does not block on other ranks.
     tally_status_t (*open)(const tally_transport_host_t *host,
@@ -97,7 +97,8 @@ typedef struct tally_transport_ops {
                               tally_endpoint_t **out);
     // Sends and receives of at most message_max bytes; a message matches a
     // receive with the same 64-bit tag on the destination, in order of
-    // posting. tsend: the buffer is free again when the request is complete.
+    // posting. tsend: the buffer is free again when the request is complete,
+    // for which a large send may wait until its receive is posted.
     // Both may complete at once (request->status is set on return), and return
     // an error only if nothing was posted.
     tally_status_t (*tsend)(tally_endpoint_t *endpoint, uint64_t tag,
@@ -108,8 +109,10 @@ typedef struct tally_transport_ops {
                             tally_request_t *request);
     // Makes progress; returns the number of events seen, or an error.
     int (*progress)(tally_transport_t *transport);
-    // Asks for an end of a pending request; it completes with an error from a
-    // later progress. The memory stays quarantined until then or close.
+    // Asks for an end of a pending request; it completes with an error, within
+    // the call or from a later progress, or in full if it was too late. A send
+    // that the library has taken may stay pending until close. The memory stays
+    // quarantined until then.
     void (*cancel)(tally_transport_t *transport, tally_request_t *request);
     // A descriptor that becomes readable when progress is worth calling; the
     // call arms it. NOT_YET: there is something to do now. UNSUPPORTED: none.
@@ -121,6 +124,11 @@ typedef struct tally_transport_ops {
     tally_status_t (*allreduce)(tally_transport_t *transport, void *group,
                                 int64_t *lanes, size_t count,
                                 tally_stream_t stream);
+
+    // --- both; may be missing from a shorter table, and may be NULL
+    // Writes the version of the library in use, e.g. "UCX 1.13.1". Before open,
+    // too.
+    void (*library_version)(char *text, size_t bytes);
 } tally_transport_ops_t;
 
 // Hands out the backend's operations. Returns TALLY_ERR_ABI if the backend

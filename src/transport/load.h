@@ -9,12 +9,14 @@
 struct transport_backend {
     void *library; // of dlopen
     const tally_transport_ops_t *ops;
+    char version[128]; // of the library in use, else of the backend
     char path[4096];
 };
 
 // name: "ucx" for libtally-ucx.so, or a path (it contains '/'), taken as it is.
-// A name is looked for in the folders of plugin_path (colon-separated, "" for
-// none), then in the folder of the library or program that holds this code.
+// A name is looked for in the folders of plugin_path (colon-separated, "" or
+// NULL for none), then in the folder of the library or program that holds this
+// code. The first folder that has such a file decides.
 // Only the named file is loaded, RTLD_NOW | RTLD_LOCAL. The host is borrowed
 // until unload.
 // Errors, each with a sentence that names the file, both ABIs, both versions or

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What every TALLY_TAGGED_P2P backend must do, as bodies of the processes of a
+// run (harness/processes.h) whose argument is a struct side_setup.
+#ifndef CONFORMANCE_TAGGED_H
+#define CONFORMANCE_TAGGED_H
+
+#include "harness/processes.h"
+
+// Any number of ranks.
+void tagged_all_to_all(struct processes_member *member);
+
+// Two ranks.
+void tagged_sizes(struct processes_member *member);
+void tagged_tags_in_any_order(struct processes_member *member);
+void tagged_equal_tags_in_order(struct processes_member *member);
+void tagged_many_outstanding(struct processes_member *member);
+void tagged_short_receive(struct processes_member *member);
+void tagged_cancel(struct processes_member *member);
+void tagged_close_with_pending(struct processes_member *member);
+void tagged_send_then_close(struct processes_member *member);
+void tagged_close_flushes(struct processes_member *member);
+
+// Two ranks; rank 1 is killed.
+void tagged_peer_killed(struct processes_member *member);
+void tagged_peer_stopped(struct processes_member *member);
+
+#endif
