@@ -36,15 +36,25 @@ void health_free(struct health *health)
     free(health);
 }
 
+static enum health_state state_of(int64_t word)
+{
+    return (enum health_state)(word & ((1 << STATE_BITS) - 1));
+}
+
 void health_report(struct health *health, int32_t rank, enum health_state state)
 {
-    int64_t present = 0;
     int64_t word = (clock_now_us() << STATE_BITS) | (int64_t)state;
 
     if (rank < 0 || rank >= health->world_size)
         return;
-    if (atomic_compare_exchange_strong(&health->word[rank], &present, word))
+    int64_t known = atomic_load(&health->word[rank]);
+    while (known == 0 ||
+           (state_of(known) == HEALTH_LOST && state != HEALTH_LOST)) {
+        if (!atomic_compare_exchange_weak(&health->word[rank], &known, word))
+            continue;
         atomic_fetch_add(&health->version, 1);
+        return;
+    }
 }
 
 uint32_t health_version(const struct health *health)
@@ -59,5 +69,5 @@ enum health_state health_rank(const struct health *health, int32_t rank,
 
     if (reported_us != NULL)
         *reported_us = word >> STATE_BITS;
-    return (enum health_state)(word & ((1 << STATE_BITS) - 1));
+    return state_of(word);
 }

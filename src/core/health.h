@@ -14,13 +14,15 @@ struct health;
 enum health_state {
     HEALTH_PRESENT = 0,
     HEALTH_LEFT = 1, // closed Tally in order
-    HEALTH_DIED = 2  // its process ended, or its connection broke
+    HEALTH_DIED = 2, // its process ended, or its rendezvous link broke
+    HEALTH_LOST = 3  // a transport lost it: a hint only
 };
 
 tally_status_t health_create(int32_t world_size, struct health **out);
 void health_free(struct health *health);
 
-// Any thread. The first report of a rank stands.
+// Any thread. The first report of a rank stands, but LOST gives way to the
+// others.
 void health_report(struct health *health, int32_t rank,
                    enum health_state state);
 

@@ -60,7 +60,7 @@ static void show_entry(const struct transports_entry *entry,
     snprintf(shown.path, sizeof(shown.path), "%s",
              backend != NULL ? backend->path : "");
     snprintf(shown.version, sizeof(shown.version), "%s",
-             backend != NULL ? backend->ops->version : "");
+             backend != NULL ? backend->version : "");
     snprintf(shown.reason, sizeof(shown.reason), "%s",
              backend != NULL ? ""
              : entry->tried  ? entry->reason

@@ -61,7 +61,7 @@ static void host_peer_lost(void *context, int32_t peer, const char *why)
 
     core_log(transports->log, TALLY_LOG_INFO, "the transport lost rank %d: %s",
              (int)peer, why);
-    health_report(transports->health, peer, HEALTH_DIED);
+    health_report(transports->health, peer, HEALTH_LOST);
 }
 
 static void add_entry(struct transports *transports, const char *name,
@@ -164,8 +164,9 @@ void transports_try(struct transports *transports,
         &transports->host, &entry->backend);
     if (status == TALLY_OK) {
         core_log(transports->log, TALLY_LOG_INFO,
-                 "loaded transport %s (%s, ABI %u) from %s",
-                 entry->backend->ops->name, entry->backend->ops->version,
+                 "loaded transport %s (%s; %s, ABI %u) from %s",
+                 entry->backend->ops->name, entry->backend->version,
+                 entry->backend->ops->version,
                  (unsigned)entry->backend->ops->abi, entry->backend->path);
         return;
     }

@@ -12,6 +12,11 @@
 
 // What a rank sent before it went may still arrive; this long it is waited for.
 static const int64_t grace_us = 500000;
+static const char *const how_gone[] = {
+    [HEALTH_LEFT] = "left (tally_close) in mid-step",
+    [HEALTH_DIED] = "died in mid-step",
+    [HEALTH_LOST] = "was lost by the transport in mid-step",
+};
 // How often processes of the node are looked at.
 static const int64_t watch_interval_us = 5000;
 
@@ -117,9 +122,18 @@ void queue_advance(struct queue *queue)
             queue->deadline_us = 0;
             allreduce_start(queue->allreduce, slot->lanes);
         }
+        if (queue->broken)
+            return;
         tally_status_t status = allreduce_progress(queue->allreduce);
         if (status == TALLY_NOT_YET)
             return;
+        if (status == TALLY_ERR_PEER) {
+            // The rendezvous knows better who went, and how: queue_check.
+            queue->broken = true;
+            snprintf(queue->broken_sentence, sizeof(queue->broken_sentence),
+                     "%s", core_error_text());
+            return;
+        }
         if (status != TALLY_OK) {
             int32_t awaited = allreduce_awaited(queue->allreduce);
             fail_group(queue, status, awaited >= 0 ? queue->ranks[awaited] : -1,
@@ -167,13 +181,20 @@ void queue_check(struct queue *queue, int64_t now_us)
         watch_check(queue->watch);
     }
     find_suspect(queue);
+    if (queue->broken && queue->broken_since_us == 0)
+        queue->broken_since_us = now_us;
     if (queue->suspect >= 0 && now_us >= queue->suspect_since_us + grace_us) {
-        bool left =
-            health_rank(queue->health, queue->suspect, NULL) == HEALTH_LEFT;
-        fail_group(queue, TALLY_ERR_PEER, queue->suspect,
-                   left ? "rank %d left (tally_close) in mid-step"
-                        : "rank %d died in mid-step",
-                   (int)queue->suspect);
+        enum health_state state =
+            health_rank(queue->health, queue->suspect, NULL);
+        fail_group(queue, TALLY_ERR_PEER, queue->suspect, "rank %d %s",
+                   (int)queue->suspect, how_gone[state]);
+        return;
+    }
+    if (queue->broken && now_us >= queue->broken_since_us + 2 * grace_us) {
+        int32_t awaited = allreduce_awaited(queue->allreduce);
+        fail_group(queue, TALLY_ERR_PEER,
+                   awaited >= 0 ? queue->ranks[awaited] : -1, "%s",
+                   queue->broken_sentence);
         return;
     }
     if (now_us >= queue->deadline_us) {

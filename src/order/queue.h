@@ -51,6 +51,9 @@ struct queue {
     uint32_t health_version; // seen
     int32_t suspect;         // a rank of the group that is gone, -1: none
     int64_t suspect_since_us;
+    bool broken; // a transport gave up; who is gone is not known yet
+    int64_t broken_since_us; // 0: not set yet
+    char broken_sentence[256];
     struct queue_slot slots[QUEUE_SLOTS];
     int64_t *lane_memory;
 };

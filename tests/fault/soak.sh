@@ -15,7 +15,7 @@ if [ -e .libs/libtally-ucx.so ]; then
 fi
 
 killed_in_order() {
-    [ "$(grep -c 'failed within 1 s: rank 1 died' "$1")" -eq 3 ] &&
+    [ "$(grep -cE 'failed within [12] s: .*rank 1 died' "$1")" -eq 3 ] &&
         [ "$(grep -c 'closed$' "$1")" -eq 3 ]
 }
 
