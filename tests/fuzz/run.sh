@@ -28,4 +28,4 @@ fuzz() {
 
 fuzz fuzz_wire src/bootstrap/link/wire.c
 fuzz fuzz_config src/core/config.c src/core/config_table.c src/core/error.c \
-    src/core/log.c src/bootstrap/identity.c src/bootstrap/root.c
+    src/core/log.c src/bootstrap/identity.c src/bootstrap/slurm.c

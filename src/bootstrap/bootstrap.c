@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The caller's side of the rendezvous: starts a member's thread, waits for it
+// to come up, and hands it exchanges.
+#include "bootstrap/bootstrap.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "bootstrap/rank_list.h"
+#include "bootstrap/secret.h"
+#include "bootstrap/tree/rooms.h"
+#include "core/clock.h"
+#include "core/error.h"
+
+// How often a waiting caller looks at the health of its group, and what an
+// answer may take that was on its way when a rank died.
+#define LOOK_US 50000
+#define GRACE_US 500000
+
+static void member_free(struct member *member)
+{
+    struct connection *next;
+
+    for (struct connection *one = member->connections; one != NULL;
+         one = next) {
+        next = one->next;
+        connection_free(one);
+    }
+    gather_free_all(member);
+    admit_close(member);
+    if (member->epoll_fd >= 0)
+        close(member->epoll_fd);
+    if (member->wake_fd >= 0)
+        close(member->wake_fd);
+    pthread_mutex_destroy(&member->shared.lock);
+    pthread_cond_destroy(&member->shared.changed);
+    if (member->secret != NULL)
+        explicit_bzero(member->secret, member->secret_bytes);
+    free(member->secret);
+    free(member->version);
+    free(member->settings);
+    free(member->arrivals);
+    free(member);
+}
+
+static void shared_init(struct member_shared *shared)
+{
+    pthread_condattr_t attributes;
+
+    pthread_mutex_init(&shared->lock, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&shared->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+static tally_status_t take_params(struct member *member,
+                                  const struct bootstrap_params *params)
+{
+    member->identity = *params->identity;
+    member->rank = params->identity->rank;
+    member->size = params->identity->world_size;
+    member->timeout_us = params->timeout_us;
+    member->deadline_us = clock_now_us() + params->timeout_us;
+    member->patience_us = params->timeout_us;
+    member->abi = params->abi;
+    member->log = params->log;
+    member->health = params->health;
+    member->join.retry_at_us = INT64_MAX;
+    member->join.at_root = true;
+    member->version = strdup(params->version);
+    member->settings = strdup(params->settings);
+    member->secret_bytes = params->secret_bytes;
+    if (params->secret != NULL)
+        member->secret = malloc(params->secret_bytes + 1);
+    if (member_is_root(member))
+        member->arrivals =
+            calloc((size_t)member->size, sizeof(*member->arrivals));
+    if (member->version == NULL || member->settings == NULL ||
+        (params->secret != NULL && member->secret == NULL) ||
+        (member_is_root(member) && member->arrivals == NULL))
+        return core_fail(TALLY_ERR_MEMORY, "no memory for the rendezvous");
+    if (params->secret == NULL)
+        return TALLY_OK;
+    memcpy(member->secret, params->secret, params->secret_bytes);
+    return secret_check_supported();
+}
+
+static tally_status_t open_descriptors(struct member *member)
+{
+    struct epoll_event event = {.events = EPOLLIN,
+                                .data.ptr = &member->wake_fd};
+
+    member->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    member->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (member->epoll_fd < 0 || member->wake_fd < 0 ||
+        epoll_ctl(member->epoll_fd, EPOLL_CTL_ADD, member->wake_fd, &event) < 0)
+        return core_fail(TALLY_ERR_SYSTEM, "the rendezvous: %s",
+                         strerror(errno));
+    return TALLY_OK;
+}
+
+// Signals are the host program's.
+static tally_status_t start_thread(struct member *member)
+{
+    sigset_t all;
+    sigset_t before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&member->thread, NULL, loop_run, member);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0)
+        return core_fail(TALLY_ERR_SYSTEM, "the rendezvous' thread: %s",
+                         strerror(error));
+    return TALLY_OK;
+}
+
+static void wake(struct member *member)
+{
+    uint64_t one = 1;
+
+    // Cannot fail: the counter does not come near its end.
+    if (write(member->wake_fd, &one, sizeof(one)) < 0)
+        return;
+}
+
+static void rendezvous_close(struct exchange *exchange)
+{
+    struct member *member = (struct member *)exchange;
+
+    pthread_mutex_lock(&member->shared.lock);
+    member->shared.closing = true;
+    pthread_mutex_unlock(&member->shared.lock);
+    wake(member);
+    pthread_join(member->thread, NULL);
+    member_free(member);
+}
+
+// ------------------------------------------------------------------ exchanges
+
+// FNV-1a (Fowler, Noll, Vo) over what tells exchanges apart; two words by two
+// beginnings.
+static void digest_add(uint64_t word[2], const void *bytes, size_t count)
+{
+    const uint8_t *byte = bytes;
+
+    for (size_t i = 0; i < count; i++)
+        for (int w = 0; w < 2; w++)
+            word[w] = (word[w] ^ byte[i]) * 0x100000001b3u;
+}
+
+static struct wire_exchange_id exchange_id(const struct exchange_group *group)
+{
+    struct wire_exchange_id id = {{0xcbf29ce484222325u, 0x84222325cbf29ce4u}};
+
+    digest_add(id.word, group->ranks,
+               (size_t)group->count * sizeof(*group->ranks));
+    digest_add(id.word, group->key, strlen(group->key) + 1);
+    digest_add(id.word, &group->sequence, sizeof(group->sequence));
+    return id;
+}
+
+static struct timespec time_at(int64_t us)
+{
+    return (struct timespec){.tv_sec = us / 1000000,
+                             .tv_nsec = us % 1000000 * 1000};
+}
+
+// The rank of the group that has been gone for longer than the grace, or -1.
+static int32_t find_gone(const struct member *member,
+                         const struct exchange_group *group,
+                         enum health_state *state)
+{
+    int64_t since_us;
+
+    for (int32_t i = 0; i < group->count; i++) {
+        *state = health_rank(member->health, group->ranks[i], &since_us);
+        if ((*state == HEALTH_DIED || *state == HEALTH_LEFT) &&
+            clock_now_us() >= since_us + GRACE_US)
+            return group->ranks[i];
+    }
+    return -1;
+}
+
+static tally_status_t say_gone(int32_t rank, enum health_state state)
+{
+    return core_fail(TALLY_ERR_PEER, "rank %d %s", (int)rank,
+                     state == HEALTH_LEFT ? "left (tally_close)" : "died");
+}
+
+static tally_status_t say_missing(const struct member *member,
+                                  const struct exchange_group *group,
+                                  const struct member_request *request)
+{
+    struct rank_list missing = {.count = 0};
+
+    for (int32_t i = 0; i < group->count; i++) {
+        bool present = false;
+
+        for (uint32_t j = 0; j < request->present_count && !present; j++)
+            present = request->present[j] == group->ranks[i];
+        if (!present)
+            rank_list_add(&missing, group->ranks[i]);
+    }
+    return core_fail(TALLY_ERR_TIMEOUT, "%s did not come within %g s",
+                     rank_list_text(&missing),
+                     (double)member->timeout_us * 1e-6);
+}
+
+// Waits, under the lock, until the answer, a death or the deadline.
+static tally_status_t await(struct member *member,
+                            const struct exchange_group *group,
+                            struct member_request *request)
+{
+    struct member_shared *shared = &member->shared;
+    int64_t end_us = clock_now_us() + member->timeout_us + MEMBER_VERDICT_US;
+
+    while (!request->done) {
+        struct timespec next = time_at(clock_now_us() + LOOK_US);
+        enum health_state state;
+
+        pthread_cond_timedwait(&shared->changed, &shared->lock, &next);
+        if (request->done)
+            break;
+        int32_t gone = find_gone(member, group, &state);
+        if (gone >= 0)
+            return say_gone(gone, state);
+        if (clock_now_us() >= end_us)
+            return core_fail(TALLY_ERR_TIMEOUT,
+                             "rank 0 did not answer within %g s",
+                             (double)member->timeout_us * 1e-6);
+    }
+    if (request->status == TALLY_ERR_TIMEOUT)
+        return say_missing(member, group, request);
+    if (request->status != TALLY_OK)
+        return core_fail(request->status, "%s", request->sentence);
+    return TALLY_OK;
+}
+
+static tally_status_t rendezvous_allgather(struct exchange *exchange,
+                                           struct exchange_group *group,
+                                           const void *send, void *recv,
+                                           size_t bytes)
+{
+    struct member *member = (struct member *)exchange;
+    struct member_shared *shared = &member->shared;
+    struct member_request request = {
+        .id = exchange_id(group),
+        .count = (uint32_t)group->count,
+        .part = send,
+        .bytes = (uint32_t)bytes,
+        .result = recv,
+    };
+    tally_status_t status;
+
+    if (bytes > WIRE_BODY_BYTES_MAX / 2 / (size_t)group->count)
+        return core_fail(TALLY_ERR_INVALID, "an exchange of %zu bytes a rank",
+                         bytes);
+    group->sequence++;
+    if (group->count == 1) {
+        memcpy(recv, send, bytes);
+        return TALLY_OK;
+    }
+    request.present = calloc((size_t)group->count, sizeof(*request.present));
+    if (request.present == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for an exchange");
+    pthread_mutex_lock(&shared->lock);
+    shared->request = &request;
+    wake(member);
+    status = await(member, group, &request);
+    shared->request = NULL;
+    pthread_mutex_unlock(&shared->lock);
+    free(request.present);
+    return status;
+}
+
+static const struct exchange_ops rendezvous_ops = {
+    .allgather = rendezvous_allgather,
+    .close = rendezvous_close,
+};
+
+tally_status_t bootstrap_open(const struct bootstrap_params *params,
+                              struct exchange **out)
+{
+    struct member *member = calloc(1, sizeof(*member));
+    tally_status_t status;
+
+    if (member == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for the rendezvous");
+    member->base.ops = &rendezvous_ops;
+    member->epoll_fd = member->wake_fd = member->listen_fd = -1;
+    shared_init(&member->shared);
+    status = take_params(member, params);
+    if (status != TALLY_OK)
+        goto free_member;
+    status = open_descriptors(member);
+    if (status != TALLY_OK)
+        goto free_member;
+    status = start_thread(member);
+    if (status != TALLY_OK)
+        goto free_member;
+    pthread_mutex_lock(&member->shared.lock);
+    while (member->shared.state == MEMBER_COMING_UP)
+        pthread_cond_wait(&member->shared.changed, &member->shared.lock);
+    pthread_mutex_unlock(&member->shared.lock);
+    if (member->shared.state == MEMBER_UP) {
+        *out = &member->base;
+        return TALLY_OK;
+    }
+    pthread_join(member->thread, NULL);
+    status = core_fail(member->shared.status, "%s", member->shared.sentence);
+
+free_member:
+    member_free(member);
+    return status;
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The guest's side of coming up: find the root among its candidate ports, be
+// sent on to the parent, be welcomed. A root that is not there yet is asked
+// again and again, until the deadline.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bootstrap/secret.h"
+#include "bootstrap/tree/rooms.h"
+#include "bootstrap/tree/shape.h"
+#include "core/clock.h"
+
+// Pauses between rounds of attempts double from the first to the last.
+static const int64_t first_pause_us = 5000;
+static const int64_t last_pause_us = 500000;
+// A host that accepts and does not challenge us within this is none of ours.
+static const int64_t challenge_us = 10000000;
+
+// A parent was there when the root named it: after so many pauses it is gone.
+#define PARENT_ROUNDS_MAX 10
+
+#define ADDRESSES_MAX 8
+
+static void remember(struct member *member, const char *why)
+{
+    snprintf(member->join.why, sizeof(member->join.why), "%s", why);
+}
+
+// Begins to connect to one of a host's addresses; each try takes the next.
+static int connect_to_root(struct member *member)
+{
+    const struct identity *identity = &member->identity;
+    struct member_join *join = &member->join;
+    struct socket_place places[ADDRESSES_MAX];
+    int32_t port = join->candidate % identity->port_count;
+    int32_t round = join->candidate / identity->port_count;
+    const char *why = "";
+
+    snprintf(join->place, sizeof(join->place), "%s:%u", identity->host,
+             identity->ports[port]);
+    int count = socket_resolve(identity->host, identity->ports[port], places,
+                               ADDRESSES_MAX, &why);
+    join->candidate++;
+    if (count == 0) {
+        remember(member, why);
+        return -1;
+    }
+    // All its ports by one address, then all by the next.
+    return socket_connect(&places[round % count]);
+}
+
+static void pause_then_retry(struct member *member)
+{
+    struct member_join *join = &member->join;
+
+    // All candidates of a round without a pause.
+    if (++join->tries < (join->at_root ? member->identity.port_count : 1)) {
+        join->retry_at_us = 0;
+        return;
+    }
+    join->tries = 0;
+    if (++join->rounds > PARENT_ROUNDS_MAX && !join->at_root) {
+        member_fail(member, TALLY_ERR_BOOTSTRAP,
+                    "rank %d is not at %s any more: %s",
+                    (int)shape_parent(member->rank), join->place, join->why);
+        return;
+    }
+    // Ranks that began together do not come back together.
+    join->retry_at_us =
+        clock_now_us() + join->pause_us / 2 + random() % join->pause_us;
+    if (join->pause_us < last_pause_us)
+        join->pause_us *= 2;
+}
+
+static void try_connect(struct member *member)
+{
+    struct member_join *join = &member->join;
+
+    join->retry_at_us = INT64_MAX;
+    errno = 0;
+    if (!join->at_root)
+        socket_place_text(&join->parent, join->place);
+    int fd =
+        join->at_root ? connect_to_root(member) : socket_connect(&join->parent);
+    if (fd < 0) {
+        if (errno != 0)
+            remember(member, strerror(errno));
+        pause_then_retry(member);
+        return;
+    }
+    join->link = member_connection_add(member, fd, ROLE_JOINING);
+    if (join->link == NULL) {
+        remember(member, "no memory");
+        pause_then_retry(member);
+        return;
+    }
+    // A parent hears us when it has a parent itself.
+    join->give_up_at_us =
+        join->at_root ? clock_now_us() + challenge_us : INT64_MAX;
+    join->link->connecting = true;
+}
+
+static void go_to(struct member *member, bool at_root)
+{
+    member->join.at_root = at_root;
+    member->join.pause_us = first_pause_us;
+    member->join.tries = 0;
+    member->join.rounds = 0;
+    try_connect(member);
+}
+
+void join_begin(struct member *member)
+{
+    go_to(member, true);
+}
+
+void join_connected(struct member *member, struct connection *host)
+{
+    host->connecting = false;
+    if (secret_nonce(host->nonce) != TALLY_OK)
+        member_fail(member, TALLY_ERR_SYSTEM, "no random bytes");
+}
+
+void join_broken(struct member *member, const char *why)
+{
+    if (member->join.link != NULL)
+        member->join.link->broken = true;
+    member->join.link = NULL;
+    remember(member, why);
+    if (member->state == MEMBER_COMING_UP)
+        pause_then_retry(member);
+}
+
+static void take_redirect(struct member *member, struct connection *host,
+                          const struct connection_frame *frame)
+{
+    struct wire_place place;
+
+    if (!member->join.at_root ||
+        !wire_place_decode(frame->body, frame->header.bytes, &place)) {
+        join_broken(member, "it does not speak as the root does");
+        return;
+    }
+    memcpy(member->join.parent.address, place.address, sizeof(place.address));
+    member->join.parent.port = place.port;
+    host->role = ROLE_FINISHED;
+    host->closing = true;
+    member->join.link = NULL;
+    go_to(member, false);
+}
+
+static void take_welcome(struct member *member, struct connection *host)
+{
+    host->role = ROLE_PARENT;
+    host->body_max = WIRE_BODY_BYTES_MAX;
+    host->rank = member->join.at_root ? 0 : shape_parent(member->rank);
+    member->parent = host;
+    member->join.link = NULL;
+    member->join.retry_at_us = INT64_MAX;
+    admit_open(member);
+}
+
+static void take_refusal(struct member *member,
+                         const struct connection_frame *frame)
+{
+    struct wire_refuse refuse;
+
+    if (!wire_refuse_decode(frame->body, frame->header.bytes, &refuse)) {
+        join_broken(member, "it does not speak as the root does");
+        return;
+    }
+    // Another job may have one of our candidate ports.
+    if (refuse.stranger && member->join.at_root &&
+        member->identity.port_count > 1) {
+        char why[MEMBER_SENTENCE_BYTES];
+
+        snprintf(why, sizeof(why), "%.*s", (int)refuse.sentence.length,
+                 refuse.sentence.bytes);
+        join_broken(member, why);
+        return;
+    }
+    member_fail(member, refuse.status, "%.*s", (int)refuse.sentence.length,
+                refuse.sentence.bytes);
+}
+
+void join_frame(struct member *member, struct connection *host,
+                const struct connection_frame *frame)
+{
+    struct wire_challenge challenge;
+
+    if (frame->header.protocol != WIRE_PROTOCOL) {
+        char why[96];
+
+        snprintf(why, sizeof(why), "it speaks rendezvous protocol %u, not %d",
+                 frame->header.protocol, WIRE_PROTOCOL);
+        join_broken(member, why);
+        return;
+    }
+    if ((frame->header.type == WIRE_WELCOME ||
+         frame->header.type == WIRE_REDIRECT) &&
+        !hello_answer_proven(member, host, frame)) {
+        join_broken(member, "who listens there does not know TALLY_SECRET");
+        return;
+    }
+    switch (frame->header.type) {
+    case WIRE_CHALLENGE:
+        if (!wire_challenge_decode(frame->body, frame->header.bytes,
+                                   &challenge)) {
+            join_broken(member, "it does not speak as the root does");
+            return;
+        }
+        member->join.give_up_at_us = INT64_MAX;
+        hello_send(member, host, challenge.nonce);
+        return;
+    case WIRE_WELCOME:
+        take_welcome(member, host);
+        return;
+    case WIRE_REDIRECT:
+        take_redirect(member, host, frame);
+        return;
+    case WIRE_REFUSE:
+        take_refusal(member, frame);
+        return;
+    default:
+        join_broken(member, "it does not speak as the root does");
+    }
+}
+
+void join_tick(struct member *member, int64_t now_us)
+{
+    struct member_join *join = &member->join;
+
+    if (member->state != MEMBER_COMING_UP)
+        return;
+    if (join->link != NULL && now_us >= join->give_up_at_us)
+        join_broken(member, "who listens there says nothing");
+    while (join->link == NULL && join->retry_at_us <= now_us &&
+           member->state == MEMBER_COMING_UP)
+        try_connect(member);
+}

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The thread of a member: waits for sockets, the caller and deadlines, and
+// hands each event to the room it belongs to. It closes connections only
+// between two rounds, when no room holds one.
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "bootstrap/tree/rooms.h"
+#include "bootstrap/tree/shape.h"
+#include "core/clock.h"
+#include "core/error.h"
+
+#define EVENTS_MAX 64
+
+struct connection *member_connection_add(struct member *member, int fd,
+                                         enum member_role role)
+{
+    struct connection *connection = connection_create_take(fd);
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
+
+    if (connection == NULL)
+        return NULL;
+    if (epoll_ctl(member->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+        connection_free(connection);
+        return NULL;
+    }
+    connection->role = (int)role;
+    connection->watched = event.events;
+    socket_peer(fd, &connection->place);
+    connection->next = member->connections;
+    member->connections = connection;
+    return connection;
+}
+
+static void begin_finish(struct member *member)
+{
+    member->finishing = true;
+    member->finish_at_us = clock_now_us() + MEMBER_LINGER_US;
+    admit_close(member);
+}
+
+void member_fail(struct member *member, tally_status_t status,
+                 const char *format, ...)
+{
+    struct member_shared *shared = &member->shared;
+    uint8_t body[MEMBER_SENTENCE_BYTES + 64];
+    char sentence[MEMBER_SENTENCE_BYTES];
+    va_list arguments;
+
+    if (member->state != MEMBER_COMING_UP)
+        return;
+    va_start(arguments, format);
+    vsnprintf(sentence, sizeof(sentence), format, arguments);
+    va_end(arguments);
+    struct wire_refuse refuse = {
+        .status = status,
+        .sentence = {sentence, (uint32_t)strlen(sentence)},
+    };
+    size_t bytes = wire_refuse_encode(&refuse, body, sizeof(body));
+    for (struct connection *one = member->connections; one != NULL;
+         one = one->next)
+        if (one->role == ROLE_CHILD || one->role == ROLE_GUEST ||
+            one->role == ROLE_WAITING)
+            connection_send(one, WIRE_REFUSE, body, bytes);
+    member->state = MEMBER_FAILED;
+    begin_finish(member);
+    pthread_mutex_lock(&shared->lock);
+    shared->state = MEMBER_FAILED;
+    shared->status = status;
+    memcpy(shared->sentence, sentence, sizeof(sentence));
+    pthread_cond_broadcast(&shared->changed);
+    pthread_mutex_unlock(&shared->lock);
+}
+
+static void parent_frame(struct member *member, struct connection *parent,
+                         const struct connection_frame *frame)
+{
+    struct wire_refuse refuse;
+
+    switch (frame->header.type) {
+    case WIRE_GO:
+        if (member->state == MEMBER_COMING_UP)
+            presence_go(member);
+        return;
+    case WIRE_NEWS:
+        news_frame(member, parent, frame);
+        return;
+    case WIRE_RESULT:
+    case WIRE_FAILURE:
+        gather_answer(member, frame);
+        return;
+    case WIRE_REFUSE:
+        if (wire_refuse_decode(frame->body, frame->header.bytes, &refuse))
+            member_fail(member, refuse.status, "%.*s",
+                        (int)refuse.sentence.length, refuse.sentence.bytes);
+        return;
+    default:
+        parent->broken = true;
+    }
+}
+
+static void child_frame(struct member *member, struct connection *child,
+                        const struct connection_frame *frame)
+{
+    if (frame->header.type == WIRE_NEWS)
+        news_frame(member, child, frame);
+    else if (frame->header.type == WIRE_GATHER)
+        gather_frame(member, child, frame);
+    else
+        child->broken = true;
+}
+
+static void dispatch(struct member *member, struct connection *connection,
+                     const struct connection_frame *frame)
+{
+    switch (connection->role) {
+    case ROLE_GUEST:
+        admit_frame(member, connection, frame);
+        return;
+    case ROLE_JOINING:
+        join_frame(member, connection, frame);
+        return;
+    case ROLE_PARENT:
+        parent_frame(member, connection, frame);
+        return;
+    case ROLE_CHILD:
+        child_frame(member, connection, frame);
+        return;
+    case ROLE_WAITING:
+        connection->broken = true; // it has nothing to say
+        return;
+    default:
+        return;
+    }
+}
+
+static void connection_ready(struct member *member,
+                             struct connection *connection, uint32_t events)
+{
+    struct connection_frame frame;
+    enum connection_next next = CONNECTION_NOTHING;
+
+    if (connection->broken)
+        return;
+    if (connection->connecting) {
+        int error = 0;
+        socklen_t bytes = sizeof(error);
+
+        getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
+        if (error != 0) {
+            join_broken(member, strerror(error));
+            return;
+        }
+        if ((events & EPOLLOUT) == 0)
+            return;
+        join_connected(member, connection);
+    }
+    connection_flush(connection);
+    connection_receive(connection);
+    bool ended = connection->broken;
+    connection->broken = false;
+    while (!connection->broken && !connection->closing &&
+           (next = connection_next(connection, &frame)) == CONNECTION_FRAME)
+        dispatch(member, connection, &frame);
+    if (next == CONNECTION_GARBAGE || ended)
+        connection->broken = true;
+}
+
+static void caller_ready(struct member *member)
+{
+    struct member_shared *shared = &member->shared;
+    struct member_request *request = NULL;
+    uint64_t count;
+
+    if (read(member->wake_fd, &count, sizeof(count)) < 0 && errno == EAGAIN)
+        return;
+    pthread_mutex_lock(&shared->lock);
+    bool closing = shared->closing;
+    if (shared->request != NULL && !shared->request->taken) {
+        request = shared->request;
+        request->taken = true;
+    }
+    pthread_mutex_unlock(&shared->lock);
+    // The caller waits, so the request stays.
+    if (request != NULL)
+        gather_request(member, request);
+    if (closing && !member->finishing) {
+        if (member->state == MEMBER_UP)
+            news_leave(member);
+        begin_finish(member);
+    }
+}
+
+// Says no more, and waits for the other side to hear it: closing with unread
+// bytes would take back what was said last.
+static void finish_connection(struct connection *connection)
+{
+    if (connection->connecting)
+        connection->broken = true;
+    if (connection->broken || connection_has_unsent(connection) ||
+        connection->role == ROLE_FINISHED)
+        return;
+    shutdown(connection->fd, SHUT_WR);
+    connection->role = ROLE_FINISHED;
+}
+
+static void watch(struct member *member, struct connection *connection)
+{
+    uint32_t wanted = EPOLLIN;
+    struct epoll_event event = {.data.ptr = connection};
+
+    if (connection->connecting || connection_has_unsent(connection))
+        wanted |= EPOLLOUT;
+    if (wanted == connection->watched)
+        return;
+    event.events = wanted;
+    connection->watched = wanted;
+    if (epoll_ctl(member->epoll_fd, EPOLL_CTL_MOD, connection->fd, &event) < 0)
+        connection->broken = true;
+}
+
+static bool is_over(const struct member *member,
+                    const struct connection *connection)
+{
+    if (connection->broken)
+        return true;
+    return connection->closing && !connection_has_unsent(connection) &&
+           !member->finishing;
+}
+
+static void sweep(struct member *member)
+{
+    struct connection **link = &member->connections;
+
+    for (struct connection *one = member->connections; one != NULL;
+         one = one->next) {
+        if (member->finishing)
+            finish_connection(one);
+        // May end others, or say something to them: they are looked at next
+        // time at the latest.
+        if (is_over(member, one) && one->role != ROLE_FINISHED) {
+            news_broken(member, one);
+            one->role = ROLE_FINISHED;
+            one->broken = true;
+        }
+    }
+    while (*link != NULL) {
+        struct connection *one = *link;
+
+        if (is_over(member, one)) {
+            *link = one->next;
+            connection_free(one);
+        } else {
+            watch(member, one);
+            link = &one->next;
+        }
+    }
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int wait_ms(const struct member *member)
+{
+    int64_t now_us = clock_now_us();
+    int64_t next = gather_next_us(member);
+
+    if (member->state == MEMBER_COMING_UP) {
+        int64_t deadline_us = member->deadline_us;
+
+        // Then the root's verdict is waited for.
+        if (now_us >= deadline_us)
+            deadline_us += MEMBER_VERDICT_US;
+        next = earlier(next, deadline_us);
+        next = earlier(next, member->join.retry_at_us);
+        if (member->join.link != NULL)
+            next = earlier(next, member->join.give_up_at_us);
+    }
+    if (member->finishing)
+        next = earlier(next, member->finish_at_us);
+    if (next == INT64_MAX)
+        return -1;
+    return next <= now_us ? 0 : (int)earlier((next - now_us) / 1000 + 1, 60000);
+}
+
+static void take_event(struct member *member, const struct epoll_event *event)
+{
+    if (event->data.ptr == &member->wake_fd)
+        caller_ready(member);
+    else if (event->data.ptr == &member->listen_fd)
+        admit_accept(member);
+    else
+        connection_ready(member, event->data.ptr, event->events);
+}
+
+static void tick(struct member *member)
+{
+    int64_t now_us = clock_now_us();
+
+    join_tick(member, now_us);
+    presence_tick(member, now_us);
+    gather_tick(member, now_us);
+}
+
+static void begin(struct member *member)
+{
+    if (member_is_root(member) ||
+        shape_has_children(member->rank, member->size)) {
+        tally_status_t status = admit_listen(member);
+
+        if (status != TALLY_OK) {
+            member_fail(member, status, "%s", core_error_text());
+            return;
+        }
+    }
+    if (member_is_root(member)) {
+        admit_open(member);
+        presence_came(member, 0);
+    } else {
+        join_begin(member);
+    }
+}
+
+void *loop_run(void *argument)
+{
+    struct member *member = argument;
+    struct epoll_event events[EVENTS_MAX];
+
+    pthread_setname_np(pthread_self(), "tally-tree");
+    begin(member);
+    for (;;) {
+        sweep(member);
+        if (member->finishing && (member->connections == NULL ||
+                                  clock_now_us() >= member->finish_at_us))
+            break;
+        int count =
+            epoll_wait(member->epoll_fd, events, EVENTS_MAX, wait_ms(member));
+        for (int i = 0; i < count; i++)
+            take_event(member, &events[i]);
+        tick(member);
+    }
+    return NULL;
+}

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Who is whose parent in the rendezvous' tree.
+#ifndef BOOTSTRAP_TREE_SHAPE_H
+#define BOOTSTRAP_TREE_SHAPE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bootstrap/bootstrap.h"
+
+// Of rank > 0.
+static inline int32_t shape_parent(int32_t rank)
+{
+    return (rank - 1) / BOOTSTRAP_RADIX;
+}
+
+static inline int64_t shape_first_child(int32_t rank)
+{
+    return (int64_t)rank * BOOTSTRAP_RADIX + 1;
+}
+
+static inline bool shape_has_children(int32_t rank, int32_t size)
+{
+    return shape_first_child(rank) < size;
+}
+
+#endif
