@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The two walks over a row of logits, one table of them for each instruction
+// set. All tables give the same bits. Rows may have any alignment; nothing
+// beyond element vocab - 1 is read or written. The floating-point mode must be
+// the default one.
+#ifndef DEVICE_HOST_ROW_H
+#define DEVICE_HOST_ROW_H
+
+#include <stdint.h>
+#include <tally/tally.h>
+
+struct host_row_sum {
+    float maximum; // of all elements that are not NaN, the label's included
+    double others; // sum of exp(x_j - maximum) over j != label
+};
+
+// How a row looks to the walks: index with host_row_type().
+enum host_row_type {
+    HOST_ROW_F32,
+    HOST_ROW_BF16,
+    HOST_ROW_F16,
+    HOST_ROW_TYPES
+};
+
+struct host_row_kernels {
+    const char *isa;
+    // 0 <= label < vocab.
+    void (*sum[HOST_ROW_TYPES])(const void *logits, int64_t vocab,
+                                int64_t label, struct host_row_sum *out);
+    // gradient_j = exp(x_j - maximum) * factor for all j. It may be the logits.
+    void (*gradient[HOST_ROW_TYPES])(const void *logits, void *gradient,
+                                     int64_t vocab, float maximum,
+                                     float factor);
+};
+
+static inline enum host_row_type host_row_type(tally_dtype_t type)
+{
+    return type == TALLY_F32    ? HOST_ROW_F32
+           : type == TALLY_BF16 ? HOST_ROW_BF16
+                                : HOST_ROW_F16;
+}
+
+extern const struct host_row_kernels host_row_generic;
+extern const struct host_row_kernels host_row_avx2;
+extern const struct host_row_kernels host_row_avx512;
+
+// The table of that name, or the widest for "auto"; NULL if the processor or
+// the build has no such kernels.
+const struct host_row_kernels *host_isa_find(const char *isa);
+
+#endif

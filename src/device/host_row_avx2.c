@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The walks over a row for AVX2 with F16C: a vector is two registers.
+#include <immintrin.h>
+
+#include "device/host_row.h"
+
+struct vec {
+    __m256 low, high;
+};
+
+static inline struct vec vec_splat(float x)
+{
+    return (struct vec){_mm256_set1_ps(x), _mm256_set1_ps(x)};
+}
+
+static inline struct vec vec_add(struct vec a, struct vec b)
+{
+    return (struct vec){_mm256_add_ps(a.low, b.low),
+                        _mm256_add_ps(a.high, b.high)};
+}
+
+static inline struct vec vec_sub(struct vec a, struct vec b)
+{
+    return (struct vec){_mm256_sub_ps(a.low, b.low),
+                        _mm256_sub_ps(a.high, b.high)};
+}
+
+static inline struct vec vec_mul(struct vec a, struct vec b)
+{
+    return (struct vec){_mm256_mul_ps(a.low, b.low),
+                        _mm256_mul_ps(a.high, b.high)};
+}
+
+// a > b ? a : b, so b where one is NaN.
+static inline struct vec vec_max(struct vec a, struct vec b)
+{
+    return (struct vec){_mm256_max_ps(a.low, b.low),
+                        _mm256_max_ps(a.high, b.high)};
+}
+
+static inline __m256 shift_to_exponent(__m256 x)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x), 23));
+}
+
+static inline struct vec vec_shift_to_exponent(struct vec x)
+{
+    return (struct vec){shift_to_exponent(x.low), shift_to_exponent(x.high)};
+}
+
+static inline __m256 canonical(__m256 x)
+{
+    __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000));
+
+    return _mm256_blendv_ps(x, nan, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+}
+
+static inline struct vec vec_canonical(struct vec x)
+{
+    return (struct vec){canonical(x.low), canonical(x.high)};
+}
+
+static inline struct vec vec_load_f32(const void *at)
+{
+    const float *values = at;
+
+    return (struct vec){_mm256_loadu_ps(values), _mm256_loadu_ps(values + 8)};
+}
+
+static inline __m256 widen_bf16(__m128i halves)
+{
+    return _mm256_castsi256_ps(
+        _mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+
+static inline struct vec vec_load_bf16(const void *at)
+{
+    const __m128i *halves = at;
+
+    return (struct vec){widen_bf16(_mm_loadu_si128(halves)),
+                        widen_bf16(_mm_loadu_si128(halves + 1))};
+}
+
+static inline struct vec vec_load_f16(const void *at)
+{
+    const __m128i *halves = at;
+
+    return (struct vec){_mm256_cvtph_ps(_mm_loadu_si128(halves)),
+                        _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
+}
+
+static inline void vec_store_f32(void *at, struct vec x)
+{
+    float *values = at;
+
+    _mm256_storeu_ps(values, x.low);
+    _mm256_storeu_ps(values + 8, x.high);
+}
+
+// In the lower half of each 32 bits.
+static inline __m256i round_bf16(__m256 x)
+{
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i odd =
+        _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_add_epi32(
+        bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+
+    return _mm256_srli_epi32(rounded, 16);
+}
+
+static inline void vec_store_bf16(void *at, struct vec x)
+{
+    // The packing works in 128-bit halves: their middle quarters change places.
+    __m256i packed = _mm256_packus_epi32(round_bf16(x.low), round_bf16(x.high));
+
+    _mm256_storeu_si256(at, _mm256_permute4x64_epi64(packed, 0xd8));
+}
+
+static inline void vec_store_f16(void *at, struct vec x)
+{
+    __m128i *halves = at;
+
+    _mm_storeu_si128(halves, _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128(halves + 1,
+                     _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
+}
+
+#include "device/host_row_body.h"
+
+const struct host_row_kernels host_row_avx2 = {.isa = "avx2", HOST_ROW_WALKS};

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The walks over a row for AVX-512 (F, BW, VL, DQ).
+#include <immintrin.h>
+
+#include "device/host_row.h"
+
+struct vec {
+    __m512 all;
+};
+
+static inline struct vec vec_splat(float x)
+{
+    return (struct vec){_mm512_set1_ps(x)};
+}
+
+static inline struct vec vec_add(struct vec a, struct vec b)
+{
+    return (struct vec){_mm512_add_ps(a.all, b.all)};
+}
+
+static inline struct vec vec_sub(struct vec a, struct vec b)
+{
+    return (struct vec){_mm512_sub_ps(a.all, b.all)};
+}
+
+static inline struct vec vec_mul(struct vec a, struct vec b)
+{
+    return (struct vec){_mm512_mul_ps(a.all, b.all)};
+}
+
+// a > b ? a : b, so b where one is NaN.
+static inline struct vec vec_max(struct vec a, struct vec b)
+{
+    return (struct vec){_mm512_max_ps(a.all, b.all)};
+}
+
+static inline struct vec vec_shift_to_exponent(struct vec x)
+{
+    __m512i bits = _mm512_castps_si512(x.all);
+
+    return (struct vec){_mm512_castsi512_ps(_mm512_slli_epi32(bits, 23))};
+}
+
+static inline struct vec vec_canonical(struct vec x)
+{
+    __mmask16 is_nan = _mm512_cmp_ps_mask(x.all, x.all, _CMP_UNORD_Q);
+    __m512i bits = _mm512_castps_si512(x.all);
+
+    return (struct vec){_mm512_castsi512_ps(
+        _mm512_mask_mov_epi32(bits, is_nan, _mm512_set1_epi32(0x7fc00000)))};
+}
+
+static inline struct vec vec_load_f32(const void *at)
+{
+    return (struct vec){_mm512_loadu_ps(at)};
+}
+
+static inline struct vec vec_load_bf16(const void *at)
+{
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at));
+
+    return (struct vec){_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
+}
+
+static inline struct vec vec_load_f16(const void *at)
+{
+    return (struct vec){_mm512_cvtph_ps(_mm256_loadu_si256(at))};
+}
+
+static inline void vec_store_f32(void *at, struct vec x)
+{
+    _mm512_storeu_ps(at, x.all);
+}
+
+static inline void vec_store_bf16(void *at, struct vec x)
+{
+    __m512i bits = _mm512_castps_si512(x.all);
+    __m512i odd =
+        _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    __m512i rounded = _mm512_add_epi32(
+        bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+
+    _mm256_storeu_si256(at,
+                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+}
+
+static inline void vec_store_f16(void *at, struct vec x)
+{
+    _mm256_storeu_si256(at, _mm512_cvtps_ph(x.all, _MM_FROUND_TO_NEAREST_INT |
+                                                       _MM_FROUND_NO_EXC));
+}
+
+#include "device/host_row_body.h"
+
+const struct host_row_kernels host_row_avx512 = {.isa = "avx512",
+                                                 HOST_ROW_WALKS};

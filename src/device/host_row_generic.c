@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The walks over a row for any processor: a vector is four of the compiler's
+// 128-bit ones.
+#include <string.h>
+
+#include "device/host_element.h"
+#include "device/host_row.h"
+
+typedef float quad __attribute__((vector_size(16)));
+typedef int32_t quad_bits __attribute__((vector_size(16)));
+typedef uint32_t quad_words __attribute__((vector_size(16)));
+typedef uint16_t quad_halves __attribute__((vector_size(8)));
+
+struct vec {
+    quad a, b, c, d;
+};
+
+static inline struct vec vec_splat(float x)
+{
+    quad all = {x, x, x, x};
+
+    return (struct vec){all, all, all, all};
+}
+
+static inline struct vec vec_add(struct vec x, struct vec y)
+{
+    return (struct vec){x.a + y.a, x.b + y.b, x.c + y.c, x.d + y.d};
+}
+
+static inline struct vec vec_sub(struct vec x, struct vec y)
+{
+    return (struct vec){x.a - y.a, x.b - y.b, x.c - y.c, x.d - y.d};
+}
+
+static inline struct vec vec_mul(struct vec x, struct vec y)
+{
+    return (struct vec){x.a * y.a, x.b * y.b, x.c * y.c, x.d * y.d};
+}
+
+static inline quad choose(quad_bits mask, quad x, quad y)
+{
+    return (quad)((mask & (quad_bits)x) | (~mask & (quad_bits)y));
+}
+
+// x > y ? x : y, so y where one is NaN.
+static inline struct vec vec_max(struct vec x, struct vec y)
+{
+    return (struct vec){
+        choose(x.a > y.a, x.a, y.a), choose(x.b > y.b, x.b, y.b),
+        choose(x.c > y.c, x.c, y.c), choose(x.d > y.d, x.d, y.d)};
+}
+
+static inline quad shift_to_exponent(quad x)
+{
+    return (quad)((quad_words)x << 23);
+}
+
+static inline struct vec vec_shift_to_exponent(struct vec x)
+{
+    return (struct vec){shift_to_exponent(x.a), shift_to_exponent(x.b),
+                        shift_to_exponent(x.c), shift_to_exponent(x.d)};
+}
+
+static inline quad canonical(quad x)
+{
+    const quad_words nan = {HOST_NAN_BITS, HOST_NAN_BITS, HOST_NAN_BITS,
+                            HOST_NAN_BITS};
+
+    return choose(x == x, x, (quad)nan);
+}
+
+static inline struct vec vec_canonical(struct vec x)
+{
+    return (struct vec){canonical(x.a), canonical(x.b), canonical(x.c),
+                        canonical(x.d)};
+}
+
+static inline struct vec vec_load_f32(const void *at)
+{
+    struct vec x;
+
+    memcpy(&x, at, sizeof(x));
+    return x;
+}
+
+static inline quad load_quad_bf16(const char *at)
+{
+    quad_halves halves;
+
+    memcpy(&halves, at, sizeof(halves));
+    return (quad)(__builtin_convertvector(halves, quad_words) << 16);
+}
+
+static inline struct vec vec_load_bf16(const void *at)
+{
+    const char *halves = at;
+
+    return (struct vec){load_quad_bf16(halves), load_quad_bf16(halves + 8),
+                        load_quad_bf16(halves + 16),
+                        load_quad_bf16(halves + 24)};
+}
+
+static inline struct vec vec_load_f16(const void *at)
+{
+    float wide[16];
+
+    for (int i = 0; i < 16; i++)
+        wide[i] = host_element_load(HOST_ROW_F16, at, i);
+    return vec_load_f32(wide);
+}
+
+static inline void vec_store_f32(void *at, struct vec x)
+{
+    memcpy(at, &x, sizeof(x));
+}
+
+static inline void store_quad_bf16(char *at, quad x)
+{
+    quad_words bits = (quad_words)x;
+    quad_words rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    quad_halves halves = __builtin_convertvector(rounded, quad_halves);
+
+    memcpy(at, &halves, sizeof(halves));
+}
+
+static inline void vec_store_bf16(void *at, struct vec x)
+{
+    char *halves = at;
+
+    store_quad_bf16(halves, x.a);
+    store_quad_bf16(halves + 8, x.b);
+    store_quad_bf16(halves + 16, x.c);
+    store_quad_bf16(halves + 24, x.d);
+}
+
+static inline void vec_store_f16(void *at, struct vec x)
+{
+    float wide[16];
+
+    vec_store_f32(wide, x);
+    for (int i = 0; i < 16; i++)
+        host_element_store(HOST_ROW_F16, at, i, wide[i]);
+}
+
+#include "device/host_row_body.h"
+
+const struct host_row_kernels host_row_generic = {.isa = "generic",
+                                                  HOST_ROW_WALKS};
