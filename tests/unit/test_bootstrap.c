@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "core/error.h"
+#include "bootstrap/link/socket.h"
 #include "harness/ranks.h"
 #include "harness/rendezvous.h"
 

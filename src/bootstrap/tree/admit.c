@@ -72,6 +72,10 @@ void admit_accept(struct member *member)
             member_connection_add(member, fd, ROLE_GUEST);
         if (guest == NULL)
             return;
+        if (member->finishing) {
+            member_say_failure(member, guest);
+            continue;
+        }
         if (secret_nonce(guest->nonce) != TALLY_OK) {
             guest->broken = true;
             continue;

@@ -125,8 +125,10 @@ void join_connected(struct member *member, struct connection *host)
 
 void join_broken(struct member *member, const char *why)
 {
-    if (member->join.link != NULL)
+    if (member->join.link != NULL) {
         member->join.link->broken = true;
+        member->join.link->role = ROLE_FINISHED;
+    }
     member->join.link = NULL;
     remember(member, why);
     if (member->state == MEMBER_COMING_UP)

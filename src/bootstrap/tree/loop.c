@@ -41,40 +41,47 @@ static void begin_finish(struct member *member)
 {
     member->finishing = true;
     member->finish_at_us = clock_now_us() + MEMBER_LINGER_US;
-    admit_close(member);
+    // A root that has failed stays to tell those who come late.
+    if (member->state != MEMBER_FAILED || !member_is_root(member))
+        admit_close(member);
+}
+
+void member_say_failure(struct member *member, struct connection *to)
+{
+    uint8_t body[MEMBER_SENTENCE_BYTES + 64];
+    const char *sentence = member->shared.sentence; // does not change any more
+    struct wire_refuse refuse = {
+        .status = member->shared.status,
+        .sentence = {sentence, (uint32_t)strlen(sentence)},
+    };
+
+    connection_send(to, WIRE_REFUSE, body,
+                    wire_refuse_encode(&refuse, body, sizeof(body)));
 }
 
 void member_fail(struct member *member, tally_status_t status,
                  const char *format, ...)
 {
     struct member_shared *shared = &member->shared;
-    uint8_t body[MEMBER_SENTENCE_BYTES + 64];
-    char sentence[MEMBER_SENTENCE_BYTES];
     va_list arguments;
 
     if (member->state != MEMBER_COMING_UP)
         return;
-    va_start(arguments, format);
-    vsnprintf(sentence, sizeof(sentence), format, arguments);
-    va_end(arguments);
-    struct wire_refuse refuse = {
-        .status = status,
-        .sentence = {sentence, (uint32_t)strlen(sentence)},
-    };
-    size_t bytes = wire_refuse_encode(&refuse, body, sizeof(body));
-    for (struct connection *one = member->connections; one != NULL;
-         one = one->next)
-        if (one->role == ROLE_CHILD || one->role == ROLE_GUEST ||
-            one->role == ROLE_WAITING)
-            connection_send(one, WIRE_REFUSE, body, bytes);
     member->state = MEMBER_FAILED;
     begin_finish(member);
     pthread_mutex_lock(&shared->lock);
     shared->state = MEMBER_FAILED;
     shared->status = status;
-    memcpy(shared->sentence, sentence, sizeof(sentence));
+    va_start(arguments, format);
+    vsnprintf(shared->sentence, sizeof(shared->sentence), format, arguments);
+    va_end(arguments);
     pthread_cond_broadcast(&shared->changed);
     pthread_mutex_unlock(&shared->lock);
+    for (struct connection *one = member->connections; one != NULL;
+         one = one->next)
+        if (one->role == ROLE_CHILD || one->role == ROLE_GUEST ||
+            one->role == ROLE_WAITING)
+            member_say_failure(member, one);
 }
 
 static void parent_frame(struct member *member, struct connection *parent,
@@ -337,8 +344,9 @@ void *loop_run(void *argument)
     begin(member);
     for (;;) {
         sweep(member);
-        if (member->finishing && (member->connections == NULL ||
-                                  clock_now_us() >= member->finish_at_us))
+        if (member->finishing &&
+            ((member->connections == NULL && member->listen_fd < 0) ||
+             clock_now_us() >= member->finish_at_us))
             break;
         int count =
             epoll_wait(member->epoll_fd, events, EVENTS_MAX, wait_ms(member));

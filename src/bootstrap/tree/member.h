@@ -137,4 +137,7 @@ struct connection *member_connection_add(struct member *member, int fd,
 void member_fail(struct member *member, tally_status_t status,
                  const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+// Tells one connection of it, afterwards.
+void member_say_failure(struct member *member, struct connection *to);
+
 #endif
