@@ -238,9 +238,10 @@ def bootstrap(results):
                      figure(slowest, 3), aim))
     return f"""## Coming up
 
-Real processes on this machine, from `tally_open` to its return.
+Real processes on this machine, from before the first is started to the return
+of each one's `tally_open`.
 
-{table(("ranks", "median s", "slowest rank s", "aim"), rows)}
+{table(("ranks", "half of them s", "all s", "aim"), rows)}
 """
 
 
