@@ -44,6 +44,13 @@ extern const struct host_row_kernels host_row_generic;
 extern const struct host_row_kernels host_row_avx2;
 extern const struct host_row_kernels host_row_avx512;
 
+// Entry i: the bits of 2^(i / 32) as a float32, less i << 18. Added to i << 18
+// for any i, with the entry i mod 32, it gives 2^(i / 32), and 0 for i = -127 *
+// 32.
+#define HOST_POWERS 32
+#define HOST_POWER_SHIFT 18
+extern const uint32_t host_row_powers[HOST_POWERS];
+
 // The table of that name, or the widest for "auto"; NULL if the processor or
 // the build has no such kernels.
 const struct host_row_kernels *host_isa_find(const char *isa);

@@ -48,6 +48,37 @@ static inline struct vec vec_shift_to_exponent(struct vec x)
     return (struct vec){shift_to_exponent(x.low), shift_to_exponent(x.high)};
 }
 
+static inline __m256 power_entry(int first, __m256i i)
+{
+    const __m256i *entries = (const __m256i *)(host_row_powers + first);
+
+    return _mm256_castsi256_ps(
+        _mm256_permutevar8x32_epi32(_mm256_loadu_si256(entries), i));
+}
+
+// The table is four registers: bits 0 to 2 of i choose in each, 3 and 4 among
+// them.
+static inline __m256 power(__m256 x)
+{
+    __m256i i = _mm256_castps_si256(x);
+    __m256 bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(i, 28));
+    __m256 bit4 = _mm256_castsi256_ps(_mm256_slli_epi32(i, 27));
+    __m256 low = _mm256_blendv_ps(power_entry(0, i), power_entry(8, i), bit3);
+    __m256 high =
+        _mm256_blendv_ps(power_entry(16, i), power_entry(24, i), bit3);
+    __m256i entry = _mm256_castps_si256(_mm256_blendv_ps(low, high, bit4));
+    __m256i bits =
+        _mm256_add_epi32(entry, _mm256_slli_epi32(i, HOST_POWER_SHIFT));
+
+    return _mm256_castsi256_ps(bits);
+}
+
+// 2^(i / 32), i being the low bits of x.
+static inline struct vec vec_power(struct vec x)
+{
+    return (struct vec){power(x.low), power(x.high)};
+}
+
 static inline __m256 canonical(__m256 x)
 {
     __m256 nan = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc00000));
@@ -124,6 +155,42 @@ static inline void vec_store_f16(void *at, struct vec x)
     _mm_storeu_si128(halves, _mm256_cvtps_ph(x.low, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128(halves + 1,
                      _mm256_cvtps_ph(x.high, _MM_FROUND_TO_NEAREST_INT));
+}
+
+struct bits {
+    __m256i low, high;
+};
+
+static inline struct bits bits_load(const void *at)
+{
+    const __m256i *halves = at;
+
+    return (struct bits){_mm256_loadu_si256(halves),
+                         _mm256_loadu_si256(halves + 1)};
+}
+
+static inline struct bits bits_max16(struct bits a, struct bits b)
+{
+    return (struct bits){_mm256_max_epi16(a.low, b.low),
+                         _mm256_max_epi16(a.high, b.high)};
+}
+
+static inline struct bits bits_max32(struct bits a, struct bits b)
+{
+    return (struct bits){_mm256_max_epi32(a.low, b.low),
+                         _mm256_max_epi32(a.high, b.high)};
+}
+
+static inline struct bits bits_min16(struct bits a, struct bits b)
+{
+    return (struct bits){_mm256_min_epi16(a.low, b.low),
+                         _mm256_min_epi16(a.high, b.high)};
+}
+
+static inline struct bits bits_min32(struct bits a, struct bits b)
+{
+    return (struct bits){_mm256_min_epi32(a.low, b.low),
+                         _mm256_min_epi32(a.high, b.high)};
 }
 
 #include "device/host_row_body.h"

@@ -41,6 +41,19 @@ static inline struct vec vec_shift_to_exponent(struct vec x)
     return (struct vec){_mm512_castsi512_ps(_mm512_slli_epi32(bits, 23))};
 }
 
+// 2^(i / 32), i being the low bits of x.
+static inline struct vec vec_power(struct vec x)
+{
+    __m512i i = _mm512_castps_si512(x.all);
+    __m512i entry =
+        _mm512_permutex2var_epi32(_mm512_loadu_si512(host_row_powers), i,
+                                  _mm512_loadu_si512(host_row_powers + 16));
+    __m512i bits =
+        _mm512_add_epi32(entry, _mm512_slli_epi32(i, HOST_POWER_SHIFT));
+
+    return (struct vec){_mm512_castsi512_ps(bits)};
+}
+
 static inline struct vec vec_canonical(struct vec x)
 {
     __mmask16 is_nan = _mm512_cmp_ps_mask(x.all, x.all, _CMP_UNORD_Q);
@@ -88,6 +101,35 @@ static inline void vec_store_f16(void *at, struct vec x)
 {
     _mm256_storeu_si256(at, _mm512_cvtps_ph(x.all, _MM_FROUND_TO_NEAREST_INT |
                                                        _MM_FROUND_NO_EXC));
+}
+
+struct bits {
+    __m512i all;
+};
+
+static inline struct bits bits_load(const void *at)
+{
+    return (struct bits){_mm512_loadu_si512(at)};
+}
+
+static inline struct bits bits_max16(struct bits a, struct bits b)
+{
+    return (struct bits){_mm512_max_epi16(a.all, b.all)};
+}
+
+static inline struct bits bits_min16(struct bits a, struct bits b)
+{
+    return (struct bits){_mm512_min_epi16(a.all, b.all)};
+}
+
+static inline struct bits bits_max32(struct bits a, struct bits b)
+{
+    return (struct bits){_mm512_max_epi32(a.all, b.all)};
+}
+
+static inline struct bits bits_min32(struct bits a, struct bits b)
+{
+    return (struct bits){_mm512_min_epi32(a.all, b.all)};
 }
 
 #include "device/host_row_body.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The walks over a row, in terms of `struct vec` (16 floats) and its vec_*
-// functions, which the file that includes this one defines for its instruction
-// set. All of them do the same IEEE operations in the same order, so they give
-// the same bits:
+// The walks over a row, in terms of `struct vec` (16 floats), `struct bits` (64
+// bytes) and their functions, which the file that includes this one defines for
+// its instruction set. All of them do the same IEEE operations in the same
+// order, so they give the same bits:
 //   * a block is 64 elements, four vectors; a chunk is 32 blocks;
 //   * element j of a chunk is added in lane j mod 16, the four of a block in
 //     pairs first; the 16 lanes of a chunk are added in double as a tree;
@@ -13,6 +13,7 @@
 #define DEVICE_HOST_ROW_BODY_H
 
 #include <math.h>
+#include <stdbool.h>
 
 #include "device/host_element.h"
 #include "device/host_row.h"
@@ -22,18 +23,73 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 
 #define LANES 16
-#define VECTORS 4 // of a block
-#define BLOCK ((int64_t)(LANES * VECTORS))
+#define BLOCK ((int64_t)(4 * LANES))
 #define CHUNK (32 * BLOCK)
-#define BLOCK_BYTES_MAX (LANES * VECTORS * 4)
+#define BLOCK_BYTES_MAX (4 * LANES * 4)
 #define CACHE_LINE 64
+
+// Added to a number and taken away again it rounds to an integer, and n + 127
+// ends in the low bits of the sum, as the exponent of 2^n: 1.5 * 2^23 + 127.
+#define ROUNDER 12583039.0f
 
 // Ahead of the sums, which wait for arithmetic while the memory could work.
 #define PREFETCH_BYTES 8192
 
+// Four at a time, step by step: one alone would wait for each result.
 struct block {
-    struct vec v[VECTORS];
+    struct vec a, b, c, d;
 };
+
+ALWAYS_INLINE struct block block_splat(float x)
+{
+    struct vec all = vec_splat(x);
+
+    return (struct block){all, all, all, all};
+}
+
+ALWAYS_INLINE struct block block_add(struct block x, struct block y)
+{
+    return (struct block){vec_add(x.a, y.a), vec_add(x.b, y.b),
+                          vec_add(x.c, y.c), vec_add(x.d, y.d)};
+}
+
+ALWAYS_INLINE struct block block_sub(struct block x, struct block y)
+{
+    return (struct block){vec_sub(x.a, y.a), vec_sub(x.b, y.b),
+                          vec_sub(x.c, y.c), vec_sub(x.d, y.d)};
+}
+
+ALWAYS_INLINE struct block block_mul(struct block x, struct block y)
+{
+    return (struct block){vec_mul(x.a, y.a), vec_mul(x.b, y.b),
+                          vec_mul(x.c, y.c), vec_mul(x.d, y.d)};
+}
+
+ALWAYS_INLINE struct block block_max(struct block x, struct block y)
+{
+    return (struct block){vec_max(x.a, y.a), vec_max(x.b, y.b),
+                          vec_max(x.c, y.c), vec_max(x.d, y.d)};
+}
+
+ALWAYS_INLINE struct block block_shift_to_exponent(struct block x)
+{
+    return (struct block){
+        vec_shift_to_exponent(x.a), vec_shift_to_exponent(x.b),
+        vec_shift_to_exponent(x.c), vec_shift_to_exponent(x.d)};
+}
+
+ALWAYS_INLINE struct block block_power(struct block x)
+{
+    return (struct block){vec_power(x.a), vec_power(x.b), vec_power(x.c),
+                          vec_power(x.d)};
+}
+
+// x * y + z, rounded twice.
+ALWAYS_INLINE struct block block_mul_add(struct block x, struct block y,
+                                         struct block z)
+{
+    return block_add(block_mul(x, y), z);
+}
 
 ALWAYS_INLINE struct vec vec_load(enum host_row_type type, const char *at)
 {
@@ -56,9 +112,9 @@ ALWAYS_INLINE struct block block_load(enum host_row_type type, const char *at)
 {
     int64_t bytes = LANES * host_element_size(type);
 
-    return (struct block){{vec_load(type, at), vec_load(type, at + bytes),
-                           vec_load(type, at + 2 * bytes),
-                           vec_load(type, at + 3 * bytes)}};
+    return (struct block){vec_load(type, at), vec_load(type, at + bytes),
+                          vec_load(type, at + 2 * bytes),
+                          vec_load(type, at + 3 * bytes)};
 }
 
 ALWAYS_INLINE void block_store(enum host_row_type type, char *at,
@@ -66,24 +122,22 @@ ALWAYS_INLINE void block_store(enum host_row_type type, char *at,
 {
     int64_t bytes = LANES * host_element_size(type);
 
-    for (int i = 0; i < VECTORS; i++)
-        vec_store(type, at + i * bytes, block->v[i]);
+    vec_store(type, at, block->a);
+    vec_store(type, at + bytes, block->b);
+    vec_store(type, at + 2 * bytes, block->c);
+    vec_store(type, at + 3 * bytes, block->d);
 }
 
-// The block with -inf after `count` elements, and in the place `hole` if that
-// is one of them.
-ALWAYS_INLINE struct block block_load_part(enum host_row_type type,
-                                           const char *at, int64_t count,
-                                           int64_t hole)
+// Copies the block, with -inf after `count` elements, and in the place `hole`
+// if that is one of them.
+ALWAYS_INLINE void block_fill_up(enum host_row_type type, const char *at,
+                                 int64_t count, int64_t hole, char *copy)
 {
-    char copy[BLOCK_BYTES_MAX];
-
     memcpy(copy, at, (size_t)(count * host_element_size(type)));
     for (int64_t j = count; j < BLOCK; j++)
         host_element_store(type, copy, j, -INFINITY);
     if (hole >= 0 && hole < count)
         host_element_store(type, copy, hole, -INFINITY);
-    return block_load(type, copy);
 }
 
 ALWAYS_INLINE void prefetch_block(enum host_row_type type, const char *at)
@@ -96,62 +150,133 @@ ALWAYS_INLINE void prefetch_block(enum host_row_type type, const char *at)
         __builtin_prefetch((const void *)(ahead + (uintptr_t)i));
 }
 
-// exp(x - maximum) for x <= maximum, within 1.1 units in the last place; 0
-// below about 2^-126. With n = round((x - maximum) / ln 2) it is
-// 2^n exp(r), |r| <= ln 2 / 2: Cody and Waite's reduction and a polynomial.
-ALWAYS_INLINE struct vec vec_exp(struct vec x, struct vec maximum)
+// exp(x - maximum) for x <= maximum; 0 below about 2^-126. With
+// n = round((x - maximum) / ln 2) it is 2^n exp(r), |r| <= ln 2 / 2: Cody and
+// Waite's reduction and a polynomial; within 1.2 units in the last place.
+ALWAYS_INLINE struct block block_exp_float(struct block x, struct block maximum)
 {
-    // n + 127 ends in the low bits of this sum, as 2^n wants it.
-    const struct vec rounder = vec_splat(12582912.0f + 127.0f); // 1.5 * 2^23
-    const struct vec lowest = vec_splat(-88.0f); // n is -127: 2^n reads 0
-    struct vec d = vec_max(lowest, vec_sub(x, maximum));
-    struct vec biased = vec_add(vec_mul(d, vec_splat(1.44269504f)), rounder);
-    struct vec n = vec_sub(biased, rounder);
-    struct vec r = vec_sub(d, vec_mul(n, vec_splat(0.693359375f)));
-    r = vec_sub(r, vec_mul(n, vec_splat(-2.12194440e-4f)));
-    struct vec p = vec_splat(1.381422160193324e-3f);
-    p = vec_add(vec_mul(p, r), vec_splat(8.36889911442995e-3f));
-    p = vec_add(vec_mul(p, r), vec_splat(4.166840389370918e-2f));
-    p = vec_add(vec_mul(p, r), vec_splat(1.666651964187622e-1f));
-    p = vec_add(vec_mul(p, r), vec_splat(4.999999403953552e-1f));
-    p = vec_add(vec_mul(p, r), vec_splat(1.0f));
-    p = vec_add(vec_mul(p, r), vec_splat(1.0f));
-    return vec_mul(p, vec_shift_to_exponent(biased));
+    const struct block rounder = block_splat(ROUNDER);
+    struct block d = block_max(block_splat(-88), block_sub(x, maximum));
+    struct block biased = block_mul_add(d, block_splat(1.44269504f), rounder);
+    struct block n = block_sub(biased, rounder);
+    struct block r = block_sub(d, block_mul(n, block_splat(0.693359375f)));
+    r = block_sub(r, block_mul(n, block_splat(-2.12194440e-4f)));
+    struct block square = block_mul(r, r);
+    struct block low =
+        block_mul_add(block_splat(0.166665196f), r, block_splat(0.49999994f));
+    struct block high = block_mul_add(block_splat(8.36889911e-3f), r,
+                                      block_splat(4.16684039e-2f));
+    high = block_mul_add(block_splat(1.38142216e-3f), square, high);
+    low = block_mul_add(high, square, low);
+    low = block_mul_add(low, square, r);
+    low = block_add(low, block_splat(1));
+    return block_mul(low, block_shift_to_exponent(biased));
 }
 
-ALWAYS_INLINE struct vec block_sum(const struct block *block,
-                                   struct vec maximum)
+// The same for logits of 8 or 11 bits, with less work: with
+// i + f = 32 (x - maximum) / ln 2 rounded, i an integer, it is 2^(i / 32) from
+// a table and a polynomial of f. Its relative error grows with the distance, by
+// 2^-24 each, but what is far below the maximum adds little to a sum, and its
+// gradient is rounded to so few bits.
+ALWAYS_INLINE struct block block_exp_half(struct block x, struct block maximum)
 {
-    struct vec low =
-        vec_add(vec_exp(block->v[0], maximum), vec_exp(block->v[1], maximum));
-    struct vec high =
-        vec_add(vec_exp(block->v[2], maximum), vec_exp(block->v[3], maximum));
-
-    return vec_add(low, high);
+    const struct block rounder = block_splat(12582912); // 1.5 * 2^23
+    // Less than -127 ln 2: there the table has 0.
+    struct block d = block_max(block_splat(-88.03f), block_sub(x, maximum));
+    struct block t = block_mul(d, block_splat(46.1662407f));
+    struct block rounded = block_add(t, rounder);
+    struct block f = block_sub(t, block_sub(rounded, rounder));
+    struct block p = block_mul_add(block_splat(0.000234596198f), f,
+                                   block_splat(0.0216611661f));
+    p = block_mul_add(p, f, block_splat(1));
+    return block_mul(p, block_power(rounded));
 }
 
-// The largest of those that are not NaN; -inf if all are.
+ALWAYS_INLINE struct block block_exp(enum host_row_type type, struct block x,
+                                     struct block maximum)
+{
+    return type == HOST_ROW_F32 ? block_exp_float(x, maximum)
+                                : block_exp_half(x, maximum);
+}
+
+// The lanes' sum of the exponentials.
+ALWAYS_INLINE struct vec block_sum(enum host_row_type type, struct block x,
+                                   struct block maximum)
+{
+    struct block e = block_exp(type, x, maximum);
+
+    return vec_add(vec_add(e.a, e.b), vec_add(e.c, e.d));
+}
+
+// The largest and the least of the elements, taken for signed integers.
+struct extremes {
+    struct bits most, least;
+};
+
+ALWAYS_INLINE void extremes_take(enum host_row_type type,
+                                 struct extremes *extremes, const char *at)
+{
+    struct bits bits = bits_load(at);
+
+    if (type == HOST_ROW_F32) {
+        extremes->most = bits_max32(bits, extremes->most);
+        extremes->least = bits_min32(bits, extremes->least);
+    } else {
+        extremes->most = bits_max16(bits, extremes->most);
+        extremes->least = bits_min16(bits, extremes->least);
+    }
+}
+
+// The largest element. Floating-point numbers are a sign and a magnitude: their
+// order is that of integers if they are positive, and the reverse if not. So it
+// is the largest integer if that is not negative, and else the least. A NaN may
+// win or lose: the row is NaN in any case.
+ALWAYS_INLINE float extremes_maximum(enum host_row_type type,
+                                     const struct extremes *extremes)
+{
+    bool wide = type == HOST_ROW_F32;
+    int16_t most16[32], least16[32];
+    int32_t most32[16], least32[16];
+    int32_t most = INT32_MIN;
+    int32_t least = INT32_MAX;
+    int32_t bits;
+
+    memcpy(most16, &extremes->most, sizeof(most16));
+    memcpy(least16, &extremes->least, sizeof(least16));
+    memcpy(most32, &extremes->most, sizeof(most32));
+    memcpy(least32, &extremes->least, sizeof(least32));
+    for (int i = 0; i < (wide ? 16 : 32); i++) {
+        int32_t high = wide ? most32[i] : most16[i];
+        int32_t low = wide ? least32[i] : least16[i];
+        most = high > most ? high : most;
+        least = low < least ? low : least;
+    }
+    bits = most >= 0 ? most : least;
+    if (wide)
+        return host_float_of_bits((uint32_t)bits);
+    return type == HOST_ROW_BF16 ? host_float_of_bf16((uint16_t)bits)
+                                 : host_float_of_f16((uint16_t)bits);
+}
+
 ALWAYS_INLINE float chunk_maximum(enum host_row_type type, const char *at,
                                   int64_t count)
 {
     int64_t bytes = BLOCK * host_element_size(type);
-    struct vec lowest = vec_splat(-INFINITY);
-    struct block top = {{lowest, lowest, lowest, lowest}};
-    float lanes[LANES];
+    char copy[BLOCK_BYTES_MAX];
 
-    for (; count > 0; at += bytes, count -= BLOCK) {
-        struct block block = count >= BLOCK
-                                 ? block_load(type, at)
-                                 : block_load_part(type, at, count, -1);
-        for (int i = 0; i < VECTORS; i++)
-            top.v[i] = vec_max(block.v[i], top.v[i]);
+    if (count < BLOCK)
+        block_fill_up(type, at, count, -1, copy);
+    const char *from = count < BLOCK ? copy : at;
+    struct extremes extremes = {bits_load(from), bits_load(from)};
+    for (; count >= BLOCK; at += bytes, count -= BLOCK)
+        for (int64_t i = 0; i < bytes; i += (int64_t)sizeof(struct bits))
+            extremes_take(type, &extremes, at + i);
+    if (count > 0) {
+        block_fill_up(type, at, count, -1, copy);
+        for (int64_t i = 0; i < bytes; i += (int64_t)sizeof(struct bits))
+            extremes_take(type, &extremes, copy + i);
     }
-    vec_store_f32(lanes, vec_max(vec_max(top.v[0], top.v[1]),
-                                 vec_max(top.v[2], top.v[3])));
-    float maximum = lanes[0];
-    for (int i = 1; i < LANES; i++)
-        maximum = lanes[i] > maximum ? lanes[i] : maximum;
-    return maximum;
+    return extremes_maximum(type, &extremes);
 }
 
 // The exponentials without that of place `hole` (negative or beyond: none).
@@ -159,21 +284,20 @@ ALWAYS_INLINE double chunk_sum(enum host_row_type type, const char *at,
                                int64_t count, int64_t hole, float maximum)
 {
     int64_t bytes = BLOCK * host_element_size(type);
-    struct vec top = vec_splat(maximum);
+    struct block top = block_splat(maximum);
     struct vec sum = vec_splat(0);
+    char copy[BLOCK_BYTES_MAX];
     float lanes[LANES];
     double tree[LANES];
 
     for (; count > 0; at += bytes, count -= BLOCK, hole -= BLOCK) {
+        const char *from = at;
         prefetch_block(type, at);
-        if (count >= BLOCK && (uint64_t)hole >= (uint64_t)BLOCK) {
-            struct block block = block_load(type, at);
-            sum = vec_add(sum, block_sum(&block, top));
-        } else {
-            struct block block =
-                block_load_part(type, at, count < BLOCK ? count : BLOCK, hole);
-            sum = vec_add(sum, block_sum(&block, top));
+        if (count < BLOCK || (uint64_t)hole < (uint64_t)BLOCK) {
+            block_fill_up(type, at, count < BLOCK ? count : BLOCK, hole, copy);
+            from = copy;
         }
+        sum = vec_add(sum, block_sum(type, block_load(type, from), top));
     }
     vec_store_f32(lanes, sum);
     for (int i = 0; i < LANES; i++)
@@ -195,7 +319,7 @@ ALWAYS_INLINE void row_sum(enum host_row_type type, const void *logits,
         const char *at = (const char *)logits + start * host_element_size(type);
         int64_t count = vocab - start < CHUNK ? vocab - start : CHUNK;
         float top = chunk_maximum(type, at, count);
-        if (top > maximum) {
+        if (!(top <= maximum)) { // NaN stays
             others *= numeric_exp((double)maximum - (double)top);
             maximum = top;
         }
@@ -213,25 +337,23 @@ ALWAYS_INLINE void row_gradient(enum host_row_type type, const char *logits,
                                 float factor)
 {
     int64_t size = host_element_size(type);
-    struct vec top = vec_splat(maximum);
-    struct vec factors = vec_splat(factor);
+    struct block top = block_splat(maximum);
+    struct block factors = block_splat(factor);
+    char copy[BLOCK_BYTES_MAX];
 
     for (int64_t start = 0; start < vocab; start += BLOCK) {
         const char *from = logits + start * size;
         char *to = gradient + start * size;
-        char copy[BLOCK_BYTES_MAX];
         int64_t count = vocab - start;
-        struct block block = count >= BLOCK
-                                 ? block_load(type, from)
-                                 : block_load_part(type, from, count, -1);
-        for (int i = 0; i < VECTORS; i++)
-            block.v[i] = vec_mul(vec_exp(block.v[i], top), factors);
-        if (count >= BLOCK) {
-            block_store(type, to, &block);
-        } else {
-            block_store(type, copy, &block);
-            memcpy(to, copy, (size_t)(count * size));
+        if (count < BLOCK) {
+            block_fill_up(type, from, count, -1, copy);
+            from = copy;
         }
+        struct block e = block_exp(type, block_load(type, from), top);
+        e = block_mul(e, factors);
+        block_store(type, count < BLOCK ? copy : to, &e);
+        if (count < BLOCK)
+            memcpy(to, copy, (size_t)(count * size));
     }
 }
 

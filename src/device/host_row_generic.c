@@ -9,10 +9,20 @@
 typedef float quad __attribute__((vector_size(16)));
 typedef int32_t quad_bits __attribute__((vector_size(16)));
 typedef uint32_t quad_words __attribute__((vector_size(16)));
+typedef int16_t quad_shorts __attribute__((vector_size(16)));
 typedef uint16_t quad_halves __attribute__((vector_size(8)));
 
 struct vec {
     quad a, b, c, d;
+};
+
+const uint32_t host_row_powers[HOST_POWERS] = {
+    0x3f800000, 0x3f7ecd87, 0x3f7daac3, 0x3f7c980f, 0x3f7b95c2, 0x3f7aa43a,
+    0x3f79c3d3, 0x3f78f4f0, 0x3f7837f0, 0x3f778d3a, 0x3f76f532, 0x3f767043,
+    0x3f75fed7, 0x3f75a15b, 0x3f75583f, 0x3f7523f6, 0x3f7504f3, 0x3f74fbaf,
+    0x3f7508a4, 0x3f752c4d, 0x3f75672a, 0x3f75b9be, 0x3f76248c, 0x3f76a81e,
+    0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907, 0x3f7ac0c7, 0x3f7be4ba,
+    0x3f7d257d, 0x3f7e83b3,
 };
 
 static inline struct vec vec_splat(float x)
@@ -59,6 +69,23 @@ static inline struct vec vec_shift_to_exponent(struct vec x)
 {
     return (struct vec){shift_to_exponent(x.a), shift_to_exponent(x.b),
                         shift_to_exponent(x.c), shift_to_exponent(x.d)};
+}
+
+static inline quad power(quad x)
+{
+    quad_words i = (quad_words)x;
+    quad_words entry = {host_row_powers[i[0] % HOST_POWERS],
+                        host_row_powers[i[1] % HOST_POWERS],
+                        host_row_powers[i[2] % HOST_POWERS],
+                        host_row_powers[i[3] % HOST_POWERS]};
+
+    return (quad)(entry + (i << HOST_POWER_SHIFT));
+}
+
+// 2^(i / 32), i being the low bits of x.
+static inline struct vec vec_power(struct vec x)
+{
+    return (struct vec){power(x.a), power(x.b), power(x.c), power(x.d)};
 }
 
 static inline quad canonical(quad x)
@@ -140,6 +167,61 @@ static inline void vec_store_f16(void *at, struct vec x)
     vec_store_f32(wide, x);
     for (int i = 0; i < 16; i++)
         host_element_store(HOST_ROW_F16, at, i, wide[i]);
+}
+
+struct bits {
+    quad_bits a, b, c, d;
+};
+
+static inline struct bits bits_load(const void *at)
+{
+    struct bits x;
+
+    memcpy(&x, at, sizeof(x));
+    return x;
+}
+
+static inline quad_bits above16(quad_bits x, quad_bits y)
+{
+    return (quad_bits)((quad_shorts)x > (quad_shorts)y);
+}
+
+static inline quad_bits above32(quad_bits x, quad_bits y)
+{
+    return (quad_bits)((quad_bits)x > (quad_bits)y);
+}
+
+static inline quad_bits pick(quad_bits mask, quad_bits x, quad_bits y)
+{
+    return (mask & x) | (~mask & y);
+}
+
+static inline struct bits bits_max16(struct bits x, struct bits y)
+{
+    return (struct bits){
+        pick(above16(x.a, y.a), x.a, y.a), pick(above16(x.b, y.b), x.b, y.b),
+        pick(above16(x.c, y.c), x.c, y.c), pick(above16(x.d, y.d), x.d, y.d)};
+}
+
+static inline struct bits bits_max32(struct bits x, struct bits y)
+{
+    return (struct bits){
+        pick(above32(x.a, y.a), x.a, y.a), pick(above32(x.b, y.b), x.b, y.b),
+        pick(above32(x.c, y.c), x.c, y.c), pick(above32(x.d, y.d), x.d, y.d)};
+}
+
+static inline struct bits bits_min16(struct bits x, struct bits y)
+{
+    return (struct bits){
+        pick(above16(x.a, y.a), y.a, x.a), pick(above16(x.b, y.b), y.b, x.b),
+        pick(above16(x.c, y.c), y.c, x.c), pick(above16(x.d, y.d), y.d, x.d)};
+}
+
+static inline struct bits bits_min32(struct bits x, struct bits y)
+{
+    return (struct bits){
+        pick(above32(x.a, y.a), y.a, x.a), pick(above32(x.b, y.b), y.b, x.b),
+        pick(above32(x.c, y.c), y.c, x.c), pick(above32(x.d, y.d), y.d, x.d)};
 }
 
 #include "device/host_row_body.h"
