@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Which of the row kernels run on this processor.
+#include "config.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
-#include "config.h"
+#ifdef HAVE_AVX2
+#include <cpuid.h>
+#endif
+
 #include "device/host_row.h"
 
 static bool always(void)
@@ -13,9 +18,17 @@ static bool always(void)
 }
 
 #ifdef HAVE_AVX2
+// clang 16 has no name for it.
+static bool has_f16c(void)
+{
+    unsigned int a, b, c, d;
+
+    return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
 static bool has_avx2(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+    return __builtin_cpu_supports("avx2") && has_f16c();
 }
 #endif
 
