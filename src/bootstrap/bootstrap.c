@@ -172,20 +172,30 @@ static struct timespec time_at(int64_t us)
                              .tv_nsec = us % 1000000 * 1000};
 }
 
-// The rank of the group that has been gone for longer than the grace, or -1.
-static int32_t find_gone(const struct member *member,
-                         const struct exchange_group *group,
-                         enum health_state *state)
+static int32_t find_state(const struct member *member,
+                          const struct exchange_group *group, int64_t grace_us,
+                          enum health_state state)
 {
     int64_t since_us;
 
-    for (int32_t i = 0; i < group->count; i++) {
-        *state = health_rank(member->health, group->ranks[i], &since_us);
-        if ((*state == HEALTH_DIED || *state == HEALTH_LEFT) &&
-            clock_now_us() >= since_us + GRACE_US)
+    for (int32_t i = 0; i < group->count; i++)
+        if (health_rank(member->health, group->ranks[i], &since_us) == state &&
+            clock_now_us() >= since_us + grace_us)
             return group->ranks[i];
-    }
     return -1;
+}
+
+// A rank of the group that has been gone for as long as the grace, or -1. Who
+// died comes before who left: it may have left because of that.
+static int32_t find_gone(const struct member *member,
+                         const struct exchange_group *group, int64_t grace_us,
+                         enum health_state *state)
+{
+    int32_t gone = find_state(member, group, grace_us, *state = HEALTH_DIED);
+
+    return gone >= 0
+               ? gone
+               : find_state(member, group, grace_us, *state = HEALTH_LEFT);
 }
 
 static tally_status_t say_gone(int32_t rank, enum health_state state)
@@ -220,15 +230,16 @@ static tally_status_t await(struct member *member,
 {
     struct member_shared *shared = &member->shared;
     int64_t end_us = clock_now_us() + member->timeout_us + MEMBER_VERDICT_US;
+    enum health_state state;
+    int32_t gone;
 
     while (!request->done) {
         struct timespec next = time_at(clock_now_us() + LOOK_US);
-        enum health_state state;
 
         pthread_cond_timedwait(&shared->changed, &shared->lock, &next);
         if (request->done)
             break;
-        int32_t gone = find_gone(member, group, &state);
+        gone = find_gone(member, group, GRACE_US, &state);
         if (gone >= 0)
             return say_gone(gone, state);
         if (clock_now_us() >= end_us)
@@ -238,6 +249,12 @@ static tally_status_t await(struct member *member,
     }
     if (request->status == TALLY_ERR_TIMEOUT)
         return say_missing(member, group, request);
+    // A relay that is gone may be gone because a rank of ours is.
+    gone = request->status == TALLY_ERR_PEER
+               ? find_gone(member, group, 0, &state)
+               : -1;
+    if (gone >= 0)
+        return say_gone(gone, state);
     if (request->status != TALLY_OK)
         return core_fail(request->status, "%s", request->sentence);
     return TALLY_OK;
