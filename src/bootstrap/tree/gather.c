@@ -322,7 +322,9 @@ void gather_frame(struct member *member, struct connection *from,
     take_part(member, from, &part, frame->body, frame->header.bytes);
 }
 
-void gather_request(struct member *member, struct member_request *request)
+uint8_t *gather_request_encode(const struct member *member,
+                               const struct member_request *request,
+                               size_t *bytes)
 {
     struct wire_gather part = {
         .id = request->id,
@@ -330,16 +332,20 @@ void gather_request(struct member *member, struct member_request *request)
         .count = request->count,
         .part = {request->part, request->bytes},
     };
-    size_t bytes = wire_gather_encode(&part, NULL, 0);
-    uint8_t *body = malloc(bytes);
 
-    if (body == NULL) {
-        refuse_part(member, NULL, &part, TALLY_ERR_MEMORY,
-                    "no memory for an exchange");
-        return;
-    }
-    wire_gather_encode(&part, body, bytes);
-    take_part(member, NULL, &part, body, bytes);
+    *bytes = wire_gather_encode(&part, NULL, 0);
+    uint8_t *body = malloc(*bytes);
+    if (body != NULL)
+        wire_gather_encode(&part, body, *bytes);
+    return body;
+}
+
+void gather_request_take(struct member *member, uint8_t *body, size_t bytes)
+{
+    struct wire_gather part;
+
+    if (wire_gather_decode(body, bytes, &part))
+        take_part(member, NULL, &part, body, bytes);
     free(body);
 }
 

@@ -181,7 +181,8 @@ static void connection_ready(struct member *member,
 static void caller_ready(struct member *member)
 {
     struct member_shared *shared = &member->shared;
-    struct member_request *request = NULL;
+    uint8_t *part = NULL;
+    size_t bytes = 0;
     uint64_t count;
 
     if (read(member->wake_fd, &count, sizeof(count)) < 0 && errno == EAGAIN)
@@ -189,13 +190,12 @@ static void caller_ready(struct member *member)
     pthread_mutex_lock(&shared->lock);
     bool closing = shared->closing;
     if (shared->request != NULL && !shared->request->taken) {
-        request = shared->request;
-        request->taken = true;
+        part = gather_request_encode(member, shared->request, &bytes);
+        shared->request->taken = part != NULL;
     }
     pthread_mutex_unlock(&shared->lock);
-    // The caller waits, so the request stays.
-    if (request != NULL)
-        gather_request(member, request);
+    if (part != NULL)
+        gather_request_take(member, part, bytes);
     if (closing && !member->finishing) {
         if (member->state == MEMBER_UP)
             news_leave(member);

@@ -54,7 +54,7 @@ struct member_request {
     uint32_t count;
     const void *part;
     uint32_t bytes;
-    bool taken; // by the thread
+    bool taken; // the thread has a copy of the part
     bool done;
     tally_status_t status;
     void *result; // [count][bytes]

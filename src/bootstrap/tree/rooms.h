@@ -53,7 +53,12 @@ void news_broken(struct member *member, struct connection *connection);
 void news_leave(struct member *member);
 
 // --- gather.c: exchanges
-void gather_request(struct member *member, struct member_request *request);
+// The caller's part, in two steps: a copy, under the lock that keeps the caller
+// from giving up; then its way up. NULL: no memory.
+uint8_t *gather_request_encode(const struct member *member,
+                               const struct member_request *request,
+                               size_t *bytes);
+void gather_request_take(struct member *member, uint8_t *body, size_t bytes);
 void gather_frame(struct member *member, struct connection *from,
                   const struct connection_frame *frame);
 // An answer that came from above.
