@@ -5,6 +5,10 @@
 #include <string.h>
 
 #include "config.h"
+#ifdef HAVE_AVX2
+#include <cpuid.h>
+#endif
+
 #include "device/host_row.h"
 
 static bool always(void)
@@ -15,7 +19,11 @@ static bool always(void)
 #ifdef HAVE_AVX2
 static bool has_avx2(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+    unsigned a, b, c, d;
+
+    // Not every compiler's __builtin_cpu_supports knows F16C.
+    return __builtin_cpu_supports("avx2") && __get_cpuid(1, &a, &b, &c, &d) &&
+           (c & bit_F16C) != 0;
 }
 #endif
 
