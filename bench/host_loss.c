@@ -63,8 +63,7 @@ static int64_t shape_tokens(const struct shape *shape)
     return LOGITS_BYTES / (shape->vocab * element_size(shape->type));
 }
 
-// Logits from -8 to 8, uniform, by bits: a sign, an exponent and a mantissa
-// would need no arithmetic, but these are the same numbers in all types.
+// Logits from -8 to 8 in steps of 1/16, which all types hold.
 static void fill(const struct bench *bench, tally_dtype_t type)
 {
     int64_t count = LOGITS_BYTES / element_size(type);
@@ -72,7 +71,6 @@ static void fill(const struct bench *bench, tally_dtype_t type)
 
     for (int64_t i = 0; i < count; i++) {
         state = state * 6364136223846793005u + 1442695040888963407u;
-        // 8 bits are exact in bf16 and binary16.
         float x = (float)((int64_t)(state >> 56) - 128) / 16;
         uint32_t bits;
         memcpy(&bits, &x, sizeof(bits));

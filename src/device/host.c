@@ -172,7 +172,7 @@ static float row_nll(const struct host_row_sum *sum, float logit, double own)
 {
     double nll;
 
-    if (logit == sum->maximum)
+    if (own == 1) // not so if both are infinite
         nll = numeric_log1p(sum->others);
     else
         nll = numeric_log(sum->others + own) -

@@ -98,20 +98,6 @@ static inline struct vec vec_load_f32(const void *at)
     return (struct vec){_mm256_loadu_ps(values), _mm256_loadu_ps(values + 8)};
 }
 
-static inline __m256 widen_bf16(__m128i halves)
-{
-    return _mm256_castsi256_ps(
-        _mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
-}
-
-static inline struct vec vec_load_bf16(const void *at)
-{
-    const __m128i *halves = at;
-
-    return (struct vec){widen_bf16(_mm_loadu_si128(halves)),
-                        widen_bf16(_mm_loadu_si128(halves + 1))};
-}
-
 static inline struct vec vec_load_f16(const void *at)
 {
     const __m128i *halves = at;
@@ -126,26 +112,6 @@ static inline void vec_store_f32(void *at, struct vec x)
 
     _mm256_storeu_ps(values, x.low);
     _mm256_storeu_ps(values + 8, x.high);
-}
-
-// In the lower half of each 32 bits.
-static inline __m256i round_bf16(__m256 x)
-{
-    __m256i bits = _mm256_castps_si256(x);
-    __m256i odd =
-        _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    __m256i rounded = _mm256_add_epi32(
-        bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-
-    return _mm256_srli_epi32(rounded, 16);
-}
-
-static inline void vec_store_bf16(void *at, struct vec x)
-{
-    // The packing works in 128-bit halves: their middle quarters change places.
-    __m256i packed = _mm256_packus_epi32(round_bf16(x.low), round_bf16(x.high));
-
-    _mm256_storeu_si256(at, _mm256_permute4x64_epi64(packed, 0xd8));
 }
 
 static inline void vec_store_f16(void *at, struct vec x)
@@ -167,6 +133,54 @@ static inline struct bits bits_load(const void *at)
 
     return (struct bits){_mm256_loadu_si256(halves),
                          _mm256_loadu_si256(halves + 1)};
+}
+
+static inline void bits_store(void *at, struct bits x)
+{
+    __m256i *halves = at;
+
+    _mm256_storeu_si256(halves, x.low);
+    _mm256_storeu_si256(halves + 1, x.high);
+}
+
+// The lower and the upper bf16 of each 32 bits.
+static inline struct vec bf16_lower(struct bits x)
+{
+    return (struct vec){_mm256_castsi256_ps(_mm256_slli_epi32(x.low, 16)),
+                        _mm256_castsi256_ps(_mm256_slli_epi32(x.high, 16))};
+}
+
+static inline struct vec bf16_upper(struct bits x)
+{
+    __m256i mask = _mm256_set1_epi32((int)0xffff0000);
+
+    return (struct vec){_mm256_castsi256_ps(_mm256_and_si256(x.low, mask)),
+                        _mm256_castsi256_ps(_mm256_and_si256(x.high, mask))};
+}
+
+// Rounded to nearest even in the upper half; x has no NaN but ours.
+static inline __m256i bf16_rounded(__m256 x)
+{
+    __m256i bits = _mm256_castps_si256(x);
+    __m256i odd =
+        _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+
+    return _mm256_add_epi32(bits,
+                            _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+}
+
+static inline __m256i bf16_pair(__m256 lower, __m256 upper)
+{
+    __m256i mask = _mm256_set1_epi32((int)0xffff0000);
+    __m256i low = _mm256_srli_epi32(bf16_rounded(lower), 16);
+
+    return _mm256_or_si256(low, _mm256_and_si256(bf16_rounded(upper), mask));
+}
+
+static inline struct bits bf16_round(struct vec lower, struct vec upper)
+{
+    return (struct bits){bf16_pair(lower.low, upper.low),
+                         bf16_pair(lower.high, upper.high)};
 }
 
 static inline struct bits bits_max16(struct bits a, struct bits b)

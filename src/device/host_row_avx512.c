@@ -68,13 +68,6 @@ static inline struct vec vec_load_f32(const void *at)
     return (struct vec){_mm512_loadu_ps(at)};
 }
 
-static inline struct vec vec_load_bf16(const void *at)
-{
-    __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at));
-
-    return (struct vec){_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};
-}
-
 static inline struct vec vec_load_f16(const void *at)
 {
     return (struct vec){_mm512_cvtph_ps(_mm256_loadu_si256(at))};
@@ -83,18 +76,6 @@ static inline struct vec vec_load_f16(const void *at)
 static inline void vec_store_f32(void *at, struct vec x)
 {
     _mm512_storeu_ps(at, x.all);
-}
-
-static inline void vec_store_bf16(void *at, struct vec x)
-{
-    __m512i bits = _mm512_castps_si512(x.all);
-    __m512i odd =
-        _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    __m512i rounded = _mm512_add_epi32(
-        bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-
-    _mm256_storeu_si256(at,
-                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
 }
 
 static inline void vec_store_f16(void *at, struct vec x)
@@ -110,6 +91,44 @@ struct bits {
 static inline struct bits bits_load(const void *at)
 {
     return (struct bits){_mm512_loadu_si512(at)};
+}
+
+static inline void bits_store(void *at, struct bits x)
+{
+    _mm512_storeu_si512(at, x.all);
+}
+
+// The lower and the upper bf16 of each 32 bits.
+static inline struct vec bf16_lower(struct bits x)
+{
+    return (struct vec){_mm512_castsi512_ps(_mm512_slli_epi32(x.all, 16))};
+}
+
+static inline struct vec bf16_upper(struct bits x)
+{
+    __m512i mask = _mm512_set1_epi32((int)0xffff0000);
+
+    return (struct vec){_mm512_castsi512_ps(_mm512_and_si512(x.all, mask))};
+}
+
+// Rounded to nearest even in the upper half; x has no NaN but ours.
+static inline __m512i bf16_rounded(__m512 x)
+{
+    __m512i bits = _mm512_castps_si512(x);
+    __m512i odd =
+        _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+
+    return _mm512_add_epi32(bits,
+                            _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+}
+
+static inline struct bits bf16_round(struct vec lower, struct vec upper)
+{
+    __m512i mask = _mm512_set1_epi32((int)0xffff0000);
+    __m512i low = _mm512_srli_epi32(bf16_rounded(lower.all), 16);
+    __m512i high = _mm512_and_si512(bf16_rounded(upper.all), mask);
+
+    return (struct bits){_mm512_or_si512(low, high)};
 }
 
 static inline struct bits bits_max16(struct bits a, struct bits b)

@@ -4,8 +4,8 @@
 // its instruction set. All of them do the same IEEE operations in the same
 // order, so they give the same bits:
 //   * a block is 64 elements, four vectors; a chunk is 32 blocks;
-//   * element j of a chunk is added in lane j mod 16, the four of a block in
-//     pairs first; the 16 lanes of a chunk are added in double as a tree;
+//   * a block's four vectors are added in pairs, those to the chunk's 16 lanes,
+//     and these in double as a tree;
 //   * a short last block is filled up with -inf, whose exponential is 0, as is
 //     the label's place;
 //   * products and sums are not contracted.
@@ -26,6 +26,7 @@
 #define BLOCK ((int64_t)(4 * LANES))
 #define CHUNK (32 * BLOCK)
 #define BLOCK_BYTES_MAX (4 * LANES * 4)
+#define BITS_BYTES 64
 #define CACHE_LINE 64
 
 // Added to a number and taken away again it rounds to an integer, and n + 127
@@ -84,6 +85,12 @@ ALWAYS_INLINE struct block block_power(struct block x)
                           vec_power(x.d)};
 }
 
+ALWAYS_INLINE struct block block_canonical(struct block x)
+{
+    return (struct block){vec_canonical(x.a), vec_canonical(x.b),
+                          vec_canonical(x.c), vec_canonical(x.d)};
+}
+
 // x * y + z, rounded twice.
 ALWAYS_INLINE struct block block_mul_add(struct block x, struct block y,
                                          struct block z)
@@ -91,41 +98,42 @@ ALWAYS_INLINE struct block block_mul_add(struct block x, struct block y,
     return block_add(block_mul(x, y), z);
 }
 
-ALWAYS_INLINE struct vec vec_load(enum host_row_type type, const char *at)
-{
-    return type == HOST_ROW_F32    ? vec_load_f32(at)
-           : type == HOST_ROW_BF16 ? vec_load_bf16(at)
-                                   : vec_load_f16(at);
-}
-
-ALWAYS_INLINE void vec_store(enum host_row_type type, char *at, struct vec x)
-{
-    if (type == HOST_ROW_F32)
-        vec_store_f32(at, vec_canonical(x));
-    else if (type == HOST_ROW_BF16)
-        vec_store_bf16(at, vec_canonical(x));
-    else
-        vec_store_f16(at, vec_canonical(x));
-}
-
+// Where the elements of a block go is a matter of the type: of two bf16 in 32
+// bits the upper one is a float32 but for its lower half, so they go to the
+// same lane of two vectors. The others go where they are: 16 to a vector.
 ALWAYS_INLINE struct block block_load(enum host_row_type type, const char *at)
 {
-    int64_t bytes = LANES * host_element_size(type);
-
-    return (struct block){vec_load(type, at), vec_load(type, at + bytes),
-                          vec_load(type, at + 2 * bytes),
-                          vec_load(type, at + 3 * bytes)};
+    if (type == HOST_ROW_BF16) {
+        struct bits low = bits_load(at);
+        struct bits high = bits_load(at + BITS_BYTES);
+        return (struct block){bf16_lower(low), bf16_upper(low),
+                              bf16_lower(high), bf16_upper(high)};
+    }
+    if (type == HOST_ROW_F16)
+        return (struct block){vec_load_f16(at), vec_load_f16(at + 32),
+                              vec_load_f16(at + 64), vec_load_f16(at + 96)};
+    return (struct block){vec_load_f32(at), vec_load_f32(at + 64),
+                          vec_load_f32(at + 128), vec_load_f32(at + 192)};
 }
 
 ALWAYS_INLINE void block_store(enum host_row_type type, char *at,
-                               const struct block *block)
+                               struct block x)
 {
-    int64_t bytes = LANES * host_element_size(type);
-
-    vec_store(type, at, block->a);
-    vec_store(type, at + bytes, block->b);
-    vec_store(type, at + 2 * bytes, block->c);
-    vec_store(type, at + 3 * bytes, block->d);
+    x = block_canonical(x);
+    if (type == HOST_ROW_BF16) {
+        bits_store(at, bf16_round(x.a, x.b));
+        bits_store(at + BITS_BYTES, bf16_round(x.c, x.d));
+    } else if (type == HOST_ROW_F16) {
+        vec_store_f16(at, x.a);
+        vec_store_f16(at + 32, x.b);
+        vec_store_f16(at + 64, x.c);
+        vec_store_f16(at + 96, x.d);
+    } else {
+        vec_store_f32(at, x.a);
+        vec_store_f32(at + 64, x.b);
+        vec_store_f32(at + 128, x.c);
+        vec_store_f32(at + 192, x.d);
+    }
 }
 
 // Copies the block, with -inf after `count` elements, and in the place `hole`
@@ -269,11 +277,11 @@ ALWAYS_INLINE float chunk_maximum(enum host_row_type type, const char *at,
     const char *from = count < BLOCK ? copy : at;
     struct extremes extremes = {bits_load(from), bits_load(from)};
     for (; count >= BLOCK; at += bytes, count -= BLOCK)
-        for (int64_t i = 0; i < bytes; i += (int64_t)sizeof(struct bits))
+        for (int64_t i = 0; i < bytes; i += BITS_BYTES)
             extremes_take(type, &extremes, at + i);
     if (count > 0) {
         block_fill_up(type, at, count, -1, copy);
-        for (int64_t i = 0; i < bytes; i += (int64_t)sizeof(struct bits))
+        for (int64_t i = 0; i < bytes; i += BITS_BYTES)
             extremes_take(type, &extremes, copy + i);
     }
     return extremes_maximum(type, &extremes);
@@ -351,7 +359,7 @@ ALWAYS_INLINE void row_gradient(enum host_row_type type, const char *logits,
         }
         struct block e = block_exp(type, block_load(type, from), top);
         e = block_mul(e, factors);
-        block_store(type, count < BLOCK ? copy : to, &e);
+        block_store(type, count < BLOCK ? copy : to, e);
         if (count < BLOCK)
             memcpy(to, copy, (size_t)(count * size));
     }

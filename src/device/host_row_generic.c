@@ -10,7 +10,6 @@ typedef float quad __attribute__((vector_size(16)));
 typedef int32_t quad_bits __attribute__((vector_size(16)));
 typedef uint32_t quad_words __attribute__((vector_size(16)));
 typedef int16_t quad_shorts __attribute__((vector_size(16)));
-typedef uint16_t quad_halves __attribute__((vector_size(8)));
 
 struct vec {
     quad a, b, c, d;
@@ -110,23 +109,6 @@ static inline struct vec vec_load_f32(const void *at)
     return x;
 }
 
-static inline quad load_quad_bf16(const char *at)
-{
-    quad_halves halves;
-
-    memcpy(&halves, at, sizeof(halves));
-    return (quad)(__builtin_convertvector(halves, quad_words) << 16);
-}
-
-static inline struct vec vec_load_bf16(const void *at)
-{
-    const char *halves = at;
-
-    return (struct vec){load_quad_bf16(halves), load_quad_bf16(halves + 8),
-                        load_quad_bf16(halves + 16),
-                        load_quad_bf16(halves + 24)};
-}
-
 static inline struct vec vec_load_f16(const void *at)
 {
     float wide[16];
@@ -139,25 +121,6 @@ static inline struct vec vec_load_f16(const void *at)
 static inline void vec_store_f32(void *at, struct vec x)
 {
     memcpy(at, &x, sizeof(x));
-}
-
-static inline void store_quad_bf16(char *at, quad x)
-{
-    quad_words bits = (quad_words)x;
-    quad_words rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-    quad_halves halves = __builtin_convertvector(rounded, quad_halves);
-
-    memcpy(at, &halves, sizeof(halves));
-}
-
-static inline void vec_store_bf16(void *at, struct vec x)
-{
-    char *halves = at;
-
-    store_quad_bf16(halves, x.a);
-    store_quad_bf16(halves + 8, x.b);
-    store_quad_bf16(halves + 16, x.c);
-    store_quad_bf16(halves + 24, x.d);
 }
 
 static inline void vec_store_f16(void *at, struct vec x)
@@ -179,6 +142,55 @@ static inline struct bits bits_load(const void *at)
 
     memcpy(&x, at, sizeof(x));
     return x;
+}
+
+static inline void bits_store(void *at, struct bits x)
+{
+    memcpy(at, &x, sizeof(x));
+}
+
+static inline quad lower_half(quad_bits x)
+{
+    return (quad)((quad_words)x << 16);
+}
+
+static inline quad upper_half(quad_bits x)
+{
+    return (quad)((quad_words)x & 0xffff0000);
+}
+
+// The lower and the upper bf16 of each 32 bits.
+static inline struct vec bf16_lower(struct bits x)
+{
+    return (struct vec){lower_half(x.a), lower_half(x.b), lower_half(x.c),
+                        lower_half(x.d)};
+}
+
+static inline struct vec bf16_upper(struct bits x)
+{
+    return (struct vec){upper_half(x.a), upper_half(x.b), upper_half(x.c),
+                        upper_half(x.d)};
+}
+
+// Rounded to nearest even in the upper half; x has no NaN but ours.
+static inline quad_words bf16_rounded(quad x)
+{
+    quad_words bits = (quad_words)x;
+
+    return bits + 0x7fff + (bits >> 16 & 1);
+}
+
+static inline quad_bits bf16_pair(quad lower, quad upper)
+{
+    return (quad_bits)((bf16_rounded(lower) >> 16) |
+                       (bf16_rounded(upper) & 0xffff0000));
+}
+
+static inline struct bits bf16_round(struct vec lower, struct vec upper)
+{
+    return (struct bits){
+        bf16_pair(lower.a, upper.a), bf16_pair(lower.b, upper.b),
+        bf16_pair(lower.c, upper.c), bf16_pair(lower.d, upper.d)};
 }
 
 static inline quad_bits above16(quad_bits x, quad_bits y)

@@ -42,7 +42,7 @@ NUMERIC_FN double numeric_log(double x)
            (exponent * ln2_low + numeric_log_ratio((f - 1) / (f + 1)));
 }
 
-// log(1 + y), y >= 0 or NaN: no digit of a small y is lost.
+// log(1 + y), y >= 0 or NaN; within 4 units in the last place, however small y.
 NUMERIC_FN double numeric_log1p(double y)
 {
     return y < 0.25 ? numeric_log_ratio(y / (2 + y)) : numeric_log(1 + y);
