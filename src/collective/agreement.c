@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 
+// Before what is gathered. It is copied, for on the board it lies anywhere.
 struct verdict {
     int32_t status;
     char sentence[188]; // cut off where it is longer
@@ -45,6 +46,7 @@ tally_status_t agreement_gather(struct exchange *exchange,
 {
     size_t stride = sizeof(struct verdict) + bytes;
     size_t count = (size_t)group->count;
+    struct verdict verdict;
     tally_status_t status;
 
     unsigned char *board = malloc((count + 1) * stride);
@@ -52,12 +54,13 @@ tally_status_t agreement_gather(struct exchange *exchange,
         return core_fail(TALLY_ERR_MEMORY, "no memory to gather %zu bytes",
                          count * stride);
     unsigned char *message = board + count * stride;
-    verdict_fill((struct verdict *)message, own);
+    verdict_fill(&verdict, own);
+    memcpy(message, &verdict, sizeof(verdict));
     if (bytes > 0)
         memcpy(message + sizeof(struct verdict), send, bytes);
     status = exchange_allgather(exchange, group, message, board, stride);
     if (own != TALLY_OK) { // the sentence may be another one by now
-        status = core_fail(own, "%s", ((struct verdict *)message)->sentence);
+        status = core_fail(own, "%s", verdict.sentence);
         goto free_board;
     }
     if (status == TALLY_OK)
