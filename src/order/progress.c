@@ -98,11 +98,14 @@ static void wake_thread(struct progress *progress)
                 0);
 }
 
-// Until woken, or `us` passed; 0: no limit.
+// Until woken, or `us` passed; 0: no limit. Who says stop before `asleep` was
+// set does not wake.
 static void sleep_thread(struct progress *progress, int64_t us)
 {
     struct timespec time = {us / 1000000, us % 1000000 * 1000};
 
+    if (atomic_load(&progress->stop))
+        return;
     syscall(SYS_futex, &progress->asleep, FUTEX_WAIT_PRIVATE, 1,
             us > 0 ? &time : NULL, NULL, 0);
     atomic_store(&progress->asleep, 0);
@@ -119,6 +122,7 @@ static void *thread_main(void *argument)
     while (!atomic_load(&progress->stop)) {
         bool pending = true;
         bool sleeps = false;
+        int64_t sleep_us = 0;
         int64_t now_us = clock_now_us();
 
         if (pthread_mutex_trylock(&progress->lock) == 0) {
@@ -128,12 +132,12 @@ static void *thread_main(void *argument)
             sleeps = !pending && now_us - active_us > sleep_after_us;
             if (sleeps)
                 atomic_store(&progress->asleep, 1);
+            if (progress->transport_count > 0)
+                sleep_us = sleep_with_transport_us;
             pthread_mutex_unlock(&progress->lock);
         }
         if (sleeps) {
-            sleep_thread(progress, progress->transport_count > 0
-                                       ? sleep_with_transport_us
-                                       : 0);
+            sleep_thread(progress, sleep_us);
             continue;
         }
         if (pending) {
@@ -235,6 +239,7 @@ tally_status_t progress_add_transport(struct progress *progress,
         progress->transports[last].transport = transport;
     }
     progress_unlock(progress);
+    wake_thread(progress); // it may sleep without a limit
     return status;
 }
 

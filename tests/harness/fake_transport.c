@@ -7,12 +7,8 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "harness/list.h"
 #include "harness/random.h"
-
-// Lists keep their order; every element begins with its link.
-struct link {
-    struct link *next;
-};
 
 struct message {
     struct link link;
@@ -36,10 +32,12 @@ struct send {
     struct link link;
     int32_t destination;
     uint32_t countdown; // of the sender's calls of progress
+    bool read;          // the message is under way
     uint64_t tag;
     const void *buffer;
     size_t bytes;
     tally_request_t *request;
+    unsigned char sent[]; // what was read
 };
 
 struct tally_endpoint {
@@ -78,24 +76,6 @@ static void *allocate(size_t bytes)
     if (memory == NULL)
         abort();
     return memory;
-}
-
-static void list_append(struct link **end, struct link *element)
-{
-    while (*end != NULL)
-        end = &(*end)->next;
-    element->next = NULL;
-    *end = element;
-}
-
-static void list_free(struct link **list)
-{
-    while (*list != NULL) {
-        struct link *element = *list;
-
-        *list = element->next;
-        free(element);
-    }
 }
 
 struct fake_options fake_options_calm(uint64_t seed)
@@ -196,14 +176,37 @@ static void message_push(tally_transport_t *transport, const struct send *send)
     pthread_mutex_unlock(&inbox->lock);
 }
 
+static void send_read(tally_transport_t *transport, struct send *send)
+{
+    memcpy(send->sent, send->buffer, send->bytes);
+    if (send->destination != transport->network->options.dead)
+        message_push(transport, send);
+    send->read = true;
+    send->countdown = random_below(
+        &transport->random, transport->network->options.send_lag_max + 1);
+}
+
 static void send_complete(tally_transport_t *transport, const struct send *send)
 {
-    if (send->destination == transport->network->options.dead) {
-        send->request->status = TALLY_ERR_PEER;
-        return;
-    }
-    message_push(transport, send);
-    send->request->status = TALLY_OK;
+    transport->counts.overwritten +=
+        memcmp(send->sent, send->buffer, send->bytes) != 0;
+    send->request->status =
+        send->destination == transport->network->options.dead ? TALLY_ERR_PEER
+                                                              : TALLY_OK;
+}
+
+// What needs no call of progress is done by tsend.
+static bool send_at_once(tally_transport_t *transport, struct send *send)
+{
+    const struct fake_options *options = &transport->network->options;
+
+    if (options->send_delay_max > 0 || transport->rank == options->silent)
+        return false;
+    send_read(transport, send);
+    if (options->send_lag_max > 0)
+        return false;
+    send_complete(transport, send);
+    return true;
 }
 
 static tally_status_t fake_tsend(tally_endpoint_t *endpoint, uint64_t tag,
@@ -217,7 +220,7 @@ static tally_status_t fake_tsend(tally_endpoint_t *endpoint, uint64_t tag,
         return core_fail(TALLY_ERR_INVALID, "%zu bytes", bytes);
     if (endpoint->peer == options->refusing)
         return core_fail(TALLY_ERR_PEER, "the endpoint was closed");
-    struct send *send = allocate(sizeof(*send));
+    struct send *send = allocate(sizeof(*send) + bytes);
     *send = (struct send){
         .destination = endpoint->peer,
         .countdown =
@@ -229,12 +232,10 @@ static tally_status_t fake_tsend(tally_endpoint_t *endpoint, uint64_t tag,
     };
     request->status = TALLY_NOT_YET;
     transport->counts.sent++;
-    if (options->send_delay_max == 0 && transport->rank != options->silent) {
-        send_complete(transport, send);
+    if (send_at_once(transport, send))
         free(send);
-    } else {
+    else
         list_append(&transport->sends, &send->link);
-    }
     return TALLY_OK;
 }
 
@@ -262,9 +263,12 @@ static bool send_waits(const tally_transport_t *transport,
         send->countdown > 0)
         return true;
     for (const struct link *at = transport->sends; at != &send->link;
-         at = at->next)
-        if (((const struct send *)at)->destination == send->destination)
+         at = at->next) {
+        const struct send *before = (const struct send *)at;
+
+        if (!before->read && before->destination == send->destination)
             return true;
+    }
     return false;
 }
 
@@ -277,7 +281,9 @@ static int sends_progress(tally_transport_t *transport)
 
         if (send->countdown > 0)
             send->countdown--;
-        if (send_waits(transport, send)) {
+        if (!send->read && !send_waits(transport, send))
+            send_read(transport, send);
+        if (!send->read || send->countdown > 0) {
             at = &send->link.next;
             continue;
         }

@@ -17,6 +17,9 @@ struct fake_options {
     // A send completes after up to so many of the sender's calls of progress,
     // and its buffer is read only then. 0: at once.
     uint32_t send_delay_max;
+    // Its request completes up to so many calls after it was read, and what was
+    // read must be in the buffer still: counts.overwritten.
+    uint32_t send_lag_max;
     // A message arrives after up to so many of the receiver's; those of one
     // sender stay in order, those of different ones do not.
     uint32_t arrival_delay_max;
@@ -49,10 +52,11 @@ tally_transport_t *fake_network_open(struct fake_network *network,
 
 // What a rank's open transport has seen.
 struct fake_counts {
-    int32_t connected; // endpoints
-    int32_t sent;      // messages
-    int32_t posted;    // receives that wait
-    int32_t late;      // messages that came into receives cancelled before
+    int32_t connected;   // endpoints
+    int32_t sent;        // messages
+    int32_t posted;      // receives that wait
+    int32_t late;        // messages that came into receives cancelled before
+    int32_t overwritten; // sends whose buffer changed before they were complete
 };
 struct fake_counts fake_transport_counts(const tally_transport_t *transport);
 
