@@ -4,9 +4,8 @@
 // its instruction set. All of them do the same IEEE operations in the same
 // order, so they give the same bits:
 //   * a block is 64 elements, a part 32 blocks, a chunk 4 parts;
-//   * a block's four vectors are added in pairs and then to the part's 16
-//   lanes,
-//     these to the chunk's, and those in double as a tree: no sum of float32
+//   * a block's four vectors are added in pairs, then to a part's 16 lanes,
+//     these to a chunk's, and those in double as a tree: no sum of float32
 //     has many terms;
 //   * a short last block is filled up with -inf, whose exponential is 0, as is
 //     the label's place;
