@@ -213,8 +213,8 @@ static void row_take(const struct loss *loss, const struct row *row,
     if (row->gradient == NULL)
         return;
     double factor = (double)gradient_factor(loss->job, token->weight);
-    loss->kernels->gradient[loss->type](row->logits, row->gradient, vocab,
-                                        sum.maximum, (float)(factor / total));
+    loss->kernels->gradient[loss->type](row->logits, row->gradient, vocab, &sum,
+                                        (float)(factor / total));
     // p - 1 would lose its digits where p is near 1.
     host_element_store(loss->type, row->gradient, token->label,
                        (float)((0 - sum.others / total) * factor));

@@ -11,6 +11,7 @@
 
 struct host_row_sum {
     float maximum; // of all elements that are not NaN, the label's included
+    float bound;   // not above any of these
     double others; // sum of exp(x_j - maximum) over j != label
 };
 
@@ -27,9 +28,11 @@ struct host_row_kernels {
     // 0 <= label < vocab.
     void (*sum[HOST_ROW_TYPES])(const void *logits, int64_t vocab,
                                 int64_t label, struct host_row_sum *out);
-    // gradient_j = exp(x_j - maximum) * factor for all j. It may be the logits.
+    // gradient_j = exp(x_j - sum->maximum) * factor for all j. It may be the
+    // logits.
     void (*gradient[HOST_ROW_TYPES])(const void *logits, void *gradient,
-                                     int64_t vocab, float maximum,
+                                     int64_t vocab,
+                                     const struct host_row_sum *sum,
                                      float factor);
 };
 

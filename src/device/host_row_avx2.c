@@ -207,6 +207,18 @@ static inline struct bits bits_min32(struct bits a, struct bits b)
                          _mm256_min_epi32(a.high, b.high)};
 }
 
+static inline struct bits bits_max_unsigned16(struct bits a, struct bits b)
+{
+    return (struct bits){_mm256_max_epu16(a.low, b.low),
+                         _mm256_max_epu16(a.high, b.high)};
+}
+
+static inline struct bits bits_max_unsigned32(struct bits a, struct bits b)
+{
+    return (struct bits){_mm256_max_epu32(a.low, b.low),
+                         _mm256_max_epu32(a.high, b.high)};
+}
+
 #include "device/host_row_body.h"
 
 const struct host_row_kernels host_row_avx2 = {.isa = "avx2", HOST_ROW_WALKS};

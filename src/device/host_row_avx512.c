@@ -151,6 +151,16 @@ static inline struct bits bits_min32(struct bits a, struct bits b)
     return (struct bits){_mm512_min_epi32(a.all, b.all)};
 }
 
+static inline struct bits bits_max_unsigned16(struct bits a, struct bits b)
+{
+    return (struct bits){_mm512_max_epu16(a.all, b.all)};
+}
+
+static inline struct bits bits_max_unsigned32(struct bits a, struct bits b)
+{
+    return (struct bits){_mm512_max_epu32(a.all, b.all)};
+}
+
 #include "device/host_row_body.h"
 
 const struct host_row_kernels host_row_avx512 = {.isa = "avx512",

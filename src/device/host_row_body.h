@@ -3,9 +3,10 @@
 // bytes) and their functions, which the file that includes this one defines for
 // its instruction set. All of them do the same IEEE operations in the same
 // order, so they give the same bits:
-//   * a block is 64 elements, four vectors; a chunk is 32 blocks;
-//   * a block's four vectors are added in pairs, those to the chunk's 16 lanes,
-//     and these in double as a tree;
+//   * a block is 64 elements, a part 32 blocks, a chunk 4 parts;
+//   * a block's four vectors are added in pairs, then to a part's 16 lanes,
+//     these to a chunk's, and those in double as a tree: no sum of float32
+//     has many terms;
 //   * a short last block is filled up with -inf, whose exponential is 0, as is
 //     the label's place;
 //   * products and sums are not contracted.
@@ -24,7 +25,8 @@
 
 #define LANES 16
 #define BLOCK ((int64_t)(4 * LANES))
-#define CHUNK (32 * BLOCK)
+#define PART (32 * BLOCK)
+#define CHUNK (4 * PART)
 #define BLOCK_BYTES_MAX (4 * LANES * 4)
 #define BITS_BYTES 64
 #define CACHE_LINE 64
@@ -33,8 +35,8 @@
 // ends in the low bits of the sum, as the exponent of 2^n: 1.5 * 2^23 + 127.
 #define ROUNDER 12583039.0f
 
-// Ahead of the sums, which wait for arithmetic while the memory could work.
-#define PREFETCH_BYTES 8192
+// Distances from the maximum whose exponentials need no care.
+#define NEAR (-87.0f)
 
 // Four at a time, step by step: one alone would wait for each result.
 struct block {
@@ -148,23 +150,24 @@ ALWAYS_INLINE void block_fill_up(enum host_row_type type, const char *at,
         host_element_store(type, copy, hole, -INFINITY);
 }
 
-ALWAYS_INLINE void prefetch_block(enum host_row_type type, const char *at)
+// The block's place in the next chunk: memory works while the sums wait for
+// arithmetic.
+ALWAYS_INLINE void prefetch_next(enum host_row_type type, const char *at)
 {
+    int64_t size = host_element_size(type);
     // A number: it may lie beyond the row, where a pointer may not.
-    uintptr_t ahead = (uintptr_t)at + PREFETCH_BYTES;
-    int64_t bytes = BLOCK * host_element_size(type);
+    uintptr_t ahead = (uintptr_t)at + (uintptr_t)(CHUNK * size);
 
-    for (int64_t i = 0; i < bytes; i += CACHE_LINE)
+    for (int64_t i = 0; i < BLOCK * size; i += CACHE_LINE)
         __builtin_prefetch((const void *)(ahead + (uintptr_t)i));
 }
 
 // exp(x - maximum) for x <= maximum; 0 below about 2^-126. With
 // n = round((x - maximum) / ln 2) it is 2^n exp(r), |r| <= ln 2 / 2: Cody and
 // Waite's reduction and a polynomial; within 1.2 units in the last place.
-ALWAYS_INLINE struct block block_exp_float(struct block x, struct block maximum)
+ALWAYS_INLINE struct block block_exp_float(struct block d)
 {
     const struct block rounder = block_splat(ROUNDER);
-    struct block d = block_max(block_splat(-88), block_sub(x, maximum));
     struct block biased = block_mul_add(d, block_splat(1.44269504f), rounder);
     struct block n = block_sub(biased, rounder);
     struct block r = block_sub(d, block_mul(n, block_splat(0.693359375f)));
@@ -186,11 +189,9 @@ ALWAYS_INLINE struct block block_exp_float(struct block x, struct block maximum)
 // a table and a polynomial of f. Its relative error grows with the distance, by
 // 2^-24 each, but what is far below the maximum adds little to a sum, and its
 // gradient is rounded to so few bits.
-ALWAYS_INLINE struct block block_exp_half(struct block x, struct block maximum)
+ALWAYS_INLINE struct block block_exp_half(struct block d)
 {
     const struct block rounder = block_splat(12582912); // 1.5 * 2^23
-    // Less than -127 ln 2: there the table has 0.
-    struct block d = block_max(block_splat(-88.03f), block_sub(x, maximum));
     struct block t = block_mul(d, block_splat(46.1662407f));
     struct block rounded = block_add(t, rounder);
     struct block f = block_sub(t, block_sub(rounded, rounder));
@@ -200,113 +201,158 @@ ALWAYS_INLINE struct block block_exp_half(struct block x, struct block maximum)
     return block_mul(p, block_power(rounded));
 }
 
-ALWAYS_INLINE struct block block_exp(enum host_row_type type, struct block x,
-                                     struct block maximum)
+// `near`: no x is more than NEAR below the maximum.
+ALWAYS_INLINE struct block block_exp(enum host_row_type type, bool near,
+                                     struct block x, struct block maximum)
 {
-    return type == HOST_ROW_F32 ? block_exp_float(x, maximum)
-                                : block_exp_half(x, maximum);
+    struct block d = block_sub(x, maximum);
+
+    if (!near) // -127 ln 2 and a little: there 2^n reads 0
+        d = block_max(block_splat(-88.03f), d);
+    return type == HOST_ROW_F32 ? block_exp_float(d) : block_exp_half(d);
 }
 
 // The lanes' sum of the exponentials.
-ALWAYS_INLINE struct vec block_sum(enum host_row_type type, struct block x,
-                                   struct block maximum)
+ALWAYS_INLINE struct vec block_sum(enum host_row_type type, bool near,
+                                   const char *at, struct block maximum)
 {
-    struct block e = block_exp(type, x, maximum);
+    struct block e = block_exp(type, near, block_load(type, at), maximum);
 
     return vec_add(vec_add(e.a, e.b), vec_add(e.c, e.d));
 }
 
-// The largest and the least of the elements, taken for signed integers.
-struct extremes {
-    struct bits most, least;
+// What is known of numbers without NaN: their maximum, and one that is not
+// above their minimum. NaN may win or lose: the row is NaN in any case.
+struct range {
+    float maximum, bound;
 };
 
-ALWAYS_INLINE void extremes_take(enum host_row_type type,
-                                 struct extremes *extremes, const char *at)
-{
-    struct bits bits = bits_load(at);
+// How integers are compared: floating-point numbers are a sign and a magnitude.
+enum order { MOST_SIGNED, MOST_UNSIGNED, LEAST_SIGNED };
 
-    if (type == HOST_ROW_F32) {
-        extremes->most = bits_max32(bits, extremes->most);
-        extremes->least = bits_min32(bits, extremes->least);
-    } else {
-        extremes->most = bits_max16(bits, extremes->most);
-        extremes->least = bits_min16(bits, extremes->least);
-    }
+ALWAYS_INLINE struct bits bits_pick(enum host_row_type type, enum order order,
+                                    struct bits x, struct bits y)
+{
+    if (type == HOST_ROW_F32)
+        return order == MOST_SIGNED     ? bits_max32(x, y)
+               : order == MOST_UNSIGNED ? bits_max_unsigned32(x, y)
+                                        : bits_min32(x, y);
+    return order == MOST_SIGNED     ? bits_max16(x, y)
+           : order == MOST_UNSIGNED ? bits_max_unsigned16(x, y)
+                                    : bits_min16(x, y);
 }
 
-// The largest element. Floating-point numbers are a sign and a magnitude: their
-// order is that of integers if they are positive, and the reverse if not. So it
-// is the largest integer if that is not negative, and else the least. A NaN may
-// win or lose: the row is NaN in any case.
-ALWAYS_INLINE float extremes_maximum(enum host_row_type type,
-                                     const struct extremes *extremes)
+// In a wider integer, which compilers make vector code of.
+#define PICK_ONE(integer, wider, is_better)                                    \
+    do {                                                                       \
+        integer all[BITS_BYTES / sizeof(integer)];                             \
+        bits_store(all, bits);                                                 \
+        wider best = all[0];                                                   \
+        for (size_t i = 1; i < sizeof(all) / sizeof(all[0]); i++) {            \
+            wider next = all[i];                                               \
+            best = next is_better best ? next : best;                          \
+        }                                                                      \
+        integer one = (integer)best;                                           \
+        return host_element_load(type, &one, 0);                               \
+    } while (0)
+
+// The one element that all of a vector come down to.
+ALWAYS_INLINE float bits_pick_one(enum host_row_type type, enum order order,
+                                  struct bits bits)
 {
     bool wide = type == HOST_ROW_F32;
-    int16_t most16[32], least16[32];
-    int32_t most32[16], least32[16];
-    int32_t most = INT32_MIN;
-    int32_t least = INT32_MAX;
-    int32_t bits;
 
-    memcpy(most16, &extremes->most, sizeof(most16));
-    memcpy(least16, &extremes->least, sizeof(least16));
-    memcpy(most32, &extremes->most, sizeof(most32));
-    memcpy(least32, &extremes->least, sizeof(least32));
-    for (int i = 0; i < (wide ? 16 : 32); i++) {
-        int32_t high = wide ? most32[i] : most16[i];
-        int32_t low = wide ? least32[i] : least16[i];
-        most = high > most ? high : most;
-        least = low < least ? low : least;
-    }
-    bits = most >= 0 ? most : least;
+    if (order == MOST_UNSIGNED && wide)
+        PICK_ONE(uint32_t, uint32_t, >);
+    if (order == MOST_UNSIGNED)
+        PICK_ONE(uint16_t, int32_t, >);
+    if (order == MOST_SIGNED && wide)
+        PICK_ONE(int32_t, int32_t, >);
+    if (order == MOST_SIGNED)
+        PICK_ONE(int16_t, int32_t, >);
     if (wide)
-        return host_float_of_bits((uint32_t)bits);
-    return type == HOST_ROW_BF16 ? host_float_of_bf16((uint16_t)bits)
-                                 : host_float_of_f16((uint16_t)bits);
+        PICK_ONE(int32_t, int32_t, <);
+    PICK_ONE(int16_t, int32_t, <);
 }
 
-ALWAYS_INLINE float chunk_maximum(enum host_row_type type, const char *at,
-                                  int64_t count)
+// Over `count` elements, a block at least; where they are no whole blocks, the
+// last ones are looked at twice.
+ALWAYS_INLINE struct bits walk(enum host_row_type type, enum order order,
+                               const char *at, int64_t count,
+                               struct bits *unsigned_most)
 {
-    int64_t bytes = BLOCK * host_element_size(type);
-    char copy[BLOCK_BYTES_MAX];
+    int64_t size = host_element_size(type);
+    int64_t bytes = BLOCK * size;
+    struct bits bits = bits_load(at);
+    struct bits far = bits;
 
-    if (count < BLOCK)
-        block_fill_up(type, at, count, -1, copy);
-    const char *from = count < BLOCK ? copy : at;
-    struct extremes extremes = {bits_load(from), bits_load(from)};
-    for (; count >= BLOCK; at += bytes, count -= BLOCK)
-        for (int64_t i = 0; i < bytes; i += BITS_BYTES)
-            extremes_take(type, &extremes, at + i);
-    if (count > 0) {
-        block_fill_up(type, at, count, -1, copy);
-        for (int64_t i = 0; i < bytes; i += BITS_BYTES)
-            extremes_take(type, &extremes, copy + i);
+    for (int64_t i = 0; i < count; i += BLOCK) {
+        const char *block =
+            at + (i + BLOCK <= count ? i : count - BLOCK) * size;
+        for (int64_t k = 0; k < bytes; k += BITS_BYTES) {
+            struct bits next = bits_load(block + k);
+            bits = bits_pick(type, order, next, bits);
+            if (unsigned_most != NULL)
+                far = bits_pick(type, MOST_UNSIGNED, next, far);
+        }
     }
-    return extremes_maximum(type, &extremes);
+    if (unsigned_most != NULL)
+        *unsigned_most = far;
+    return bits;
+}
+
+// If any number is positive, the largest integer is the maximum. If none is,
+// the order is reversed: another walk. The largest unsigned one is the minimum,
+// or all are positive.
+ALWAYS_INLINE struct range chunk_range(enum host_row_type type, const char *at,
+                                       int64_t count)
+{
+    char copy[BLOCK_BYTES_MAX];
+    struct bits far;
+
+    if (count < BLOCK) {
+        block_fill_up(type, at, count, -1, copy);
+        at = copy;
+        count = BLOCK;
+    }
+    struct bits most = walk(type, MOST_SIGNED, at, count, &far);
+    float maximum = bits_pick_one(type, MOST_SIGNED, most);
+    float minimum = bits_pick_one(type, MOST_UNSIGNED, far);
+    if (signbit(maximum))
+        maximum = bits_pick_one(type, LEAST_SIGNED,
+                                walk(type, LEAST_SIGNED, at, count, NULL));
+    return (struct range){maximum, signbit(minimum) ? minimum : 0};
 }
 
 // The exponentials without that of place `hole` (negative or beyond: none).
-ALWAYS_INLINE double chunk_sum(enum host_row_type type, const char *at,
-                               int64_t count, int64_t hole, float maximum)
+ALWAYS_INLINE double chunk_sum(enum host_row_type type, bool near,
+                               const char *at, int64_t count, int64_t hole,
+                               float maximum)
 {
     int64_t bytes = BLOCK * host_element_size(type);
     struct block top = block_splat(maximum);
     struct vec sum = vec_splat(0);
+    struct vec part = vec_splat(0);
     char copy[BLOCK_BYTES_MAX];
     float lanes[LANES];
     double tree[LANES];
 
-    for (; count > 0; at += bytes, count -= BLOCK, hole -= BLOCK) {
-        const char *from = at;
-        prefetch_block(type, at);
-        if (count < BLOCK || (uint64_t)hole < (uint64_t)BLOCK) {
-            block_fill_up(type, at, count < BLOCK ? count : BLOCK, hole, copy);
-            from = copy;
+    for (int64_t j = 0; j < count; j += BLOCK, at += bytes) {
+        int64_t left = count - j;
+        prefetch_next(type, at);
+        if (j % PART == 0 && j > 0) {
+            sum = vec_add(sum, part);
+            part = vec_splat(0);
         }
-        sum = vec_add(sum, block_sum(type, block_load(type, from), top));
+        if (left < BLOCK || (uint64_t)(hole - j) < (uint64_t)BLOCK) {
+            block_fill_up(type, at, left < BLOCK ? left : BLOCK, hole - j,
+                          copy);
+            part = vec_add(part, block_sum(type, false, copy, top));
+        } else {
+            part = vec_add(part, block_sum(type, near, at, top));
+        }
     }
+    sum = vec_add(sum, part);
     vec_store_f32(lanes, sum);
     for (int i = 0; i < LANES; i++)
         tree[i] = (double)lanes[i];
@@ -321,48 +367,53 @@ ALWAYS_INLINE void row_sum(enum host_row_type type, const void *logits,
                            struct host_row_sum *out)
 {
     float maximum = -INFINITY;
+    float bound = INFINITY;
     double others = 0;
 
     for (int64_t start = 0; start < vocab; start += CHUNK) {
         const char *at = (const char *)logits + start * host_element_size(type);
         int64_t count = vocab - start < CHUNK ? vocab - start : CHUNK;
-        float top = chunk_maximum(type, at, count);
-        if (!(top <= maximum)) { // NaN stays
-            others *= numeric_exp((double)maximum - (double)top);
-            maximum = top;
+        struct range range = chunk_range(type, at, count);
+        if (!(range.maximum <= maximum)) { // NaN stays
+            others *= numeric_exp((double)maximum - (double)range.maximum);
+            maximum = range.maximum;
         }
+        if (!(range.bound >= bound))
+            bound = range.bound;
         // As long as all are -inf, any other number stands for the maximum:
         // their exponentials are 0, and not those of -inf - -inf.
-        others += chunk_sum(type, at, count, label - start,
-                            maximum == -INFINITY ? 0 : maximum);
+        float top = maximum == -INFINITY ? 0 : maximum;
+        if (range.bound - top >= NEAR)
+            others += chunk_sum(type, true, at, count, label - start, top);
+        else
+            others += chunk_sum(type, false, at, count, label - start, top);
     }
     out->maximum = maximum;
+    out->bound = bound;
     out->others = others;
 }
 
-ALWAYS_INLINE void row_gradient(enum host_row_type type, const char *logits,
-                                char *gradient, int64_t vocab, float maximum,
-                                float factor)
+ALWAYS_INLINE void row_gradient(enum host_row_type type, bool near,
+                                const char *logits, char *gradient,
+                                int64_t vocab, float maximum, float factor)
 {
     int64_t size = host_element_size(type);
     struct block top = block_splat(maximum);
     struct block factors = block_splat(factor);
     char copy[BLOCK_BYTES_MAX];
+    int64_t j;
 
-    for (int64_t start = 0; start < vocab; start += BLOCK) {
-        const char *from = logits + start * size;
-        char *to = gradient + start * size;
-        int64_t count = vocab - start;
-        if (count < BLOCK) {
-            block_fill_up(type, from, count, -1, copy);
-            from = copy;
-        }
-        struct block e = block_exp(type, block_load(type, from), top);
-        e = block_mul(e, factors);
-        block_store(type, count < BLOCK ? copy : to, e);
-        if (count < BLOCK)
-            memcpy(to, copy, (size_t)(count * size));
+    for (j = 0; j + BLOCK <= vocab; j += BLOCK) {
+        struct block x = block_load(type, logits + j * size);
+        struct block e = block_exp(type, near, x, top);
+        block_store(type, gradient + j * size, block_mul(e, factors));
     }
+    if (j == vocab)
+        return;
+    block_fill_up(type, logits + j * size, vocab - j, -1, copy);
+    struct block e = block_exp(type, false, block_load(type, copy), top);
+    block_store(type, copy, block_mul(e, factors));
+    memcpy(gradient + j * size, copy, (size_t)((vocab - j) * size));
 }
 
 #define DEFINE_WALKS(name, type)                                               \
@@ -372,9 +423,15 @@ ALWAYS_INLINE void row_gradient(enum host_row_type type, const char *logits,
         row_sum(type, logits, vocab, label, out);                              \
     }                                                                          \
     static void gradient_##name(const void *logits, void *gradient,            \
-                                int64_t vocab, float maximum, float factor)    \
+                                int64_t vocab, const struct host_row_sum *sum, \
+                                float factor)                                  \
     {                                                                          \
-        row_gradient(type, logits, gradient, vocab, maximum, factor);          \
+        if (sum->bound - sum->maximum >= NEAR)                                 \
+            row_gradient(type, true, logits, gradient, vocab, sum->maximum,    \
+                         factor);                                              \
+        else                                                                   \
+            row_gradient(type, false, logits, gradient, vocab, sum->maximum,   \
+                         factor);                                              \
     }
 
 DEFINE_WALKS(f32, HOST_ROW_F32)

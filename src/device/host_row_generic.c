@@ -9,6 +9,7 @@
 typedef float quad __attribute__((vector_size(16)));
 typedef int32_t quad_bits __attribute__((vector_size(16)));
 typedef uint32_t quad_words __attribute__((vector_size(16)));
+typedef uint16_t quad_halves __attribute__((vector_size(16)));
 typedef int16_t quad_shorts __attribute__((vector_size(16)));
 
 struct vec {
@@ -234,6 +235,32 @@ static inline struct bits bits_min32(struct bits x, struct bits y)
     return (struct bits){
         pick(above32(x.a, y.a), y.a, x.a), pick(above32(x.b, y.b), y.b, x.b),
         pick(above32(x.c, y.c), y.c, x.c), pick(above32(x.d, y.d), y.d, x.d)};
+}
+
+static inline quad_bits above_unsigned16(quad_bits x, quad_bits y)
+{
+    return (quad_bits)((quad_halves)x > (quad_halves)y);
+}
+
+static inline struct bits bits_max_unsigned16(struct bits x, struct bits y)
+{
+    return (struct bits){pick(above_unsigned16(x.a, y.a), x.a, y.a),
+                         pick(above_unsigned16(x.b, y.b), x.b, y.b),
+                         pick(above_unsigned16(x.c, y.c), x.c, y.c),
+                         pick(above_unsigned16(x.d, y.d), x.d, y.d)};
+}
+
+static inline quad_bits above_unsigned32(quad_bits x, quad_bits y)
+{
+    return (quad_bits)((quad_words)x > (quad_words)y);
+}
+
+static inline struct bits bits_max_unsigned32(struct bits x, struct bits y)
+{
+    return (struct bits){pick(above_unsigned32(x.a, y.a), x.a, y.a),
+                         pick(above_unsigned32(x.b, y.b), x.b, y.b),
+                         pick(above_unsigned32(x.c, y.c), x.c, y.c),
+                         pick(above_unsigned32(x.d, y.d), x.d, y.d)};
 }
 
 #include "device/host_row_body.h"

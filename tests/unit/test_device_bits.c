@@ -58,9 +58,9 @@ static struct loss_case *odd_case(tally_dtype_t type, int64_t vocab,
 
 START_TEST(all_kernels_give_the_same_bits)
 {
-    static const int64_t vocabs[] = {1,    2,    15,   16,   17,    63,    64,
-                                     65,   127,  128,  129,  1000,  2047,  2048,
-                                     2049, 2111, 2112, 4097, 32000, 128256};
+    static const int64_t vocabs[] = {
+        1,    2,    15,   16,   17,   63,   64,   65,   127,  128,   129,
+        1000, 2047, 2048, 2049, 2111, 2112, 4097, 8191, 8193, 32000, 128256};
     const int64_t count = sizeof(vocabs) / sizeof(vocabs[0]);
 
     for (int64_t i = 0; i < count; i++) {
