@@ -22,6 +22,10 @@ struct links {
     unsigned char *addresses;     // [count][address_stride]
     size_t address_stride;
     struct links_kept *kept;
+    // Of this rank, until it has joined.
+    tally_status_t own_status;
+    size_t own_bytes;
+    unsigned char own[ADDRESS_BYTES_MAX];
 };
 
 static tally_status_t links_allocate(const struct exchange_group *group,
@@ -48,39 +52,10 @@ fail:
                      count);
 }
 
-// Addresses differ in length: first the lengths, then room for the longest.
-static tally_status_t addresses_gather(struct links *links,
-                                       struct exchange *exchange,
-                                       struct exchange_group *group)
-{
-    unsigned char own[ADDRESS_BYTES_MAX] = {0};
-    size_t bytes = sizeof(own);
-    tally_status_t status;
-
-    status = links->ops->address(links->transport, own, &bytes);
-    uint64_t length = bytes;
-    status = agreement_gather(exchange, group, status, &length,
-                              links->address_bytes, sizeof(length));
-    if (status != TALLY_OK)
-        return status;
-    for (int32_t i = 0; i < links->count; i++)
-        if (links->address_bytes[i] > links->address_stride)
-            links->address_stride = links->address_bytes[i];
-    if (links->address_stride > sizeof(own))
-        return core_fail(TALLY_ERR_TRANSPORT, "an address of %zu bytes",
-                         links->address_stride);
-    links->addresses = calloc((size_t)links->count, links->address_stride);
-    if (links->addresses == NULL)
-        status = core_fail(TALLY_ERR_MEMORY, "no memory for %d addresses",
-                           (int)links->count);
-    return agreement_gather(exchange, group, status, own, links->addresses,
-                            links->address_stride);
-}
-
 tally_status_t links_create(const struct tally_transport_ops *ops,
                             tally_transport_t *transport,
-                            struct exchange *exchange,
-                            struct exchange_group *group, struct links **out)
+                            const struct exchange_group *group,
+                            struct links **out)
 {
     struct links *links = NULL;
     tally_status_t status;
@@ -90,13 +65,35 @@ tally_status_t links_create(const struct tally_transport_ops *ops,
         return status;
     links->ops = ops;
     links->transport = transport;
-    status = addresses_gather(links, exchange, group);
-    if (status != TALLY_OK) {
-        links_free(links);
-        return status;
-    }
+    links->own_bytes = sizeof(links->own);
+    links->own_status = ops->address(transport, links->own, &links->own_bytes);
     *out = links;
     return TALLY_OK;
+}
+
+// Addresses differ in length: first the lengths, then room for the longest.
+tally_status_t links_join(struct links *links, struct exchange *exchange,
+                          struct exchange_group *group)
+{
+    uint64_t length = links->own_bytes;
+    tally_status_t status;
+
+    status = agreement_gather(exchange, group, links->own_status, &length,
+                              links->address_bytes, sizeof(length));
+    if (status != TALLY_OK)
+        return status;
+    for (int32_t i = 0; i < links->count; i++)
+        if (links->address_bytes[i] > links->address_stride)
+            links->address_stride = links->address_bytes[i];
+    if (links->address_stride > sizeof(links->own))
+        return core_fail(TALLY_ERR_TRANSPORT, "an address of %zu bytes",
+                         links->address_stride);
+    links->addresses = calloc((size_t)links->count, links->address_stride);
+    if (links->addresses == NULL)
+        status = core_fail(TALLY_ERR_MEMORY, "no memory for %d addresses",
+                           (int)links->count);
+    return agreement_gather(exchange, group, status, links->own,
+                            links->addresses, links->address_stride);
 }
 
 void links_free(struct links *links)

@@ -10,11 +10,18 @@
 
 struct links;
 
-// Collective over the group: exchanges addresses. The transport is borrowed.
+// Takes the transport's address; the transport is borrowed. To be called under
+// the lock that the transport's progress is made under. A transport without an
+// address is an error of links_join, so that all ranks learn of it.
 tally_status_t links_create(const struct tally_transport_ops *ops,
                             tally_transport_t *transport,
-                            struct exchange *exchange,
-                            struct exchange_group *group, struct links **out);
+                            const struct exchange_group *group,
+                            struct links **out);
+
+// Collective over the group: exchanges addresses. Without the lock, for it
+// blocks.
+tally_status_t links_join(struct links *links, struct exchange *exchange,
+                          struct exchange_group *group);
 // Does not close endpoints: the transport does, when it is closed, and that
 // comes first.
 void links_free(struct links *links);

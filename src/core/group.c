@@ -117,8 +117,13 @@ static tally_status_t join_nodes(tally_group_t *group)
                               &group->members, &entry);
     if (status != TALLY_OK)
         return status;
-    status = links_create(entry->backend->ops, entry->opened, group->exchange,
-                          &group->members, &group->links);
+    progress_lock(tally->progress);
+    status = links_create(entry->backend->ops, entry->opened, &group->members,
+                          &group->links);
+    progress_unlock(tally->progress);
+    if (status != TALLY_OK)
+        return status;
+    status = links_join(group->links, group->exchange, &group->members);
     if (status != TALLY_OK)
         return status;
     group->transport = entry->backend->ops->name;

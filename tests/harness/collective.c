@@ -57,7 +57,8 @@ void collective_open(struct collective_rank *rank, callback_allgather_fn gather,
         return;
     rank->transport = fake_network_open(network, index);
     ck_assert_msg(links_create(fake_network_ops(network), rank->transport,
-                               exchange, group, &rank->links) == TALLY_OK,
+                               group, &rank->links) == TALLY_OK &&
+                      links_join(rank->links, exchange, group) == TALLY_OK,
                   "%s", core_error_text());
 }
 
