@@ -78,6 +78,7 @@ for repeat in $(seq $repeats); do
             --iters $(iterations $n) $compare
         if [ $n = 2 ] && has ucx_pingpong; then
             measure pingpong.$repeat bench/ucx_pingpong --json
+            measure exchange.$repeat bench/ucx_pingpong --mode exchange --json
         fi
     done
     for n in 1 2; do

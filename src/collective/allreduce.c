@@ -108,6 +108,7 @@ struct offer {
     uint32_t max_lanes;
     uint32_t radix;
     uint32_t tag_space;
+    uint32_t crowded;                 // need not be equal
     char segment[SEGMENT_NAME_BYTES]; // of leaders; "": none
 };
 
@@ -118,6 +119,7 @@ static void offer_fill(const struct allreduce *allreduce, struct offer *offer)
     offer->max_lanes = allreduce->params.max_lanes;
     offer->radix = allreduce->params.radix;
     offer->tag_space = allreduce->params.tag_space;
+    offer->crowded = allreduce->params.crowded;
     memcpy(offer->segment, allreduce->segment.name, SEGMENT_NAME_BYTES);
 }
 
@@ -208,6 +210,9 @@ static tally_status_t allreduce_agree(struct allreduce *allreduce)
                               sizeof(offer));
     if (status == TALLY_OK)
         status = offers_compare(group, offers);
+    for (int32_t i = 0; status == TALLY_OK && i < group->count; i++)
+        if (offers[i].crowded != 0)
+            allreduce->params.crowded = true;
     if (status == TALLY_OK) {
         status = stages_open(allreduce, offers);
         status = agreement_gather(exchange, group, status, NULL, NULL, 0);

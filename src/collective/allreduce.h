@@ -6,6 +6,8 @@
 #ifndef COLLECTIVE_ALLREDUCE_H
 #define COLLECTIVE_ALLREDUCE_H
 
+#include <stdbool.h>
+
 #include "collective/links.h"
 #include "collective/topology.h"
 
@@ -19,6 +21,9 @@ struct allreduce_params {
     uint32_t records;   // K >= 1: 8 * K int64 sums (numeric/record.h)
     uint32_t max_lanes; // then so many int64 maxima
     uint32_t radix;     // of the leaders' stage, >= 2; 0: by the cost model
+    // This rank's host has more leaders than processors. One such rank decides
+    // for all: the cost model counts every message then.
+    bool crowded;
     uint16_t tag_space; // tells apart the reductions on one transport; equal at
                         // all ranks of the group, and unique at each
 };

@@ -26,6 +26,7 @@ struct tally {
     int32_t rank;
     int32_t world_size;
     int32_t local_size; // as the launcher says; 0: unknown
+    int32_t processors; // that this process may run on
     char launcher[24];
     int32_t *everybody; // 0 .. world_size - 1
     struct health *health;

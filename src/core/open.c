@@ -98,7 +98,7 @@ static tally_status_t open_exchange(tally_t *tally,
 static tally_status_t open_device(tally_t *tally)
 {
     int32_t local = tally->local_size > 0 ? tally->local_size : 1;
-    int32_t automatic = processor_count() / local;
+    int32_t automatic = tally->processors / local;
     struct device_params params = {
         .threads = (int32_t)config_integer(tally->config, CONFIG_HOST_THREADS),
         .isa = config_text(tally->config, CONFIG_HOST_ISA),
@@ -117,7 +117,7 @@ static tally_status_t open_progress(tally_t *tally)
         // Unknown (0): the host program's ranks may all be here.
         .oversubscribed =
             (tally->local_size > 0 ? tally->local_size : tally->world_size) >
-            processor_count(),
+            tally->processors,
     };
 
     return progress_create(&params, &tally->progress);
@@ -180,6 +180,7 @@ static tally_status_t bring_up(tally_t *tally)
     tally->rank = identity.rank;
     tally->world_size = identity.world_size;
     tally->local_size = identity.local_size;
+    tally->processors = processor_count();
     tally->log.rank = identity.world_size > 1 ? identity.rank : -1;
     memcpy(tally->launcher, identity.source, sizeof(tally->launcher));
     tally->everybody =

@@ -283,6 +283,8 @@ static tally_status_t create_queue(tally_step_t *step, uint16_t tag_space)
         .records = step->channel_count,
         .max_lanes = step->max_lanes,
         .radix = (uint32_t)config_integer(tally->config, CONFIG_RADIX),
+        .crowded =
+            tally->local_size / group->topology->local_size > tally->processors,
         .tag_space = tag_space,
     };
     struct queue_params params = {
