@@ -10,8 +10,8 @@ jobs=$(nproc)
 
 rm -rf build-mutants
 mkdir -p "$copy"
-tar -cf - --exclude='./build*' --exclude=./.git --exclude=./autom4te.cache . |
-    tar -xf - -C "$copy"
+tar -cf - --exclude='./build*' --exclude=./configure --exclude=./.git \
+    --exclude=./autom4te.cache . | tar -xf - -C "$copy"
 cd "$copy"
 [ -x configure ] || autoreconf -i >/dev/null 2>&1
 mkdir build
@@ -29,14 +29,15 @@ while IFS= read -r line; do
     edit=$(echo "$line" | awk -F ' ;; ' '{ print $3 }')
     what=$(echo "$line" | awk -F ' ;; ' '{ print $4 }')
     program=$test
-    case "$test" in *.sh) program=../$test ;; esac
+    target=$test
+    case "$test" in *.sh) program=../$test target=all ;; esac
     tried=$((tried + 1))
     cp "../$file" original
     sed -i "$edit" "../$file"
     if cmp -s original "../$file"; then
         echo "STALE: $file: $edit changes nothing"
         lived=$((lived + 1))
-    elif ! make -j"$jobs" all "$test" >mutant.log 2>&1 </dev/null; then
+    elif ! make -j"$jobs" "$target" >mutant.log 2>&1 </dev/null; then
         echo "BROKEN: $file: $what: does not compile"
         tail -n 5 mutant.log
         lived=$((lived + 1))
