@@ -21,8 +21,10 @@ static bool is_integer(const struct config_row *row, const char *text)
 
     errno = 0;
     long long value = strtoll(text, &end, 10);
-    return errno == 0 && end != text && *end == '\0' && value >= row->minimum &&
-           value <= row->maximum;
+    if (errno != 0 || end == text || *end != '\0')
+        return false;
+    return (row->zero && value == 0) ||
+           (value >= row->minimum && value <= row->maximum);
 }
 
 static bool is_seconds(const char *text)
@@ -62,9 +64,9 @@ static tally_status_t check_value(const struct config_row *row,
     case CONFIG_INTEGER:
         if (!is_integer(row, text))
             return core_fail(TALLY_ERR_CONFIG,
-                             "%s=%s: expected an integer from %lld to %lld",
-                             row->name, text, (long long)row->minimum,
-                             (long long)row->maximum);
+                             "%s=%s: expected %san integer from %lld to %lld",
+                             row->name, text, row->zero ? "0 or " : "",
+                             (long long)row->minimum, (long long)row->maximum);
         return TALLY_OK;
     case CONFIG_SECONDS:
         if (!is_seconds(text))
