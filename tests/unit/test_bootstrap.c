@@ -293,6 +293,24 @@ START_TEST(a_root_that_is_not_there_is_named_with_its_place)
 }
 END_TEST
 
+START_TEST(the_numbers_of_random_stay_the_host_programs)
+{
+    struct rendezvous rendezvous;
+    int fd;
+    uint16_t port = rendezvous_port(&fd);
+
+    srandom(1);
+    long expected = random();
+    srandom(1);
+    rendezvous_prepare(&rendezvous, 1, 2, port);
+    rendezvous.params.timeout_us = 100000; // some attempts, and pauses
+    rendezvous_open(&rendezvous);
+    ck_assert_int_eq(random(), expected);
+    rendezvous_close(&rendezvous);
+    close(fd);
+}
+END_TEST
+
 START_TEST(a_host_without_an_address_is_named)
 {
     struct rendezvous rendezvous;
@@ -477,6 +495,7 @@ int main(void)
     tcase_add_test(tcase, two_roots_do_not_both_come_up);
     tcase_add_test(tcase, the_least_patient_rank_learns_who_did_not_come);
     tcase_add_test(tcase, a_root_that_is_not_there_is_named_with_its_place);
+    tcase_add_test(tcase, the_numbers_of_random_stay_the_host_programs);
     tcase_add_test(tcase, a_host_without_an_address_is_named);
     tcase_add_test(tcase, strangers_do_not_disturb);
     tcase_add_test(tcase, a_rank_of_another_job_is_turned_away_alone);
