@@ -272,6 +272,21 @@ START_TEST(the_least_patient_rank_learns_who_did_not_come)
 }
 END_TEST
 
+// Milliseconds that 32 bits would take for 200.
+static void change_to_seven_weeks(struct rendezvous *rendezvous, int32_t index)
+{
+    rendezvous->params.timeout_us = ((int64_t)UINT32_MAX + 201) * 1000;
+    if (index == 2)
+        usleep(600000);
+}
+
+START_TEST(a_timeout_of_weeks_is_not_taken_for_a_short_one)
+{
+    run(3, (struct scene){.change = change_to_seven_weeks,
+                          .body = gather_over_all});
+}
+END_TEST
+
 START_TEST(a_root_that_is_not_there_is_named_with_its_place)
 {
     struct rendezvous rendezvous;
@@ -494,6 +509,7 @@ int main(void)
     tcase_add_test(tcase, a_rank_that_comes_twice_is_named_to_all);
     tcase_add_test(tcase, two_roots_do_not_both_come_up);
     tcase_add_test(tcase, the_least_patient_rank_learns_who_did_not_come);
+    tcase_add_test(tcase, a_timeout_of_weeks_is_not_taken_for_a_short_one);
     tcase_add_test(tcase, a_root_that_is_not_there_is_named_with_its_place);
     tcase_add_test(tcase, the_numbers_of_random_stay_the_host_programs);
     tcase_add_test(tcase, a_host_without_an_address_is_named);
