@@ -153,15 +153,31 @@ static bool is_known(const char *name)
     return strchr(name, '/') != NULL;
 }
 
+// Loads a backend that can serve the host device.
+static tally_status_t load(struct transports *transports,
+                           struct transports_entry *entry)
+{
+    tally_status_t status = transport_load(
+        entry->name, config_text(transports->config, CONFIG_PLUGIN_PATH),
+        &transports->host, &entry->backend);
+
+    if (status != TALLY_OK || entry->backend->ops->kind == TALLY_TAGGED_P2P)
+        return status;
+    status = core_fail(TALLY_ERR_TRANSPORT,
+                       "%s reduces on the stream of a device, and the host "
+                       "device has none",
+                       entry->backend->path);
+    transport_unload(entry->backend);
+    return status;
+}
+
 void transports_try(struct transports *transports,
                     struct transports_entry *entry)
 {
     if (entry->tried)
         return;
     entry->tried = true;
-    tally_status_t status = transport_load(
-        entry->name, config_text(transports->config, CONFIG_PLUGIN_PATH),
-        &transports->host, &entry->backend);
+    tally_status_t status = load(transports, entry);
     if (status == TALLY_OK) {
         core_log(transports->log, TALLY_LOG_INFO,
                  "loaded transport %s (%s; %s, ABI %u) from %s",

@@ -409,6 +409,21 @@ START_TEST(no_way_between_nodes_is_an_error_at_all_ranks)
 }
 END_TEST
 
+START_TEST(a_transport_for_device_streams_does_not_serve_the_host_device)
+{
+    const char *const settings[] = {
+        "TALLY_TRANSPORT", "streaming", "TALLY_PLUGIN_PATH",
+        BUILD_FOLDER "/tests/harness/backends/.libs", NULL};
+    struct job job;
+
+    job_prepare(&job, NULL, settings);
+    ck_assert_int_eq(tally_open(&job.host, &job.tally), TALLY_ERR_TRANSPORT);
+    ck_assert_ptr_nonnull(strstr(tally_last_error(),
+                                 "/libtally-streaming.so reduces on the stream "
+                                 "of a device, and the host device has none"));
+}
+END_TEST
+
 START_TEST(an_unknown_transport_is_refused_with_the_nearest_name)
 {
     const char *const settings[] = {"TALLY_TRANSPORT", "ucs",
@@ -442,6 +457,8 @@ int main(void)
     tcase_add_test(tests, a_sum_that_is_too_large_is_an_error_and_a_nan_scale);
     tcase_add_loop_test(tests, no_way_between_nodes_is_an_error_at_all_ranks, 0,
                         2);
+    tcase_add_test(
+        tests, a_transport_for_device_streams_does_not_serve_the_host_device);
     tcase_add_test(tests,
                    an_unknown_transport_is_refused_with_the_nearest_name);
     suite_add_tcase(suite, tests);
