@@ -220,16 +220,23 @@ static void open_entry(struct transports *transports,
         .rank = transports->rank,
         .world_size = transports->world_size,
     };
+    char before[TRANSPORTS_REASON_BYTES];
 
     transports_try(transports, entry);
     if (entry->backend == NULL || entry->opened != NULL)
         return;
+    snprintf(before, sizeof(before), "%s", core_error_text());
     tally_status_t status =
         entry->backend->ops->open(&transports->host, &params, &entry->opened);
-    if (status != TALLY_OK) {
-        entry->opened = NULL;
-        snprintf(entry->reason, sizeof(entry->reason), "%s", core_error_text());
-    }
+    if (status == TALLY_OK)
+        return;
+    entry->opened = NULL;
+    snprintf(entry->reason, sizeof(entry->reason), "%s", core_error_text());
+    // A sentence that is older than the call is not the backend's reason.
+    if (strcmp(before, entry->reason) == 0)
+        snprintf(entry->reason, sizeof(entry->reason),
+                 "it does not open, and gave no reason (%s)",
+                 tally_status_string(status));
 }
 
 // Who cannot use the entry, and why: the lowest such rank's reason.

@@ -375,11 +375,16 @@ END_TEST
 static void backend_as_rank(struct ranks_member *member)
 {
     static const struct {
-        const char *transport, *sentence;
+        const char *transport, *folder, *sentence;
     } cases[] = {
-        {"shm", "tally_group_create: group \"\": TALLY_TRANSPORT=shm, but the "
-                "2 ranks do not share one memory: they are on 2 nodes"},
-        {"uxc,shm",
+        {"shm", "/nonexistent",
+         "tally_group_create: group \"\": TALLY_TRANSPORT=shm, but the "
+         "2 ranks do not share one memory: they are on 2 nodes"},
+        {"good", BUILD_FOLDER "/tests/harness/backends/.libs",
+         "tally_group_create: group \"\": no transport joins all ranks: rank 0 "
+         "cannot use good: it does not open, and gave no reason (not "
+         "supported)"},
+        {"uxc,shm", "/nonexistent",
          "tally_group_create: group \"\": no transport joins all ranks: rank 0 "
          "cannot use uxc: libtally-uxc.so was not found in /nonexistent"},
     };
@@ -389,7 +394,7 @@ static void backend_as_rank(struct ranks_member *member)
                                     "TALLY_NODE_SHM",
                                     "0",
                                     "TALLY_PLUGIN_PATH",
-                                    "/nonexistent",
+                                    cases[*which].folder,
                                     NULL};
     const char *expected = cases[*which].sentence;
     struct job job;
@@ -456,7 +461,7 @@ int main(void)
     tcase_add_test(tests, a_rank_that_does_not_come_is_named_by_the_deadline);
     tcase_add_test(tests, a_sum_that_is_too_large_is_an_error_and_a_nan_scale);
     tcase_add_loop_test(tests, no_way_between_nodes_is_an_error_at_all_ranks, 0,
-                        2);
+                        3);
     tcase_add_test(
         tests, a_transport_for_device_streams_does_not_serve_the_host_device);
     tcase_add_test(tests,
