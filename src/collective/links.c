@@ -9,9 +9,6 @@
 #include "collective/agreement.h"
 #include "core/error.h"
 
-// Far beyond what any transport needs (UCX: some hundred bytes).
-#define ADDRESS_BYTES_MAX 16384
-
 struct links {
     const struct tally_transport_ops *ops;
     tally_transport_t *transport;
@@ -48,37 +45,44 @@ fail:
                      count);
 }
 
+void links_address_read(const struct tally_transport_ops *ops,
+                        tally_transport_t *transport, struct links_address *out)
+{
+    memset(out, 0, sizeof(*out));
+    out->bytes = sizeof(out->data);
+    out->status = ops->address(transport, out->data, &out->bytes);
+}
+
 // Addresses differ in length: first the lengths, then room for the longest.
 static tally_status_t addresses_gather(struct links *links,
+                                       const struct links_address *own,
                                        struct exchange *exchange,
                                        struct exchange_group *group)
 {
-    unsigned char own[ADDRESS_BYTES_MAX] = {0};
-    size_t bytes = sizeof(own);
-    tally_status_t status;
+    uint64_t length = own->bytes;
+    tally_status_t status =
+        agreement_gather(exchange, group, own->status, &length,
+                         links->address_bytes, sizeof(length));
 
-    status = links->ops->address(links->transport, own, &bytes);
-    uint64_t length = bytes;
-    status = agreement_gather(exchange, group, status, &length,
-                              links->address_bytes, sizeof(length));
     if (status != TALLY_OK)
         return status;
     for (int32_t i = 0; i < links->count; i++)
         if (links->address_bytes[i] > links->address_stride)
             links->address_stride = links->address_bytes[i];
-    if (links->address_stride > sizeof(own))
+    if (links->address_stride > sizeof(own->data))
         return core_fail(TALLY_ERR_TRANSPORT, "an address of %zu bytes",
                          links->address_stride);
     links->addresses = calloc((size_t)links->count, links->address_stride);
     if (links->addresses == NULL)
         status = core_fail(TALLY_ERR_MEMORY, "no memory for %d addresses",
                            (int)links->count);
-    return agreement_gather(exchange, group, status, own, links->addresses,
-                            links->address_stride);
+    return agreement_gather(exchange, group, status, own->data,
+                            links->addresses, links->address_stride);
 }
 
 tally_status_t links_create(const struct tally_transport_ops *ops,
                             tally_transport_t *transport,
+                            const struct links_address *own,
                             struct exchange *exchange,
                             struct exchange_group *group, struct links **out)
 {
@@ -90,7 +94,7 @@ tally_status_t links_create(const struct tally_transport_ops *ops,
         return status;
     links->ops = ops;
     links->transport = transport;
-    status = addresses_gather(links, exchange, group);
+    status = addresses_gather(links, own, exchange, group);
     if (status != TALLY_OK) {
         links_free(links);
         return status;

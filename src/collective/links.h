@@ -10,9 +10,26 @@
 
 struct links;
 
-// Collective over the group: exchanges addresses. The transport is borrowed.
+// Far beyond what any transport needs (UCX: some hundred bytes).
+#define LINKS_ADDRESS_BYTES_MAX 16384
+
+// A transport's own address, or why there is none.
+struct links_address {
+    tally_status_t status;
+    size_t bytes;
+    unsigned char data[LINKS_ADDRESS_BYTES_MAX];
+};
+
+// A call on the transport: for who holds the progress lock.
+void links_address_read(const struct tally_transport_ops *ops,
+                        tally_transport_t *transport,
+                        struct links_address *out);
+
+// Collective over the group: exchanges addresses, `own` just read, and makes no
+// call on the transport, which may be polled meanwhile. It is borrowed.
 tally_status_t links_create(const struct tally_transport_ops *ops,
                             tally_transport_t *transport,
+                            const struct links_address *own,
                             struct exchange *exchange,
                             struct exchange_group *group, struct links **out);
 // Does not close endpoints: the transport does, when it is closed, and that

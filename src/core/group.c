@@ -105,6 +105,7 @@ static tally_status_t join_nodes(tally_group_t *group)
 {
     tally_t *tally = group->tally;
     struct transports_entry *entry;
+    struct links_address own;
     tally_status_t status;
 
     if (tally->transports->shm_only)
@@ -117,8 +118,12 @@ static tally_status_t join_nodes(tally_group_t *group)
                               &group->members, &entry);
     if (status != TALLY_OK)
         return status;
-    status = links_create(entry->backend->ops, entry->opened, group->exchange,
-                          &group->members, &group->links);
+    // Another group may have it polled already.
+    progress_lock(tally->progress);
+    links_address_read(entry->backend->ops, entry->opened, &own);
+    progress_unlock(tally->progress);
+    status = links_create(entry->backend->ops, entry->opened, &own,
+                          group->exchange, &group->members, &group->links);
     if (status != TALLY_OK)
         return status;
     group->transport = entry->backend->ops->name;

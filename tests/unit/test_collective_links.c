@@ -29,7 +29,10 @@ static void opened_begin(struct opened *opened, struct ranks_member *member,
 static tally_status_t opened_link(struct opened *opened,
                                   const struct tally_transport_ops *ops)
 {
-    return links_create(ops, opened->transport, &opened->exchange.base,
+    struct links_address own;
+
+    links_address_read(ops, opened->transport, &own);
+    return links_create(ops, opened->transport, &own, &opened->exchange.base,
                         &opened->exchange.group, &opened->links);
 }
 
