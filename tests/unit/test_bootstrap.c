@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bootstrap/link/socket.h"
@@ -375,6 +377,54 @@ START_TEST(strangers_do_not_disturb)
 }
 END_TEST
 
+#define CROWD 100
+
+// Rank 1, when so many connections that say nothing are open.
+static int crowd_then_rank(uint16_t port)
+{
+    struct rendezvous rendezvous;
+    struct socket_place place[1];
+    struct socket_place peer;
+    const char *why;
+
+    socket_resolve("127.0.0.1", port, place, 1, &why);
+    for (int open = 0; open < CROWD;) {
+        int fd = socket_connect(&place[0]);
+
+        usleep(1000); // the root may not be there yet
+        if (fd >= 0 && socket_peer(fd, &peer))
+            open++;
+        else if (fd >= 0)
+            close(fd);
+    }
+    rendezvous_prepare(&rendezvous, 1, 2, port);
+    rendezvous_open(&rendezvous);
+    rendezvous_close(&rendezvous);
+    return rendezvous.status == TALLY_OK ? 0 : 1;
+}
+
+START_TEST(silent_guests_do_not_take_all_descriptors)
+{
+    struct rendezvous rendezvous;
+    struct rlimit few = {CROWD / 2, CROWD / 2};
+    int status;
+    int fd;
+    uint16_t port = rendezvous_port(&fd);
+    pid_t child = fork();
+
+    if (child == 0)
+        _exit(crowd_then_rank(port));
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    rendezvous_prepare(&rendezvous, 0, 2, port);
+    rendezvous_open(&rendezvous);
+    ck_assert_str_eq(rendezvous.sentence, "");
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    rendezvous_close(&rendezvous);
+    close(fd);
+}
+END_TEST
+
 static void change_job(struct rendezvous *rendezvous, int32_t index)
 {
     rendezvous->params.timeout_us = 500000;
@@ -514,6 +564,7 @@ int main(void)
     tcase_add_test(tcase, the_numbers_of_random_stay_the_host_programs);
     tcase_add_test(tcase, a_host_without_an_address_is_named);
     tcase_add_test(tcase, strangers_do_not_disturb);
+    tcase_add_test(tcase, silent_guests_do_not_take_all_descriptors);
     tcase_add_test(tcase, a_rank_of_another_job_is_turned_away_alone);
 #ifdef HAVE_CRYPTO
     tcase_add_test(tcase, ranks_that_know_the_secret_come_up);
