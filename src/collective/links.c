@@ -14,7 +14,8 @@ struct links {
     tally_transport_t *transport;
     int32_t count;
     int32_t *world_ranks;         // [count]
-    tally_endpoint_t **endpoints; // [count]; NULL: not connected
+    tally_endpoint_t **shared;    // by world rank, or NULL: then
+    tally_endpoint_t **endpoints; // [count]; of either, NULL: not connected
     uint64_t *address_bytes;      // [count]
     unsigned char *addresses;     // [count][address_stride]
     size_t address_stride;
@@ -83,6 +84,7 @@ static tally_status_t addresses_gather(struct links *links,
 tally_status_t links_create(const struct tally_transport_ops *ops,
                             tally_transport_t *transport,
                             const struct links_address *own,
+                            tally_endpoint_t **shared,
                             struct exchange *exchange,
                             struct exchange_group *group, struct links **out)
 {
@@ -94,6 +96,7 @@ tally_status_t links_create(const struct tally_transport_ops *ops,
         return status;
     links->ops = ops;
     links->transport = transport;
+    links->shared = shared;
     status = addresses_gather(links, own, exchange, group);
     if (status != TALLY_OK) {
         links_free(links);
@@ -125,17 +128,20 @@ tally_status_t links_endpoint(struct links *links, int32_t rank,
 {
     assert(rank >= 0 && rank < links->count);
     size_t index = (size_t)rank;
+    tally_endpoint_t **endpoint =
+        links->shared != NULL ? &links->shared[links->world_ranks[index]]
+                              : &links->endpoints[index];
 
-    if (links->endpoints[index] == NULL) {
+    if (*endpoint == NULL) {
         tally_status_t status = links->ops->connect(
             links->transport, links->world_ranks[index],
             links->addresses + index * links->address_stride,
-            links->address_bytes[index], &links->endpoints[index]);
+            links->address_bytes[index], endpoint);
 
         if (status != TALLY_OK)
             return status;
     }
-    *out = links->endpoints[index];
+    *out = *endpoint;
     return TALLY_OK;
 }
 

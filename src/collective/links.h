@@ -26,10 +26,13 @@ void links_address_read(const struct tally_transport_ops *ops,
                         struct links_address *out);
 
 // Collective over the group: exchanges addresses, `own` just read, and makes no
-// call on the transport, which may be polled meanwhile. It is borrowed.
+// call on the transport, which may be polled meanwhile. It is borrowed, and so
+// is `shared`: the endpoints of all groups on it, by world rank, under the
+// progress lock. NULL: the group has its own.
 tally_status_t links_create(const struct tally_transport_ops *ops,
                             tally_transport_t *transport,
                             const struct links_address *own,
+                            tally_endpoint_t **shared,
                             struct exchange *exchange,
                             struct exchange_group *group, struct links **out);
 // Does not close endpoints: the transport does, when it is closed, and that

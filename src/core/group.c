@@ -122,8 +122,9 @@ static tally_status_t join_nodes(tally_group_t *group)
     progress_lock(tally->progress);
     links_address_read(entry->backend->ops, entry->opened, &own);
     progress_unlock(tally->progress);
-    status = links_create(entry->backend->ops, entry->opened, &own,
-                          group->exchange, &group->members, &group->links);
+    status =
+        links_create(entry->backend->ops, entry->opened, &own, entry->endpoints,
+                     group->exchange, &group->members, &group->links);
     if (status != TALLY_OK)
         return status;
     group->transport = entry->backend->ops->name;

@@ -225,6 +225,14 @@ static void open_entry(struct transports *transports,
     transports_try(transports, entry);
     if (entry->backend == NULL || entry->opened != NULL)
         return;
+    if (entry->endpoints == NULL)
+        entry->endpoints =
+            calloc((size_t)transports->world_size, sizeof(*entry->endpoints));
+    if (entry->endpoints == NULL) {
+        snprintf(entry->reason, sizeof(entry->reason),
+                 "no memory for %d endpoints", (int)transports->world_size);
+        return;
+    }
     snprintf(before, sizeof(before), "%s", core_error_text());
     tally_status_t status =
         entry->backend->ops->open(&transports->host, &params, &entry->opened);
@@ -327,6 +335,7 @@ void transports_free(struct transports *transports)
         struct transports_entry *entry = &transports->entries[i];
         if (entry->opened != NULL)
             entry->backend->ops->close(entry->opened);
+        free(entry->endpoints);
     }
     for (size_t i = 0; i < transports->kept_count; i++)
         links_free(transports->kept[i]);

@@ -59,7 +59,7 @@ void collective_open(struct collective_rank *rank, callback_allgather_fn gather,
     rank->transport = fake_network_open(network, index);
     links_address_read(fake_network_ops(network), rank->transport, &own);
     ck_assert_msg(links_create(fake_network_ops(network), rank->transport, &own,
-                               exchange, group, &rank->links) == TALLY_OK,
+                               NULL, exchange, group, &rank->links) == TALLY_OK,
                   "%s", core_error_text());
 }
 
