@@ -64,7 +64,8 @@ static void host_peer_lost(void *context, int32_t peer, const char *why)
     health_report(transports->health, peer, HEALTH_LOST);
 }
 
-static void add_entry(struct transports *transports, const char *name,
+// False: there is no room for one more, or for its name.
+static bool add_entry(struct transports *transports, const char *name,
                       size_t bytes)
 {
     struct transports_entry *entry = &transports->entries[transports->count];
@@ -72,22 +73,27 @@ static void add_entry(struct transports *transports, const char *name,
     for (int i = 0; i < transports->count; i++)
         if (strlen(transports->entries[i].name) == bytes &&
             strncmp(transports->entries[i].name, name, bytes) == 0)
-            return;
-    if (transports->count == TRANSPORTS_MAX)
-        return;
-    snprintf(entry->name, sizeof(entry->name), "%.*s", (int)bytes, name);
+            return true;
+    if (transports->count == TRANSPORTS_MAX || bytes >= sizeof(entry->name))
+        return false;
+    memcpy(entry->name, name, bytes);
+    entry->name[bytes] = '\0';
     transports->count++;
+    return true;
 }
 
 void transports_add_known(struct transports *transports)
 {
     for (int i = 0; transports_known[i] != NULL; i++)
-        add_entry(transports, transports_known[i], strlen(transports_known[i]));
+        (void)add_entry(transports, transports_known[i],
+                        strlen(transports_known[i]));
 }
 
-static void parse_list(struct transports *transports, const char *list)
+// False: more than there is room for.
+static bool parse_list(struct transports *transports, const char *list)
 {
     bool shm = false;
+    bool fits = true;
 
     while (*list != '\0') {
         size_t bytes = strcspn(list, ",");
@@ -97,13 +103,14 @@ static void parse_list(struct transports *transports, const char *list)
         } else if (bytes == 3 && strncmp(list, "shm", 3) == 0) {
             shm = true;
         } else if (bytes > 0) {
-            add_entry(transports, list, bytes);
+            fits = add_entry(transports, list, bytes) && fits;
         }
         list += bytes + (list[bytes] == ',');
     }
     transports->shm_only = shm && transports->count == 0;
     // With "shm" in the list, a backend that does not load is no error yet.
     transports->automatic = transports->automatic || shm;
+    return fits;
 }
 
 tally_status_t transports_create(const struct config *config,
@@ -134,7 +141,14 @@ tally_status_t transports_create(const struct config *config,
         .rank = rank,
         .world_size = world_size,
     };
-    parse_list(transports, config_text(config, CONFIG_TRANSPORT));
+    if (!parse_list(transports, config_text(config, CONFIG_TRANSPORT))) {
+        free(transports);
+        return core_fail(TALLY_ERR_CONFIG,
+                         "TALLY_TRANSPORT=%s: at most %d transports of at most "
+                         "%zu bytes are possible",
+                         config_text(config, CONFIG_TRANSPORT), TRANSPORTS_MAX,
+                         sizeof(transports->entries[0].name) - 1);
+    }
     if (transports->count == 0 && !transports->automatic) {
         free(transports);
         return core_fail(TALLY_ERR_CONFIG,

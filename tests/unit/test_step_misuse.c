@@ -445,6 +445,20 @@ START_TEST(an_unknown_transport_is_refused_with_the_nearest_name)
 }
 END_TEST
 
+START_TEST(a_list_of_too_many_transports_is_refused)
+{
+    const char *const settings[] = {"TALLY_TRANSPORT", "a,b,c,d,e,f,g,h,ucx",
+                                    NULL};
+    struct job job;
+
+    job_prepare(&job, NULL, settings);
+    ck_assert_int_eq(tally_open(&job.host, &job.tally), TALLY_ERR_CONFIG);
+    ck_assert_str_eq(tally_last_error(),
+                     "tally_open: TALLY_TRANSPORT=a,b,c,d,e,f,g,h,ucx: at most "
+                     "8 transports of at most 255 bytes are possible");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("step misuse");
@@ -466,6 +480,7 @@ int main(void)
         tests, a_transport_for_device_streams_does_not_serve_the_host_device);
     tcase_add_test(tests,
                    an_unknown_transport_is_refused_with_the_nearest_name);
+    tcase_add_test(tests, a_list_of_too_many_transports_is_refused);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);
