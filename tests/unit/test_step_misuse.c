@@ -278,6 +278,25 @@ static void settings_as_rank(struct ranks_member *member)
                      "0");
 }
 
+static void long_settings_as_rank(struct ranks_member *member)
+{
+#define FOLDER "/a/folder/whose/name/is/so/long/that/what/comes/past/it"
+    const char *const one[] = {"TALLY_TRANSPORT", FOLDER "/a.so,shm", NULL};
+    const char *const two[] = {"TALLY_TRANSPORT", FOLDER "/a.so,ucx,shm", NULL};
+    struct job job;
+
+    job_prepare(&job, member, member->rank == 1 ? one : two);
+    job_assert_fails(tally_open(&job.host, &job.tally), TALLY_ERR_MISMATCH,
+                     "tally_open: TALLY_TRANSPORT is " FOLDER
+                     " at rank 1 and " FOLDER " at rank 0");
+}
+
+START_TEST(settings_that_differ_at_a_late_byte_are_refused_too)
+{
+    ranks_run(2, long_settings_as_rank, NULL);
+}
+END_TEST
+
 START_TEST(job_wide_settings_that_differ_are_named_at_all_ranks)
 {
     ranks_run(2, settings_as_rank, NULL);
@@ -472,6 +491,7 @@ int main(void)
     tcase_add_loop_test(tests, a_rank_with_another_layout_is_named_at_all_ranks,
                         0, 2);
     tcase_add_test(tests, job_wide_settings_that_differ_are_named_at_all_ranks);
+    tcase_add_test(tests, settings_that_differ_at_a_late_byte_are_refused_too);
     tcase_add_test(tests, a_rank_that_does_not_come_is_named_by_the_deadline);
     tcase_add_test(tests, a_sum_that_is_too_large_is_an_error_and_a_nan_scale);
     tcase_add_loop_test(tests, no_way_between_nodes_is_an_error_at_all_ranks, 0,
