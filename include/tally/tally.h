@@ -107,7 +107,8 @@ typedef struct tally_host {
     size_t size;
     uint32_t abi;
     void *context;
-    // Takes one line without newline. Called by any thread. NULL: stderr.
+    // Takes one line without newline. Called by any thread, with locks held:
+    // it must not call Tally, nor wait for a thread that does. NULL: stderr.
     void (*log)(void *context, tally_log_level_t level, const char *line);
     // Looks up an environment variable; NULL if it is not set. NULL: getenv.
     // Called only within tally_open.
@@ -127,11 +128,13 @@ typedef struct tally_host {
 // host: NULL for all defaults. Blocks until all ranks of the job have come, at
 // most TALLY_BOOTSTRAP_TIMEOUT.
 // Errors: INVALID, ABI, CONFIG, BOOTSTRAP, TIMEOUT, MISMATCH, TRANSPORT,
-// MEMORY, SYSTEM.
+// MEMORY, SYSTEM, UNSUPPORTED (TALLY_SECRET in a build without libcrypto).
 TALLY_API tally_status_t tally_open(const tally_host_t *host, tally_t **out);
 
 // Closes. All groups must be freed: otherwise BUSY, and nothing is closed.
-// Blocks for at most the time to flush what was sent. NULL: nothing.
+// Blocks for at most the time to flush what was sent. NULL: nothing. Close when
+// no rank makes groups or steps any more: Tally's own rendezvous is a tree of
+// ranks under rank 0, and ranks that meet by one that closed get PEER.
 TALLY_API tally_status_t tally_close(tally_t *tally);
 
 // The rank and world size that tally_open found. NULL pointers are skipped.
@@ -163,7 +166,8 @@ typedef struct tally_group_params {
 // Collective over the ranks of the group: all must call it. params: NULL for
 // all ranks. Blocks, at most TALLY_BOOTSTRAP_TIMEOUT.
 // Errors: INVALID, ABI, MISMATCH, TRANSPORT, PEER, TIMEOUT, MEMORY, SYSTEM,
-// UNSUPPORTED (a subset of ranks, where the host's all-gather spans all).
+// BOOTSTRAP (the host's all-gather failed), UNSUPPORTED (a subset of ranks,
+// where the host's all-gather spans all).
 TALLY_API tally_status_t tally_group_create(tally_t *tally,
                                             const tally_group_params_t *params,
                                             tally_group_t **out);
@@ -244,7 +248,8 @@ typedef struct tally_step_params {
 
 // Collective over the group; compares the layout of all ranks. Blocks.
 // Errors: INVALID, ABI, MISMATCH, MEMORY, SYSTEM, TRANSPORT, PEER, TIMEOUT,
-// DEAD.
+// DEAD, BOOTSTRAP (the host's all-gather failed), UNSUPPORTED (the 65537th step
+// of a tally_t).
 TALLY_API tally_status_t tally_step_create(tally_group_t *group,
                                            const tally_step_params_t *params,
                                            tally_step_t **out);
@@ -385,7 +390,7 @@ typedef struct tally_result {
     int32_t members;       // ranks that were counted
     // In: room for the totals, or NULL. `channel_capacity` elements; each
     // begins channels[0].size bytes after the one before. Out: min(K, capacity)
-    // filled.
+    // filled if the status is TALLY_OK, else left alone, as is `max`.
     uint32_t channel_capacity;
     tally_channel_result_t *channels;
     float max[TALLY_MAX_LANES_MAX];
@@ -399,8 +404,8 @@ typedef struct tally_result {
 // another thread than the step's.
 // Returns result.status once the epoch is complete (the result is written then,
 // whatever the status); NOT_YET before; OVERWRITTEN for an epoch that has left
-// the ring of TALLY_EPOCH_RING. Errors: INVALID, ABI, ORDER (no such epoch
-// yet).
+// the ring of TALLY_EPOCH_RING. Errors: INVALID, ABI, ORDER (no such epoch yet;
+// or TALLY_RESULT_WAIT before tally_step_end of a COUNT_FIRST epoch).
 TALLY_API tally_status_t tally_step_result(tally_step_t *step, uint64_t epoch,
                                            uint32_t flags,
                                            tally_result_t *result);

@@ -9,23 +9,17 @@
 #include "collective/agreement.h"
 #include "core/error.h"
 
-// Far beyond what any transport needs (UCX: some hundred bytes).
-#define ADDRESS_BYTES_MAX 16384
-
 struct links {
     const struct tally_transport_ops *ops;
     tally_transport_t *transport;
     int32_t count;
     int32_t *world_ranks;         // [count]
-    tally_endpoint_t **endpoints; // [count]; NULL: not connected
+    tally_endpoint_t **shared;    // by world rank, or NULL: then
+    tally_endpoint_t **endpoints; // [count]; of either, NULL: not connected
     uint64_t *address_bytes;      // [count]
     unsigned char *addresses;     // [count][address_stride]
     size_t address_stride;
     struct links_kept *kept;
-    // Of this rank, until it has joined.
-    tally_status_t own_status;
-    size_t own_bytes;
-    unsigned char own[ADDRESS_BYTES_MAX];
 };
 
 static tally_status_t links_allocate(const struct exchange_group *group,
@@ -52,10 +46,47 @@ fail:
                      count);
 }
 
+void links_address_read(const struct tally_transport_ops *ops,
+                        tally_transport_t *transport, struct links_address *out)
+{
+    memset(out, 0, sizeof(*out));
+    out->bytes = sizeof(out->data);
+    out->status = ops->address(transport, out->data, &out->bytes);
+}
+
+// Addresses differ in length: first the lengths, then room for the longest.
+static tally_status_t addresses_gather(struct links *links,
+                                       const struct links_address *own,
+                                       struct exchange *exchange,
+                                       struct exchange_group *group)
+{
+    uint64_t length = own->bytes;
+    tally_status_t status =
+        agreement_gather(exchange, group, own->status, &length,
+                         links->address_bytes, sizeof(length));
+
+    if (status != TALLY_OK)
+        return status;
+    for (int32_t i = 0; i < links->count; i++)
+        if (links->address_bytes[i] > links->address_stride)
+            links->address_stride = links->address_bytes[i];
+    if (links->address_stride > sizeof(own->data))
+        return core_fail(TALLY_ERR_TRANSPORT, "an address of %zu bytes",
+                         links->address_stride);
+    links->addresses = calloc((size_t)links->count, links->address_stride);
+    if (links->addresses == NULL)
+        status = core_fail(TALLY_ERR_MEMORY, "no memory for %d addresses",
+                           (int)links->count);
+    return agreement_gather(exchange, group, status, own->data,
+                            links->addresses, links->address_stride);
+}
+
 tally_status_t links_create(const struct tally_transport_ops *ops,
                             tally_transport_t *transport,
-                            const struct exchange_group *group,
-                            struct links **out)
+                            const struct links_address *own,
+                            tally_endpoint_t **shared,
+                            struct exchange *exchange,
+                            struct exchange_group *group, struct links **out)
 {
     struct links *links = NULL;
     tally_status_t status;
@@ -65,35 +96,14 @@ tally_status_t links_create(const struct tally_transport_ops *ops,
         return status;
     links->ops = ops;
     links->transport = transport;
-    links->own_bytes = sizeof(links->own);
-    links->own_status = ops->address(transport, links->own, &links->own_bytes);
+    links->shared = shared;
+    status = addresses_gather(links, own, exchange, group);
+    if (status != TALLY_OK) {
+        links_free(links);
+        return status;
+    }
     *out = links;
     return TALLY_OK;
-}
-
-// Addresses differ in length: first the lengths, then room for the longest.
-tally_status_t links_join(struct links *links, struct exchange *exchange,
-                          struct exchange_group *group)
-{
-    uint64_t length = links->own_bytes;
-    tally_status_t status;
-
-    status = agreement_gather(exchange, group, links->own_status, &length,
-                              links->address_bytes, sizeof(length));
-    if (status != TALLY_OK)
-        return status;
-    for (int32_t i = 0; i < links->count; i++)
-        if (links->address_bytes[i] > links->address_stride)
-            links->address_stride = links->address_bytes[i];
-    if (links->address_stride > sizeof(links->own))
-        return core_fail(TALLY_ERR_TRANSPORT, "an address of %zu bytes",
-                         links->address_stride);
-    links->addresses = calloc((size_t)links->count, links->address_stride);
-    if (links->addresses == NULL)
-        status = core_fail(TALLY_ERR_MEMORY, "no memory for %d addresses",
-                           (int)links->count);
-    return agreement_gather(exchange, group, status, links->own,
-                            links->addresses, links->address_stride);
 }
 
 void links_free(struct links *links)
@@ -118,17 +128,20 @@ tally_status_t links_endpoint(struct links *links, int32_t rank,
 {
     assert(rank >= 0 && rank < links->count);
     size_t index = (size_t)rank;
+    tally_endpoint_t **endpoint =
+        links->shared != NULL ? &links->shared[links->world_ranks[index]]
+                              : &links->endpoints[index];
 
-    if (links->endpoints[index] == NULL) {
+    if (*endpoint == NULL) {
         tally_status_t status = links->ops->connect(
             links->transport, links->world_ranks[index],
             links->addresses + index * links->address_stride,
-            links->address_bytes[index], &links->endpoints[index]);
+            links->address_bytes[index], endpoint);
 
         if (status != TALLY_OK)
             return status;
     }
-    *out = links->endpoints[index];
+    *out = *endpoint;
     return TALLY_OK;
 }
 

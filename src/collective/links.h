@@ -10,18 +10,31 @@
 
 struct links;
 
-// Takes the transport's address; the transport is borrowed. To be called under
-// the lock that the transport's progress is made under. A transport without an
-// address is an error of links_join, so that all ranks learn of it.
+// Far beyond what any transport needs (UCX: some hundred bytes).
+#define LINKS_ADDRESS_BYTES_MAX 16384
+
+// A transport's own address, or why there is none.
+struct links_address {
+    tally_status_t status;
+    size_t bytes;
+    unsigned char data[LINKS_ADDRESS_BYTES_MAX];
+};
+
+// A call on the transport: for who holds the progress lock.
+void links_address_read(const struct tally_transport_ops *ops,
+                        tally_transport_t *transport,
+                        struct links_address *out);
+
+// Collective over the group: exchanges addresses, `own` just read, and makes no
+// call on the transport, which may be polled meanwhile. It is borrowed, and so
+// is `shared`: the endpoints of all groups on it, by world rank, under the
+// progress lock. NULL: the group has its own.
 tally_status_t links_create(const struct tally_transport_ops *ops,
                             tally_transport_t *transport,
-                            const struct exchange_group *group,
-                            struct links **out);
-
-// Collective over the group: exchanges addresses. Without the lock, for it
-// blocks.
-tally_status_t links_join(struct links *links, struct exchange *exchange,
-                          struct exchange_group *group);
+                            const struct links_address *own,
+                            tally_endpoint_t **shared,
+                            struct exchange *exchange,
+                            struct exchange_group *group, struct links **out);
 // Does not close endpoints: the transport does, when it is closed, and that
 // comes first.
 void links_free(struct links *links);

@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,14 +22,28 @@ static bool is_integer(const struct config_row *row, const char *text)
 
     errno = 0;
     long long value = strtoll(text, &end, 10);
-    return errno == 0 && end != text && *end == '\0' && value >= row->minimum &&
-           value <= row->maximum;
+    if (errno != 0 || end == text || *end != '\0')
+        return false;
+    return (row->zero && value == 0) ||
+           (value >= row->minimum && value <= row->maximum);
+}
+
+// In the C locale: the host program's may have a comma for the point.
+static double parse_seconds(const char *text, char **end)
+{
+    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+
+    if (c == (locale_t)0)
+        return strtod(text, end);
+    double value = strtod_l(text, end, c);
+    freelocale(c);
+    return value;
 }
 
 static bool is_seconds(const char *text)
 {
     char *end;
-    double value = strtod(text, &end);
+    double value = parse_seconds(text, &end);
 
     return end != text && *end == '\0' && value > 0 && value <= SECONDS_MAX;
 }
@@ -62,9 +77,9 @@ static tally_status_t check_value(const struct config_row *row,
     case CONFIG_INTEGER:
         if (!is_integer(row, text))
             return core_fail(TALLY_ERR_CONFIG,
-                             "%s=%s: expected an integer from %lld to %lld",
-                             row->name, text, (long long)row->minimum,
-                             (long long)row->maximum);
+                             "%s=%s: expected %san integer from %lld to %lld",
+                             row->name, text, row->zero ? "0 or " : "",
+                             (long long)row->minimum, (long long)row->maximum);
         return TALLY_OK;
     case CONFIG_SECONDS:
         if (!is_seconds(text))
@@ -133,7 +148,8 @@ int64_t config_integer(const struct config *config, enum config_key key)
 int64_t config_microseconds(const struct config *config, enum config_key key)
 {
     // The least that can be meant is a microsecond.
-    int64_t us = (int64_t)(strtod(config->text[key], NULL) * 1e6);
+    char *end;
+    int64_t us = (int64_t)(parse_seconds(config->text[key], &end) * 1e6);
 
     return us > 0 ? us : 1;
 }

@@ -51,6 +51,7 @@ struct config_row {
     const char *preset;
     const char *doc;
     int64_t minimum, maximum; // of CONFIG_INTEGER
+    bool zero;                // 0 too, below the minimum
     bool job_wide;            // compared between ranks
     bool secret;              // its value is not shown
 };

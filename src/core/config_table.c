@@ -147,8 +147,9 @@ const struct config_row config_table[CONFIG_COUNT] = {
             .preset = "0",
             .doc = "The radix of the all-reduce between nodes. auto: by the "
                    "cost model.",
-            .minimum = 0,
+            .minimum = 2,
             .maximum = 64,
+            .zero = true,
             .job_wide = true,
         },
     [CONFIG_SPIN_US] =

@@ -105,6 +105,7 @@ static tally_status_t join_nodes(tally_group_t *group)
 {
     tally_t *tally = group->tally;
     struct transports_entry *entry;
+    struct links_address own;
     tally_status_t status;
 
     if (tally->transports->shm_only)
@@ -117,13 +118,13 @@ static tally_status_t join_nodes(tally_group_t *group)
                               &group->members, &entry);
     if (status != TALLY_OK)
         return status;
+    // Another group may have it polled already.
     progress_lock(tally->progress);
-    status = links_create(entry->backend->ops, entry->opened, &group->members,
-                          &group->links);
+    links_address_read(entry->backend->ops, entry->opened, &own);
     progress_unlock(tally->progress);
-    if (status != TALLY_OK)
-        return status;
-    status = links_join(group->links, group->exchange, &group->members);
+    status =
+        links_create(entry->backend->ops, entry->opened, &own, entry->endpoints,
+                     group->exchange, &group->members, &group->links);
     if (status != TALLY_OK)
         return status;
     group->transport = entry->backend->ops->name;

@@ -9,8 +9,8 @@
 
 #include "core/error.h"
 
-// As much of a value as is compared and shown.
-#define VALUE_BYTES 64
+// As much of a value as is shown.
+#define VALUE_BYTES 56
 #define SECRET_BYTES_MAX 4096
 
 void settings_write(const struct config *config, char text[SETTINGS_BYTES])
@@ -31,33 +31,49 @@ void settings_write(const struct config *config, char text[SETTINGS_BYTES])
     }
 }
 
+// One value as it travels: its beginning, and a digest of all of it.
+struct value {
+    char text[VALUE_BYTES];
+    uint64_t digest;
+};
+
+static struct value value_of(const char *text)
+{
+    struct value value = {.digest = 0xcbf29ce484222325u}; // FNV-1a
+
+    snprintf(value.text, sizeof(value.text), "%s", text);
+    for (; *text != '\0'; text++)
+        value.digest = (value.digest ^ (unsigned char)*text) * 0x100000001b3u;
+    return value;
+}
+
 tally_status_t settings_compare(const struct config *config,
                                 struct exchange *exchange, const int32_t *ranks,
                                 int32_t count, int32_t index)
 {
     struct exchange_group group = {ranks, count, index, "settings", 0};
     tally_status_t status;
-    char(*values)[VALUE_BYTES] = calloc((size_t)count, sizeof(*values));
+    struct value *values = calloc((size_t)count, sizeof(*values));
 
     if (values == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
                          (int)count);
     for (int key = 0; key < CONFIG_COUNT; key++) {
-        char mine[VALUE_BYTES] = "";
-
         if (!config_table[key].job_wide)
             continue;
-        snprintf(mine, sizeof(mine), "%s", config->text[key]);
+        struct value mine = value_of(config->text[key]);
         status =
-            exchange_allgather(exchange, &group, mine, values, sizeof(mine));
+            exchange_allgather(exchange, &group, &mine, values, sizeof(mine));
         if (status != TALLY_OK)
             goto free_values;
         for (int32_t i = 1; i < count; i++)
-            if (strncmp(values[i], values[0], VALUE_BYTES) != 0) {
+            if (values[i].digest != values[0].digest) {
                 status = core_fail(TALLY_ERR_MISMATCH,
-                                   "%s is %s at rank %d and %s at rank %d",
-                                   config_table[key].name, values[i],
-                                   (int)ranks[i], values[0], (int)ranks[0]);
+                                   "%s is %.*s at rank %d and %.*s at "
+                                   "rank %d",
+                                   config_table[key].name, VALUE_BYTES,
+                                   values[i].text, (int)ranks[i], VALUE_BYTES,
+                                   values[0].text, (int)ranks[0]);
                 goto free_values;
             }
     }

@@ -105,6 +105,12 @@ static void fill_channel(const tally_step_t *step, uint32_t k,
         out->flags |= TALLY_STEP_OTHER_TOKENS;
 }
 
+// An array of none is not looked at.
+static bool wants_channels(const tally_result_t *result)
+{
+    return result->channels != NULL && result->channel_capacity > 0;
+}
+
 static bool overflowed(const tally_step_t *step, const struct outcome *outcome)
 {
     for (uint32_t k = 0; k < step->channel_count; k++)
@@ -121,15 +127,14 @@ static void fill_totals(const tally_step_t *step, const struct outcome *outcome,
                         tally_result_t *result)
 {
     uint32_t all_empty = TALLY_STEP_EMPTY;
-    const size_t stride =
-        result->channels != NULL ? result->channels[0].size : 0;
+    const size_t stride = wants_channels(result) ? result->channels[0].size : 0;
 
     for (uint32_t k = 0; k < step->channel_count; k++) {
         tally_channel_result_t filled = TALLY_INIT(tally_channel_result_t);
         fill_channel(step, k, outcome, &filled);
         all_empty &= filled.flags;
         result->flags |= filled.flags;
-        if (result->channels != NULL && k < result->channel_capacity) {
+        if (wants_channels(result) && k < result->channel_capacity) {
             char *at = (char *)result->channels + k * stride;
             memcpy(at, result->channels,
                    offsetof(tally_channel_result_t, flags));
@@ -150,7 +155,7 @@ static tally_status_t take_result(const tally_result_t *given,
         struct_take("tally_result", given, result, sizeof(*result),
                     STRUCT_THROUGH(tally_result_t, channels));
 
-    if (status != TALLY_OK || result->channels == NULL)
+    if (status != TALLY_OK || !wants_channels(result))
         return status;
     return struct_check("tally_channel_result", result->channels,
                         STRUCT_THROUGH(tally_channel_result_t, count));

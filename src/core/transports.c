@@ -64,7 +64,8 @@ static void host_peer_lost(void *context, int32_t peer, const char *why)
     health_report(transports->health, peer, HEALTH_LOST);
 }
 
-static void add_entry(struct transports *transports, const char *name,
+// False: there is no room for one more, or for its name.
+static bool add_entry(struct transports *transports, const char *name,
                       size_t bytes)
 {
     struct transports_entry *entry = &transports->entries[transports->count];
@@ -72,22 +73,27 @@ static void add_entry(struct transports *transports, const char *name,
     for (int i = 0; i < transports->count; i++)
         if (strlen(transports->entries[i].name) == bytes &&
             strncmp(transports->entries[i].name, name, bytes) == 0)
-            return;
-    if (transports->count == TRANSPORTS_MAX)
-        return;
-    snprintf(entry->name, sizeof(entry->name), "%.*s", (int)bytes, name);
+            return true;
+    if (transports->count == TRANSPORTS_MAX || bytes >= sizeof(entry->name))
+        return false;
+    memcpy(entry->name, name, bytes);
+    entry->name[bytes] = '\0';
     transports->count++;
+    return true;
 }
 
 void transports_add_known(struct transports *transports)
 {
     for (int i = 0; transports_known[i] != NULL; i++)
-        add_entry(transports, transports_known[i], strlen(transports_known[i]));
+        (void)add_entry(transports, transports_known[i],
+                        strlen(transports_known[i]));
 }
 
-static void parse_list(struct transports *transports, const char *list)
+// False: more than there is room for.
+static bool parse_list(struct transports *transports, const char *list)
 {
     bool shm = false;
+    bool fits = true;
 
     while (*list != '\0') {
         size_t bytes = strcspn(list, ",");
@@ -97,13 +103,14 @@ static void parse_list(struct transports *transports, const char *list)
         } else if (bytes == 3 && strncmp(list, "shm", 3) == 0) {
             shm = true;
         } else if (bytes > 0) {
-            add_entry(transports, list, bytes);
+            fits = add_entry(transports, list, bytes) && fits;
         }
         list += bytes + (list[bytes] == ',');
     }
     transports->shm_only = shm && transports->count == 0;
     // With "shm" in the list, a backend that does not load is no error yet.
     transports->automatic = transports->automatic || shm;
+    return fits;
 }
 
 tally_status_t transports_create(const struct config *config,
@@ -134,7 +141,14 @@ tally_status_t transports_create(const struct config *config,
         .rank = rank,
         .world_size = world_size,
     };
-    parse_list(transports, config_text(config, CONFIG_TRANSPORT));
+    if (!parse_list(transports, config_text(config, CONFIG_TRANSPORT))) {
+        free(transports);
+        return core_fail(TALLY_ERR_CONFIG,
+                         "TALLY_TRANSPORT=%s: at most %d transports of at most "
+                         "%zu bytes are possible",
+                         config_text(config, CONFIG_TRANSPORT), TRANSPORTS_MAX,
+                         sizeof(transports->entries[0].name) - 1);
+    }
     if (transports->count == 0 && !transports->automatic) {
         free(transports);
         return core_fail(TALLY_ERR_CONFIG,
@@ -153,15 +167,31 @@ static bool is_known(const char *name)
     return strchr(name, '/') != NULL;
 }
 
+// Loads a backend that can serve the host device.
+static tally_status_t load(struct transports *transports,
+                           struct transports_entry *entry)
+{
+    tally_status_t status = transport_load(
+        entry->name, config_text(transports->config, CONFIG_PLUGIN_PATH),
+        &transports->host, &entry->backend);
+
+    if (status != TALLY_OK || entry->backend->ops->kind == TALLY_TAGGED_P2P)
+        return status;
+    status = core_fail(TALLY_ERR_TRANSPORT,
+                       "%s reduces on the stream of a device, and the host "
+                       "device has none",
+                       entry->backend->path);
+    transport_unload(entry->backend);
+    return status;
+}
+
 void transports_try(struct transports *transports,
                     struct transports_entry *entry)
 {
     if (entry->tried)
         return;
     entry->tried = true;
-    tally_status_t status = transport_load(
-        entry->name, config_text(transports->config, CONFIG_PLUGIN_PATH),
-        &transports->host, &entry->backend);
+    tally_status_t status = load(transports, entry);
     if (status == TALLY_OK) {
         core_log(transports->log, TALLY_LOG_INFO,
                  "loaded transport %s (%s; %s, ABI %u) from %s",
@@ -204,16 +234,31 @@ static void open_entry(struct transports *transports,
         .rank = transports->rank,
         .world_size = transports->world_size,
     };
+    char before[TRANSPORTS_REASON_BYTES];
 
     transports_try(transports, entry);
     if (entry->backend == NULL || entry->opened != NULL)
         return;
+    if (entry->endpoints == NULL)
+        entry->endpoints =
+            calloc((size_t)transports->world_size, sizeof(*entry->endpoints));
+    if (entry->endpoints == NULL) {
+        snprintf(entry->reason, sizeof(entry->reason),
+                 "no memory for %d endpoints", (int)transports->world_size);
+        return;
+    }
+    snprintf(before, sizeof(before), "%s", core_error_text());
     tally_status_t status =
         entry->backend->ops->open(&transports->host, &params, &entry->opened);
-    if (status != TALLY_OK) {
-        entry->opened = NULL;
-        snprintf(entry->reason, sizeof(entry->reason), "%s", core_error_text());
-    }
+    if (status == TALLY_OK)
+        return;
+    entry->opened = NULL;
+    snprintf(entry->reason, sizeof(entry->reason), "%s", core_error_text());
+    // A sentence that is older than the call is not the backend's reason.
+    if (strcmp(before, entry->reason) == 0)
+        snprintf(entry->reason, sizeof(entry->reason),
+                 "it does not open, and gave no reason (%s)",
+                 tally_status_string(status));
 }
 
 // Who cannot use the entry, and why: the lowest such rank's reason.
@@ -304,6 +349,7 @@ void transports_free(struct transports *transports)
         struct transports_entry *entry = &transports->entries[i];
         if (entry->opened != NULL)
             entry->backend->ops->close(entry->opened);
+        free(entry->endpoints);
     }
     for (size_t i = 0; i < transports->kept_count; i++)
         links_free(transports->kept[i]);

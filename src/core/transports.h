@@ -24,6 +24,7 @@ struct transports_entry {
     bool tried;
     struct transport_backend *backend; // NULL: not loaded
     tally_transport_t *opened;         // NULL: not opened
+    tally_endpoint_t **endpoints;      // [world_size], for the links of groups
     char reason[TRANSPORTS_REASON_BYTES];
 };
 

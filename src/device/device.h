@@ -49,13 +49,13 @@ struct device_ops {
                            struct device **out);
     void (*close)(struct device *device);
     // Adds weight, count and bad_labels of the labels to *record (device
-    // memory). Does not fold.
+    // memory, folded). Folds only where lanes would not hold so many tokens.
     tally_status_t (*count)(struct device *device,
                             const struct device_labels *labels,
                             struct numeric_record *record,
                             tally_stream_t stream);
     // Adds loss, weight, count, nonfinite and bad_labels to *record, and writes
-    // gradient and nll. Does not fold.
+    // gradient and nll. Folds as count does.
     tally_status_t (*loss)(struct device *device, const struct device_loss *job,
                            struct numeric_record *record,
                            tally_stream_t stream);

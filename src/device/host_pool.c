@@ -16,6 +16,10 @@
 #include "core/error.h"
 #include "device/host_pool.h"
 
+// A lane holds 2^31 terms between folds. Folded so often, the lanes of 1024
+// threads can be added.
+#define ROWS_UNFOLDED_MAX ((int64_t)1 << 20)
+
 struct host_pool {
     int32_t thread_count; // without the caller
     pthread_t *threads;
@@ -73,6 +77,7 @@ static void share_work(struct host_pool *pool, const struct host_job *job,
                        struct numeric_record *record)
 {
     float_mode_t saved = float_mode_enter();
+    int64_t unfolded = 0;
 
     for (;;) {
         int64_t begin = atomic_fetch_add_explicit(&pool->next, job->grain,
@@ -82,6 +87,11 @@ static void share_work(struct host_pool *pool, const struct host_job *job,
         int64_t end =
             job->rows - begin < job->grain ? job->rows : begin + job->grain;
         job->work(job->context, begin, end, record);
+        unfolded += end - begin;
+        if (unfolded >= ROWS_UNFOLDED_MAX) {
+            numeric_record_fold(record);
+            unfolded = 0;
+        }
     }
     float_mode_leave(saved);
 }

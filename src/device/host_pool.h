@@ -18,7 +18,7 @@ struct host_job {
                  struct numeric_record *record);
     const void *context;
     int64_t rows;
-    int64_t grain; // rows handed out at a time, >= 1
+    int64_t grain; // rows handed out at a time, 1 to 2^20
 };
 
 // threads >= 1, the caller's included.

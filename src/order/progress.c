@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,17 +195,30 @@ void progress_unlock(struct progress *progress)
     pthread_mutex_unlock(&progress->lock);
 }
 
+// Signals are the host program's: its own threads take them.
+static tally_status_t start_thread(struct progress *progress)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&progress->thread, NULL, thread_main, progress);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0)
+        return core_fail(TALLY_ERR_SYSTEM,
+                         "cannot start the progress thread: %s",
+                         strerror(error));
+    progress->thread_runs = true;
+    return TALLY_OK;
+}
+
 tally_status_t progress_attach(struct progress *progress, struct queue *queue)
 {
-    if (!progress->thread_runs) {
-        int error =
-            pthread_create(&progress->thread, NULL, thread_main, progress);
-        if (error != 0)
-            return core_fail(TALLY_ERR_SYSTEM,
-                             "cannot start the progress thread: %s",
-                             strerror(error));
-        progress->thread_runs = true;
-    }
+    tally_status_t status =
+        progress->thread_runs ? TALLY_OK : start_thread(progress);
+
+    if (status != TALLY_OK)
+        return status;
     progress_lock(progress);
     queue->next = progress->queues;
     progress->queues = queue;

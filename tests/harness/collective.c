@@ -43,6 +43,7 @@ void collective_open(struct collective_rank *rank, callback_allgather_fn gather,
     struct topology_params params = {.node_shm = true, .node_name = name};
     struct exchange *exchange = &rank->exchange.base;
     struct exchange_group *group = &rank->exchange.group;
+    struct links_address own;
 
     memset(rank, 0, sizeof(*rank));
     rank->rank = index;
@@ -56,9 +57,9 @@ void collective_open(struct collective_rank *rank, callback_allgather_fn gather,
     if (network == NULL)
         return;
     rank->transport = fake_network_open(network, index);
-    ck_assert_msg(links_create(fake_network_ops(network), rank->transport,
-                               group, &rank->links) == TALLY_OK &&
-                      links_join(rank->links, exchange, group) == TALLY_OK,
+    links_address_read(fake_network_ops(network), rank->transport, &own);
+    ck_assert_msg(links_create(fake_network_ops(network), rank->transport, &own,
+                               NULL, exchange, group, &rank->links) == TALLY_OK,
                   "%s", core_error_text());
 }
 

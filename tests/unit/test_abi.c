@@ -106,6 +106,10 @@ START_TEST(a_result_smaller_than_todays_is_filled_as_far_as_it_goes)
         TALLY_OK);
     ck_assert_int_eq(channels[0].count, 1);
     ck_assert_int_eq(memory.result.members, 1);
+    // An array of none may be anywhere.
+    memory.result.channels = (tally_channel_result_t *)8;
+    memory.result.channel_capacity = 0;
+    ck_assert_int_eq(tally_step_result(step, 0, 0, &memory.result), TALLY_OK);
     const unsigned char *tail = (const unsigned char *)memory.result.max;
     for (size_t i = 0; i < sizeof(memory.result.max); i++)
         ck_assert_uint_eq(tail[i], 0x5a);

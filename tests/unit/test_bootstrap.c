@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "bootstrap/link/socket.h"
@@ -272,6 +274,21 @@ START_TEST(the_least_patient_rank_learns_who_did_not_come)
 }
 END_TEST
 
+// Milliseconds that 32 bits would take for 200.
+static void change_to_seven_weeks(struct rendezvous *rendezvous, int32_t index)
+{
+    rendezvous->params.timeout_us = ((int64_t)UINT32_MAX + 201) * 1000;
+    if (index == 2)
+        usleep(600000);
+}
+
+START_TEST(a_timeout_of_weeks_is_not_taken_for_a_short_one)
+{
+    run(3, (struct scene){.change = change_to_seven_weeks,
+                          .body = gather_over_all});
+}
+END_TEST
+
 START_TEST(a_root_that_is_not_there_is_named_with_its_place)
 {
     struct rendezvous rendezvous;
@@ -288,6 +305,24 @@ START_TEST(a_root_that_is_not_there_is_named_with_its_place)
              port);
     ck_assert_str_eq(rendezvous.sentence, sentence);
     ck_assert_int_eq(rendezvous.status, TALLY_ERR_TIMEOUT);
+    rendezvous_close(&rendezvous);
+    close(fd);
+}
+END_TEST
+
+START_TEST(the_numbers_of_random_stay_the_host_programs)
+{
+    struct rendezvous rendezvous;
+    int fd;
+    uint16_t port = rendezvous_port(&fd);
+
+    srandom(1);
+    long expected = random();
+    srandom(1);
+    rendezvous_prepare(&rendezvous, 1, 2, port);
+    rendezvous.params.timeout_us = 100000; // some attempts, and pauses
+    rendezvous_open(&rendezvous);
+    ck_assert_int_eq(random(), expected);
     rendezvous_close(&rendezvous);
     close(fd);
 }
@@ -339,6 +374,54 @@ static void annoy(struct rendezvous *rendezvous, int32_t index)
 START_TEST(strangers_do_not_disturb)
 {
     run(3, (struct scene){.change = annoy, .body = gather_over_all});
+}
+END_TEST
+
+#define CROWD 100
+
+// Rank 1, when so many connections that say nothing are open.
+static int crowd_then_rank(uint16_t port)
+{
+    struct rendezvous rendezvous;
+    struct socket_place place[1];
+    struct socket_place peer;
+    const char *why;
+
+    socket_resolve("127.0.0.1", port, place, 1, &why);
+    for (int open = 0; open < CROWD;) {
+        int fd = socket_connect(&place[0]);
+
+        usleep(1000); // the root may not be there yet
+        if (fd >= 0 && socket_peer(fd, &peer))
+            open++;
+        else if (fd >= 0)
+            close(fd);
+    }
+    rendezvous_prepare(&rendezvous, 1, 2, port);
+    rendezvous_open(&rendezvous);
+    rendezvous_close(&rendezvous);
+    return rendezvous.status == TALLY_OK ? 0 : 1;
+}
+
+START_TEST(silent_guests_do_not_take_all_descriptors)
+{
+    struct rendezvous rendezvous;
+    struct rlimit few = {CROWD / 2, CROWD / 2};
+    int status;
+    int fd;
+    uint16_t port = rendezvous_port(&fd);
+    pid_t child = fork();
+
+    if (child == 0)
+        _exit(crowd_then_rank(port));
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
+    rendezvous_prepare(&rendezvous, 0, 2, port);
+    rendezvous_open(&rendezvous);
+    ck_assert_str_eq(rendezvous.sentence, "");
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    rendezvous_close(&rendezvous);
+    close(fd);
 }
 END_TEST
 
@@ -476,9 +559,12 @@ int main(void)
     tcase_add_test(tcase, a_rank_that_comes_twice_is_named_to_all);
     tcase_add_test(tcase, two_roots_do_not_both_come_up);
     tcase_add_test(tcase, the_least_patient_rank_learns_who_did_not_come);
+    tcase_add_test(tcase, a_timeout_of_weeks_is_not_taken_for_a_short_one);
     tcase_add_test(tcase, a_root_that_is_not_there_is_named_with_its_place);
+    tcase_add_test(tcase, the_numbers_of_random_stay_the_host_programs);
     tcase_add_test(tcase, a_host_without_an_address_is_named);
     tcase_add_test(tcase, strangers_do_not_disturb);
+    tcase_add_test(tcase, silent_guests_do_not_take_all_descriptors);
     tcase_add_test(tcase, a_rank_of_another_job_is_turned_away_alone);
 #ifdef HAVE_CRYPTO
     tcase_add_test(tcase, ranks_that_know_the_secret_come_up);

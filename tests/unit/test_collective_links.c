@@ -13,6 +13,7 @@
 struct opened {
     struct callback_exchange exchange;
     tally_transport_t *transport;
+    tally_endpoint_t **shared; // NULL: none
     struct links *links;
 };
 
@@ -29,13 +30,12 @@ static void opened_begin(struct opened *opened, struct ranks_member *member,
 static tally_status_t opened_link(struct opened *opened,
                                   const struct tally_transport_ops *ops)
 {
-    tally_status_t status = links_create(
-        ops, opened->transport, &opened->exchange.group, &opened->links);
+    struct links_address own;
 
-    if (status != TALLY_OK)
-        return status;
-    return links_join(opened->links, &opened->exchange.base,
-                      &opened->exchange.group);
+    links_address_read(ops, opened->transport, &own);
+    return links_create(ops, opened->transport, &own, opened->shared,
+                        &opened->exchange.base, &opened->exchange.group,
+                        &opened->links);
 }
 
 static void opened_end(struct opened *opened, struct fake_network *network)
@@ -76,6 +76,38 @@ START_TEST(an_endpoint_is_made_when_first_used_and_once)
     struct fake_network *network = fake_network_create(RANKS, &options);
 
     ranks_run(RANKS, connect_some, network);
+    fake_network_free(network);
+}
+END_TEST
+
+static void connect_in_two_groups(struct ranks_member *member)
+{
+    struct fake_network *network = member->argument;
+    tally_endpoint_t *shared[COLLECTIVE_FIRST_WORLD_RANK + RANKS] = {NULL};
+    tally_endpoint_t *endpoints[2];
+    struct opened opened;
+
+    opened_begin(&opened, member, network);
+    opened.shared = shared;
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(opened_link(&opened, fake_network_ops(network)),
+                         TALLY_OK);
+        ck_assert_int_eq(links_endpoint(opened.links, 1, &endpoints[i]),
+                         TALLY_OK);
+        if (i == 0)
+            links_free(opened.links);
+    }
+    ck_assert_ptr_eq(endpoints[0], endpoints[1]);
+    ck_assert_int_eq(fake_transport_counts(opened.transport).connected, 1);
+    opened_end(&opened, network);
+}
+
+START_TEST(groups_that_come_and_go_share_their_endpoints)
+{
+    struct fake_options options = fake_options_calm(1);
+    struct fake_network *network = fake_network_create(RANKS, &options);
+
+    ranks_run(RANKS, connect_in_two_groups, network);
     fake_network_free(network);
 }
 END_TEST
@@ -192,6 +224,7 @@ static void link_in_vain(struct ranks_member *member)
         refusal->status);
     if (!fails)
         ck_assert_str_eq(core_error_text(), refusal->sentence);
+    ck_assert_ptr_null(opened.links);
     opened_end(&opened, refusal->network);
 }
 
@@ -260,6 +293,7 @@ int main(void)
     TCase *tests = tcase_create("links");
 
     tcase_add_test(tests, an_endpoint_is_made_when_first_used_and_once);
+    tcase_add_test(tests, groups_that_come_and_go_share_their_endpoints);
     tcase_add_test(
         tests, endpoints_lead_to_their_ranks_though_addresses_differ_in_length);
     tcase_add_test(tests, a_rank_that_cannot_be_reached_is_an_error_each_time);

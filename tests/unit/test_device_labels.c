@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "device/host_pool.h"
 #include "harness/loss_case.h"
 
 static const tally_dtype_t types[] = {TALLY_F32, TALLY_BF16, TALLY_F16};
@@ -249,6 +250,37 @@ START_TEST(many_labels_are_counted_by_many_threads)
 }
 END_TEST
 
+// The largest low half that a row can have.
+static void add_low_halves(const void *context, int64_t begin, int64_t end,
+                           struct numeric_record *record)
+{
+    (void)context;
+    record->weight_lo =
+        numeric_add(record->weight_lo, (end - begin) * (int64_t)0xffffffff);
+    record->count += end - begin;
+}
+
+START_TEST(more_rows_than_a_lane_holds_are_added)
+{
+    static const int32_t threads[] = {1, 3};
+    const int64_t rows = (int64_t)5 << 31;
+    struct host_job job = {
+        .work = add_low_halves, .rows = rows, .grain = 1 << 16};
+    struct numeric_record record = {0};
+    struct host_pool *pool;
+
+    ck_assert_int_eq(host_pool_open(threads[_i], &pool), TALLY_OK);
+    host_pool_run(pool, &job, &record);
+    host_pool_close(pool);
+    numeric_record_fold(&record);
+    ck_assert_int_eq(record.count, rows);
+    // rows * (2^32 - 1)
+    ck_assert_int_eq(record.weight_hi, rows - (rows >> 32) - 1);
+    ck_assert_int_eq(record.weight_lo,
+                     ((int64_t)1 << 32) - (rows & 0xffffffff));
+}
+END_TEST
+
 START_TEST(kernels_that_are_not_there_are_refused)
 {
     struct device_params params = {.threads = 1, .isa = "sse9"};
@@ -281,6 +313,7 @@ int main(void)
                         3);
     tcase_add_loop_test(labels, rows_that_do_not_count_are_not_read, 0, 3);
     tcase_add_test(labels, many_labels_are_counted_by_many_threads);
+    tcase_add_loop_test(labels, more_rows_than_a_lane_holds_are_added, 0, 2);
     tcase_add_test(labels, kernels_that_are_not_there_are_refused);
     suite_add_tcase(suite, labels);
     tcase_add_loop_test(weights, weights_of_zero_and_below_are_weights, 0, 3);

@@ -3,10 +3,12 @@
 // attached and dropped, and when. Times are only bounds beyond which it hangs.
 #include <check.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "core/error.h"
 #include "harness/queues.h"
@@ -332,6 +334,22 @@ START_TEST(a_sleeping_thread_ends_when_progress_is_freed)
 }
 END_TEST
 
+START_TEST(a_signal_waits_for_the_host_program)
+{
+    struct timespec time = {5, 0};
+    sigset_t one;
+
+    engine_open(2, NULL, LONG_US);
+    sigemptyset(&one);
+    sigaddset(&one, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &one, NULL);
+    // The default action, in whatever thread takes it, ends the process.
+    ck_assert_int_eq(kill(getpid(), SIGUSR1), 0);
+    ck_assert_int_eq(sigtimedwait(&one, NULL, &time), SIGUSR1);
+    engine_close();
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("order progress");
@@ -352,6 +370,7 @@ int main(void)
                    a_transport_that_comes_while_the_thread_sleeps_is_polled);
     tcase_add_test(tests, more_transports_than_there_is_room_for_are_refused);
     tcase_add_test(tests, a_sleeping_thread_ends_when_progress_is_freed);
+    tcase_add_test(tests, a_signal_waits_for_the_host_program);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);

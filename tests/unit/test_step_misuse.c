@@ -278,6 +278,25 @@ static void settings_as_rank(struct ranks_member *member)
                      "0");
 }
 
+static void long_settings_as_rank(struct ranks_member *member)
+{
+#define FOLDER "/a/folder/whose/name/is/so/long/that/what/comes/past/it"
+    const char *const one[] = {"TALLY_TRANSPORT", FOLDER "/a.so,shm", NULL};
+    const char *const two[] = {"TALLY_TRANSPORT", FOLDER "/a.so,ucx,shm", NULL};
+    struct job job;
+
+    job_prepare(&job, member, member->rank == 1 ? one : two);
+    job_assert_fails(tally_open(&job.host, &job.tally), TALLY_ERR_MISMATCH,
+                     "tally_open: TALLY_TRANSPORT is " FOLDER
+                     " at rank 1 and " FOLDER " at rank 0");
+}
+
+START_TEST(settings_that_differ_at_a_late_byte_are_refused_too)
+{
+    ranks_run(2, long_settings_as_rank, NULL);
+}
+END_TEST
+
 START_TEST(job_wide_settings_that_differ_are_named_at_all_ranks)
 {
     ranks_run(2, settings_as_rank, NULL);
@@ -375,11 +394,16 @@ END_TEST
 static void backend_as_rank(struct ranks_member *member)
 {
     static const struct {
-        const char *transport, *sentence;
+        const char *transport, *folder, *sentence;
     } cases[] = {
-        {"shm", "tally_group_create: group \"\": TALLY_TRANSPORT=shm, but the "
-                "2 ranks do not share one memory: they are on 2 nodes"},
-        {"uxc,shm",
+        {"shm", "/nonexistent",
+         "tally_group_create: group \"\": TALLY_TRANSPORT=shm, but the "
+         "2 ranks do not share one memory: they are on 2 nodes"},
+        {"good", BUILD_FOLDER "/tests/harness/backends/.libs",
+         "tally_group_create: group \"\": no transport joins all ranks: rank 0 "
+         "cannot use good: it does not open, and gave no reason (not "
+         "supported)"},
+        {"uxc,shm", "/nonexistent",
          "tally_group_create: group \"\": no transport joins all ranks: rank 0 "
          "cannot use uxc: libtally-uxc.so was not found in /nonexistent"},
     };
@@ -389,7 +413,7 @@ static void backend_as_rank(struct ranks_member *member)
                                     "TALLY_NODE_SHM",
                                     "0",
                                     "TALLY_PLUGIN_PATH",
-                                    "/nonexistent",
+                                    cases[*which].folder,
                                     NULL};
     const char *expected = cases[*which].sentence;
     struct job job;
@@ -409,6 +433,21 @@ START_TEST(no_way_between_nodes_is_an_error_at_all_ranks)
 }
 END_TEST
 
+START_TEST(a_transport_for_device_streams_does_not_serve_the_host_device)
+{
+    const char *const settings[] = {
+        "TALLY_TRANSPORT", "streaming", "TALLY_PLUGIN_PATH",
+        BUILD_FOLDER "/tests/harness/backends/.libs", NULL};
+    struct job job;
+
+    job_prepare(&job, NULL, settings);
+    ck_assert_int_eq(tally_open(&job.host, &job.tally), TALLY_ERR_TRANSPORT);
+    ck_assert_ptr_nonnull(strstr(tally_last_error(),
+                                 "/libtally-streaming.so reduces on the stream "
+                                 "of a device, and the host device has none"));
+}
+END_TEST
+
 START_TEST(an_unknown_transport_is_refused_with_the_nearest_name)
 {
     const char *const settings[] = {"TALLY_TRANSPORT", "ucs",
@@ -425,6 +464,20 @@ START_TEST(an_unknown_transport_is_refused_with_the_nearest_name)
 }
 END_TEST
 
+START_TEST(a_list_of_too_many_transports_is_refused)
+{
+    const char *const settings[] = {"TALLY_TRANSPORT", "a,b,c,d,e,f,g,h,ucx",
+                                    NULL};
+    struct job job;
+
+    job_prepare(&job, NULL, settings);
+    ck_assert_int_eq(tally_open(&job.host, &job.tally), TALLY_ERR_CONFIG);
+    ck_assert_str_eq(tally_last_error(),
+                     "tally_open: TALLY_TRANSPORT=a,b,c,d,e,f,g,h,ucx: at most "
+                     "8 transports of at most 255 bytes are possible");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("step misuse");
@@ -438,12 +491,16 @@ int main(void)
     tcase_add_loop_test(tests, a_rank_with_another_layout_is_named_at_all_ranks,
                         0, 2);
     tcase_add_test(tests, job_wide_settings_that_differ_are_named_at_all_ranks);
+    tcase_add_test(tests, settings_that_differ_at_a_late_byte_are_refused_too);
     tcase_add_test(tests, a_rank_that_does_not_come_is_named_by_the_deadline);
     tcase_add_test(tests, a_sum_that_is_too_large_is_an_error_and_a_nan_scale);
     tcase_add_loop_test(tests, no_way_between_nodes_is_an_error_at_all_ranks, 0,
-                        2);
+                        3);
+    tcase_add_test(
+        tests, a_transport_for_device_streams_does_not_serve_the_host_device);
     tcase_add_test(tests,
                    an_unknown_transport_is_refused_with_the_nearest_name);
+    tcase_add_test(tests, a_list_of_too_many_transports_is_refused);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);

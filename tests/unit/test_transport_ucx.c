@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <ucp/api/ucp_version.h>
 #include <unistd.h>
 
@@ -280,6 +281,17 @@ static void refuse(struct processes_member *member)
     EXPECT(strcmp(core_error_text(),
                   "UCX cannot start (TALLY_UCX_TLS=\"nonsense\", "
                   "TALLY_UCX_NET_DEVICES=\"\"): No such device") == 0);
+    struct rlimit before;
+    struct rlimit few;
+    EXPECT(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    few = before;
+    few.rlim_cur = (rlim_t)open_files(); // a few more than there are
+    EXPECT(setrlimit(RLIMIT_NOFILE, &few) == 0);
+    EXPECT(side.ops->open(&side.host, &params, &transport) ==
+           TALLY_ERR_TRANSPORT);
+    EXPECT(strstr(core_error_text(), "UCX needs 16 file descriptors, and ") !=
+           NULL);
+    EXPECT(setrlimit(RLIMIT_NOFILE, &before) == 0);
     side_close(&side);
 }
 

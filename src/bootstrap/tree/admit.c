@@ -56,13 +56,29 @@ void admit_close(struct member *member)
     member->listen_fd = -1;
 }
 
+// Descriptors are for ranks: the guest that has been silent for longest gives
+// its own away. A rank comes again. False: no guest is there.
+static bool turn_out_a_guest(struct member *member)
+{
+    struct connection *first = NULL;
+
+    for (struct connection *one = member->connections; one != NULL;
+         one = one->next)
+        if (one->role == ROLE_GUEST && !one->broken)
+            first = one; // new ones are put in front
+    if (first != NULL)
+        first->broken = true;
+    return first != NULL;
+}
+
 void admit_accept(struct member *member)
 {
     for (int i = 0; i < ACCEPT_MAX; i++) {
         struct wire_challenge challenge;
         int fd = socket_accept(member->listen_fd);
 
-        if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE) &&
+            !turn_out_a_guest(member))
             member_fail(member, TALLY_ERR_SYSTEM,
                         "rank %d has no file descriptors left (ulimit -n)",
                         (int)member->rank);

@@ -21,6 +21,14 @@ static bool text_equals(const struct wire_text *text, const char *string)
            memcmp(text->bytes, string, text->length) == 0;
 }
 
+// As it travels; what is longer, 49 days, is as good as for ever.
+static uint32_t milliseconds(int64_t us)
+{
+    int64_t ms = us > 0 ? us / 1000 : 0;
+
+    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+}
+
 void hello_send(struct member *member, struct connection *host,
                 const uint8_t host_nonce[WIRE_NONCE_BYTES])
 {
@@ -30,8 +38,8 @@ void hello_send(struct member *member, struct connection *host,
         .abi = member->abi,
         .rank = member->rank,
         .world_size = member->size,
-        .timeout_ms = (uint32_t)(member->timeout_us / 1000),
-        .patience_ms = left_us > 0 ? (uint32_t)(left_us / 1000) : 0,
+        .timeout_ms = milliseconds(member->timeout_us),
+        .patience_ms = milliseconds(left_us),
         .port = member->port,
         .job = text_of(member->identity.job),
         .version = text_of(member->version),

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "bootstrap/secret.h"
 #include "bootstrap/tree/rooms.h"
@@ -51,6 +52,17 @@ static int connect_to_root(struct member *member)
     return socket_connect(&places[round % count]);
 }
 
+// 0 to below - 1. Not random(), whose numbers are the host program's.
+static int64_t draw(int64_t below)
+{
+    uint32_t number;
+
+    if (getrandom(&number, sizeof(number), GRND_NONBLOCK) !=
+        (ssize_t)sizeof(number))
+        number = (uint32_t)clock_now_us();
+    return number % below;
+}
+
 static void pause_then_retry(struct member *member)
 {
     struct member_join *join = &member->join;
@@ -69,7 +81,7 @@ static void pause_then_retry(struct member *member)
     }
     // Ranks that began together do not come back together.
     join->retry_at_us =
-        clock_now_us() + join->pause_us / 2 + random() % join->pause_us;
+        clock_now_us() + join->pause_us / 2 + draw(join->pause_us);
     if (join->pause_us < last_pause_us)
         join->pause_us *= 2;
 }

@@ -1,9 +1,33 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The worker: one for each transport object, with resources of its own.
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "transport/ucx/status.h"
 #include "transport/ucx/ucx.h"
+
+// What a worker opens, and some peers' connections.
+#define DESCRIPTORS_NEEDED 16
+
+// UCX aborts the process where it lacks a descriptor at the wrong place.
+static tally_status_t check_descriptors(const tally_transport_host_t *host)
+{
+    int held[DESCRIPTORS_NEEDED];
+    int count = 0;
+
+    while (count < DESCRIPTORS_NEEDED &&
+           (held[count] = eventfd(0, EFD_CLOEXEC)) >= 0)
+        count++;
+    for (int i = 0; i < count; i++)
+        close(held[i]);
+    if (count == DESCRIPTORS_NEEDED)
+        return TALLY_OK;
+    return ucx_fail(host, TALLY_ERR_TRANSPORT,
+                    "UCX needs %d file descriptors, and %d are left "
+                    "(ulimit -n)",
+                    DESCRIPTORS_NEEDED, count);
+}
 
 static tally_status_t create_worker(tally_transport_t *transport)
 {
@@ -37,6 +61,9 @@ tally_status_t ucx_worker_open(const tally_transport_host_t *host,
     transport->host = host;
     transport->pending.next = &transport->pending;
     transport->pending.previous = &transport->pending;
+    status = check_descriptors(host);
+    if (status != TALLY_OK)
+        goto release_transport;
     status = ucx_library_open(host, &transport->library);
     if (status != TALLY_OK)
         goto release_transport;
