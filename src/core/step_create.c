@@ -409,14 +409,39 @@ static void drain(tally_step_t *step)
         progress_wait(step->group->tally->progress, queue, last, step->lanes);
 }
 
+// Whether no epoch of the group can end any more. Then the group is dead, also
+// where nothing was posted that could have found out.
+static bool is_dead(tally_group_t *group)
+{
+    const struct exchange_group *members = &group->members;
+
+    for (int32_t i = 0; group->fate.status == TALLY_OK && i < members->count;
+         i++) {
+        enum health_state state =
+            health_rank(group->tally->health, members->ranks[i], NULL);
+
+        if (state != HEALTH_DIED && state != HEALTH_LEFT)
+            continue;
+        group->fate.status = TALLY_ERR_PEER;
+        group->fate.failed_rank = members->ranks[i];
+        snprintf(group->fate.sentence, sizeof(group->fate.sentence),
+                 "rank %d %s", (int)members->ranks[i],
+                 state == HEALTH_LEFT ? "left (tally_close)" : "died");
+    }
+    return group->fate.status != TALLY_OK;
+}
+
 tally_status_t tally_step_free(tally_step_t *step)
 {
     if (step == NULL)
         return TALLY_OK;
-    progress_lock(step->group->tally->progress);
-    bool dead = step->group->fate.status != TALLY_OK;
-    progress_unlock(step->group->tally->progress);
-    if (step->state != STEP_IDLE && !dead)
+    bool busy = step->state != STEP_IDLE;
+    if (busy) {
+        progress_lock(step->group->tally->progress);
+        busy = !is_dead(step->group);
+        progress_unlock(step->group->tally->progress);
+    }
+    if (busy)
         return api_fail(&step->group->tally->log, "tally_step_free",
                         core_fail(TALLY_ERR_BUSY, "epoch %llu has not ended",
                                   (unsigned long long)step->epoch));

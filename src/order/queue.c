@@ -156,6 +156,7 @@ static void find_suspect(struct queue *queue)
     if (version == queue->health_version)
         return;
     queue->health_version = version;
+    queue->died_us = 0;
     for (int32_t i = 0; i < queue->rank_count; i++) {
         int64_t since_us;
         enum health_state state =
@@ -166,7 +167,32 @@ static void find_suspect(struct queue *queue)
             queue->suspect = queue->ranks[i];
             queue->suspect_since_us = since_us;
         }
+        if (state != HEALTH_LEFT &&
+            (queue->died_us == 0 || since_us < queue->died_us))
+            queue->died_us = since_us;
     }
+}
+
+// Who left in order had sent all that it owed to reductions that it saw end: it
+// matters only if it is the one waited for. A death ends them all.
+static bool is_hopeless(const struct queue *queue, int64_t now_us)
+{
+    int32_t awaited = allreduce_awaited(queue->allreduce);
+    int64_t since_us;
+
+    if (queue->suspect < 0)
+        return false;
+    if (queue->died_us != 0 && now_us >= queue->died_us + grace_us)
+        return true;
+    if (awaited < 0 || queue->broken)
+        return now_us >= queue->suspect_since_us + grace_us;
+    if (health_rank(queue->health, queue->ranks[awaited], &since_us) ==
+        HEALTH_PRESENT)
+        return false;
+    // It may have been lost before it was known to have left.
+    if (queue->ranks[awaited] == queue->suspect)
+        since_us = queue->suspect_since_us;
+    return now_us >= since_us + grace_us;
 }
 
 void queue_check(struct queue *queue, int64_t now_us)
@@ -183,7 +209,7 @@ void queue_check(struct queue *queue, int64_t now_us)
     find_suspect(queue);
     if (queue->broken && queue->broken_since_us == 0)
         queue->broken_since_us = now_us;
-    if (queue->suspect >= 0 && now_us >= queue->suspect_since_us + grace_us) {
+    if (is_hopeless(queue, now_us)) {
         enum health_state state =
             health_rank(queue->health, queue->suspect, NULL);
         fail_group(queue, TALLY_ERR_PEER, queue->suspect, "rank %d %s",

@@ -51,6 +51,7 @@ struct queue {
     uint32_t health_version; // seen
     int32_t suspect;         // a rank of the group that is gone, -1: none
     int64_t suspect_since_us;
+    int64_t died_us; // when the first death (not a leaving) was reported; 0
     bool broken; // a transport gave up; who is gone is not known yet
     int64_t broken_since_us; // 0: not set yet
     char broken_sentence[256];

@@ -228,6 +228,23 @@ START_TEST(what_a_rank_sent_before_it_went_counts)
 }
 END_TEST
 
+START_TEST(a_rank_that_left_when_it_had_done_its_part_does_not_matter)
+{
+    queues_open(&queues, 3, NULL, TIMEOUT_US);
+    queues_post(&queues, 0);
+    queues_post(&queues, 2);
+    move_all();
+    health_report(queues.health, 102, HEALTH_LEFT);
+    queue_check(queue_of(0), reported_us(102));
+    queue_check(queue_of(0), reported_us(102) + 3 * GRACE_US);
+    ck_assert_int_eq(result(0, 1), TALLY_NOT_YET); // rank 101 is late
+    queues_post(&queues, 1);
+    move_all();
+    ck_assert_int_eq(result(0, 1), TALLY_OK);
+    queues_close(&queues);
+}
+END_TEST
+
 START_TEST(the_first_to_go_is_named)
 {
     queues_open(&queues, 4, NULL, TIMEOUT_US);
@@ -411,6 +428,8 @@ int main(void)
         a_rank_that_is_gone_ends_the_group_after_a_grace_of_half_a_second, 0,
         sizeof(gone) / sizeof(gone[0]));
     tcase_add_test(tests, what_a_rank_sent_before_it_went_counts);
+    tcase_add_test(tests,
+                   a_rank_that_left_when_it_had_done_its_part_does_not_matter);
     tcase_add_test(tests, the_first_to_go_is_named);
     tcase_add_test(tests,
                    how_a_lost_rank_went_is_learnt_while_it_is_waited_for);

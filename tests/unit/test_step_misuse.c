@@ -116,6 +116,20 @@ START_TEST(what_is_in_use_is_not_freed)
 }
 END_TEST
 
+START_TEST(a_step_under_way_can_be_freed_once_a_rank_is_gone)
+{
+    struct job job;
+
+    job_open(&job, NULL, NULL);
+    tally_step_t *step = job_step(&job, TALLY_COUNT_FIRST, 1, VOCAB);
+    ck_assert_int_eq(tally_step_begin(step, 1, NULL), TALLY_OK);
+    ck_assert_int_eq(tally_step_free(step), TALLY_ERR_BUSY);
+    health_report(job.tally->health, 0, HEALTH_DIED);
+    ck_assert_int_eq(tally_step_free(step), TALLY_OK);
+    job_close(&job);
+}
+END_TEST
+
 START_TEST(null_is_refused_everywhere)
 {
     tally_labels_t labels = job_labels(NULL, 1);
@@ -486,6 +500,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, calls_out_of_order_are_refused_and_change_nothing);
     tcase_add_test(tests, what_is_in_use_is_not_freed);
+    tcase_add_test(tests, a_step_under_way_can_be_freed_once_a_rank_is_gone);
     tcase_add_test(tests, null_is_refused_everywhere);
     tcase_add_test(tests, wrong_parameters_are_refused_with_their_values);
     tcase_add_loop_test(tests, a_rank_with_another_layout_is_named_at_all_ranks,
