@@ -76,7 +76,7 @@ typedef enum tally_status {
     TALLY_ERR_ORDER = -10,       // calls of a step out of order
     TALLY_ERR_MISMATCH = -11,    // ranks disagree on what must be equal
     TALLY_ERR_OVERFLOW = -12,    // a sum beyond 2^55
-    TALLY_ERR_DEAD = -13,        // the group failed before; make a new one
+    TALLY_ERR_DEAD = -13,        // the group failed before
     TALLY_ERR_BUSY = -14,        // still in use
     TALLY_ERR_OVERWRITTEN = -15, // that epoch's result has left the ring
     TALLY_ERR_UNSUPPORTED = -16  // not built, or not possible here

@@ -105,6 +105,30 @@ START_TEST(the_death_of_the_root_is_news_too)
 }
 END_TEST
 
+static void forking_rank_dies(struct processes_member *member)
+{
+    struct rendezvous rendezvous;
+
+    open_rank(&rendezvous, member, 20);
+    EXPECT(rendezvous.status == TALLY_OK);
+    // A data loader's worker, that outlives its rank.
+    if (member->rank == 1 && fork() == 0) {
+        sleep(10);
+        _exit(EXIT_SUCCESS);
+    }
+    processes_barrier(member);
+    if (member->rank == 1)
+        raise(SIGKILL);
+    EXPECT(await_news(&rendezvous, 1) == HEALTH_DIED);
+    rendezvous_close(&rendezvous);
+}
+
+START_TEST(a_rank_whose_child_lives_on_is_dead_all_the_same)
+{
+    ck_assert_int_eq(run(3, forking_rank_dies, rank_1_is_killed), 0);
+}
+END_TEST
+
 static void one_leaves(struct processes_member *member)
 {
     struct rendezvous rendezvous;
@@ -271,6 +295,7 @@ int main(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, a_death_is_news_to_all_and_ends_exchanges);
     tcase_add_test(tcase, the_death_of_the_root_is_news_too);
+    tcase_add_test(tcase, a_rank_whose_child_lives_on_is_dead_all_the_same);
     tcase_add_test(tcase, a_rank_that_leaves_is_not_dead_and_the_rest_goes_on);
     tcase_add_test(tcase, nobody_who_leaves_is_taken_for_dead);
     tcase_add_test(tcase, a_death_before_all_have_come_ends_the_wait);

@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bootstrap/link/inherited.h"
+
 #define ROOM_MIN 4096
 // Read at once, so that one busy peer does not starve the others.
 #define RECEIVE_MAX ((size_t)1 << 20)
@@ -20,6 +22,7 @@ struct connection *connection_create_take(int fd)
         close(fd);
         return NULL;
     }
+    inherited_watch(fd);
     connection->fd = fd;
     connection->rank = -1;
     connection->body_max = WIRE_GUEST_BYTES_MAX;
@@ -30,7 +33,7 @@ void connection_free(struct connection *connection)
 {
     if (connection == NULL)
         return;
-    close(connection->fd);
+    inherited_close(connection->fd);
     free(connection->in.bytes);
     free(connection->out.bytes);
     free(connection);

@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "bootstrap/link/inherited.h"
 #include "bootstrap/secret.h"
 #include "bootstrap/tree/rooms.h"
 #include "bootstrap/tree/shape.h"
@@ -34,6 +35,7 @@ tally_status_t admit_listen(struct member *member)
     if (member->listen_fd < 0)
         return core_fail(TALLY_ERR_BOOTSTRAP, "rank %d cannot listen: %s",
                          (int)member->rank, strerror(errno));
+    inherited_watch(member->listen_fd);
     return TALLY_OK;
 }
 
@@ -52,7 +54,7 @@ void admit_open(struct member *member)
 void admit_close(struct member *member)
 {
     if (member->listen_fd >= 0)
-        close(member->listen_fd);
+        inherited_close(member->listen_fd);
     member->listen_fd = -1;
 }
 
