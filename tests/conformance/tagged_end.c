@@ -64,12 +64,21 @@ void tagged_send_then_close(struct processes_member *member)
 // The sends are not complete when close is called: it must see to them.
 void tagged_close_flushes(struct processes_member *member)
 {
-    enum { MESSAGES = 300, BYTES = 4000 };
+    enum { MESSAGES = 100, BYTES = 4000, READY = 1000 };
     tally_request_t *requests = calloc(MESSAGES, sizeof(*requests));
     unsigned char *buffer = calloc(1, BYTES);
     struct side side;
 
     side_join(&side, member);
+    // Both ways are up first: close is bounded in time, and a loaded machine
+    // may need it all for that.
+    if (member->rank == 0) {
+        EXPECT(side_receive(&side, READY, buffer, BYTES) == 1);
+        side_send(&side, 1, READY, buffer, 1);
+    } else {
+        side_send(&side, 0, READY, buffer, 1);
+        EXPECT(side_receive(&side, READY, buffer, BYTES) == 1);
+    }
     pattern_fill(buffer, BYTES, 1);
     for (unsigned i = 0; member->rank == 0 && i < MESSAGES; i++)
         EXPECT(side.ops->tsend(side.peers[1], i, buffer, BYTES, &requests[i]) ==
