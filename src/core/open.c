@@ -23,8 +23,9 @@ static int32_t processor_count(void)
 {
     cpu_set_t set;
 
+    // It fails where there are more than it has bits for: 1024.
     if (sched_getaffinity(0, sizeof(set), &set) != 0)
-        return 1;
+        return (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
     return (int32_t)CPU_COUNT(&set);
 }
 

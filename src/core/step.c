@@ -244,9 +244,9 @@ static tally_status_t settle(tally_step_t *step)
         if (step->settled != TALLY_OK)
             core_fail(step->settled, "epoch %llu failed: %s",
                       (unsigned long long)step->epoch,
-                      step->group->fate.status != TALLY_OK
-                          ? step->group->fate.sentence
-                          : "a sum reaches 2^55");
+                      step->settled == TALLY_ERR_OVERFLOW
+                          ? "a sum reaches 2^55"
+                          : step->group->fate.sentence);
         return step->settled;
     }
     tally_status_t status =
