@@ -50,9 +50,13 @@ gate()
 tidy()
 {
     # The plug-in for UCX and the tests' doubles are C like the rest.
-    find src tools examples -name '*.c' | LC_ALL=C sort |
-        xargs -P "$jobs" -n 4 clang-tidy-16 --quiet -- -std=gnu11 -D_GNU_SOURCE \
-            -Iinclude -Isrc -Itools -Ibuild $ucx_flags
+    # One by one: with several files clang-tidy 16 loses sight of va_start.
+    find src tools examples -name '*.c' ! -path tools/perf/mpi.c |
+        LC_ALL=C sort | xargs -P "$jobs" -n 1 sh -c 'clang-tidy-16 --quiet "$@" -- -std=gnu11 \
+            -D_GNU_SOURCE -DHAVE_CONFIG_H \
+            -DTALLY_LIBEXEC_DIR=\"\" -DTALLY_BUILD_COMPILER=\"\" \
+            -DTALLY_BUILD_FLAGS=\"\" -Iinclude -Isrc -Itools -Iexamples \
+            -Ibuild '"$ucx_flags" sh
 }
 
 reload_under_valgrind()

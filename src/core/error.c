@@ -10,7 +10,8 @@
 
 static _Thread_local char sentence[SENTENCE_BYTES];
 
-tally_status_t core_fail(tally_status_t status, const char *format, ...)
+// In parentheses for the analyzer, to which it is a macro too.
+tally_status_t(core_fail)(tally_status_t status, const char *format, ...)
 {
     char text[SENTENCE_BYTES]; // an argument may be the sentence before
     va_list arguments;

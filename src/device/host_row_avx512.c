@@ -80,8 +80,10 @@ static inline void vec_store_f32(void *at, struct vec x)
 
 static inline void vec_store_f16(void *at, struct vec x)
 {
-    _mm256_storeu_si256(at, _mm512_cvtps_ph(x.all, _MM_FROUND_TO_NEAREST_INT |
-                                                       _MM_FROUND_NO_EXC));
+    // With a mask of all, for without one gcc 12's macro of -O0 warns.
+    _mm256_storeu_si256(at, _mm512_maskz_cvtps_ph((__mmask16)0xffff, x.all,
+                                                  _MM_FROUND_TO_NEAREST_INT |
+                                                      _MM_FROUND_NO_EXC));
 }
 
 struct bits {

@@ -87,7 +87,7 @@ static void connection_prepare(int fd)
 static int listen_at(const struct sockaddr_storage *address, socklen_t bytes,
                      uint16_t *port_out)
 {
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0};
     struct socket_place place;
     socklen_t bound_bytes = sizeof(bound);
     int fd = socket(address->ss_family,
@@ -116,7 +116,7 @@ static int listen_at(const struct sockaddr_storage *address, socklen_t bytes,
 
 void socket_listen(uint16_t port, bool loopback, int *fd, uint16_t *port_out)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     struct socket_place place = {.port = port}; // IPv6, any address
     socklen_t bytes;
 
@@ -172,7 +172,7 @@ int socket_resolve(const char *host, uint16_t port, struct socket_place *out,
 
 int socket_connect(const struct socket_place *place)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t bytes = place_give(place, &address);
     int fd = socket(address.ss_family,
                     SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -202,7 +202,7 @@ int socket_accept(int listener)
 
 bool socket_peer(int fd, struct socket_place *out)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t bytes = sizeof(address);
 
     return getpeername(fd, (struct sockaddr *)&address, &bytes) == 0 &&
@@ -211,7 +211,7 @@ bool socket_peer(int fd, struct socket_place *out)
 
 bool socket_own(int fd, struct socket_place *out)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t bytes = sizeof(address);
 
     return getsockname(fd, (struct sockaddr *)&address, &bytes) == 0 &&

@@ -74,17 +74,15 @@ void presence_tick(struct member *member, int64_t now_us)
 {
     bool heard = member->parent != NULL || member->join.link != NULL;
 
+    bool waited_for_verdict = now_us >= member->deadline_us + MEMBER_VERDICT_US;
+
     if (member->state != MEMBER_COMING_UP || now_us < member->deadline_us)
         return;
     if (member_is_root(member))
         root_gives_up(member);
-    else if (!heard && member->join.at_root)
+    else if (!heard && (member->join.at_root || waited_for_verdict))
         guest_gives_up(member);
-    else if (now_us < member->deadline_us + MEMBER_VERDICT_US)
-        return; // the root says who is missing
-    else if (!heard)
-        guest_gives_up(member);
-    else
+    else if (waited_for_verdict) // of the root, who says who is missing
         member_fail(member, TALLY_ERR_TIMEOUT,
                     "rank 0 did not say within %g s who is missing",
                     (double)member->timeout_us * 1e-6);
