@@ -2,6 +2,7 @@
 # Breaks a copy of the code, one line at a time, as tests/mutants.txt says, and
 # sees that the named test fails. A mutant that lives is a hole in the tests.
 #     tests/mutants.sh [PATTERN]     only mutants whose line matches
+#     SHARE=4 tests/mutants.sh       every fourth, from another one each day
 set -eu
 cd "$(dirname "$0")/.."
 pattern=${1:-.}
@@ -51,7 +52,8 @@ while IFS= read -r line; do
     # A fresh time stamp, so that make sees the repair.
     cat original >"../$file"
 done <<END
-$(grep -E "$pattern" ../tests/mutants.txt)
+$(grep -E "$pattern" ../tests/mutants.txt | awk -v share="${SHARE:-1}" \
+    -v day="$(date +%j)" '(NR + day) % share == 0')
 END
 echo "$tried mutants, $lived not caught"
 [ "$lived" -eq 0 ]

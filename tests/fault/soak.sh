@@ -38,5 +38,5 @@ for chosen in $transports; do
     done
 done
 check_equal "no segment is left behind" "" \
-    "$(find /dev/shm -name 'tally*' -newer "$scratch/out" 2>/dev/null)"
+    "$(segments_newer_than "$scratch/out")"
 check_end

@@ -70,5 +70,5 @@ TALLY_RANK=0 TALLY_WORLD_SIZE=3 TALLY_ROOT=127.0.0.1:$((20000 + $$ % 10000)) \
 check "ranks that never came are named by the rendezvous" \
     grep -qF "ranks 1, 2 did not come" "$scratch/missing"
 check_equal "no segment is left behind" "" \
-    "$(find /dev/shm -name 'tally*' -newer "$scratch/die" 2>/dev/null)"
+    "$(segments_newer_than "$scratch/die")"
 check_end

@@ -59,6 +59,16 @@ not() {
     ! "$@"
 }
 
+# Segments of Tally newer than a file that are there for seconds: others may be
+# of tests that run beside, for a moment.
+segments_newer_than() {
+    find /dev/shm -name 'tally*' -newer "$1" 2>/dev/null >"$scratch/segments"
+    [ ! -s "$scratch/segments" ] || sleep 3
+    while read -r segment; do
+        [ ! -e "$segment" ] || echo "$segment"
+    done <"$scratch/segments"
+}
+
 # Runs a command until it succeeds; fails when it has not for a long time. A
 # guard against hanging, not a measure.
 eventually() {
