@@ -1,87 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The rendezvous among threads over the loopback: who comes up, who is turned
 // away, and what all are told.
-#ifdef HAVE_CONFIG_H
-#include "config.h"
-#endif
-
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "bootstrap/link/socket.h"
-#include "harness/ranks.h"
-#include "harness/rendezvous.h"
-
-// What the ranks of one test share.
-struct scene {
-    uint16_t port;
-    int32_t size; // 0: as many as run
-    // Changes what a rank says; NULL: nothing.
-    void (*change)(struct rendezvous *rendezvous, int32_t index);
-    // Of every rank alike, or NULL: it comes up.
-    const char *sentence;
-    tally_status_t status;
-    // What it does once it is up.
-    void (*body)(struct rendezvous *rendezvous, struct ranks_member *member);
-};
-
-static void run_rank(struct ranks_member *member)
-{
-    const struct scene *scene = member->argument;
-    struct rendezvous rendezvous;
-
-    rendezvous_prepare(&rendezvous, member->rank,
-                       scene->size > 0 ? scene->size : member->size,
-                       scene->port);
-    if (scene->change != NULL)
-        scene->change(&rendezvous, member->rank);
-    rendezvous_open(&rendezvous);
-    if (scene->sentence != NULL) {
-        ck_assert_str_eq(rendezvous.sentence, scene->sentence);
-        ck_assert_int_eq(rendezvous.status, scene->status);
-    } else {
-        ck_assert_str_eq(rendezvous.sentence, "");
-    }
-    if (rendezvous.exchange != NULL && scene->body != NULL)
-        scene->body(&rendezvous, member);
-    rendezvous_close(&rendezvous);
-}
-
-static void run(int32_t size, struct scene scene)
-{
-    int fd;
-
-    scene.port = rendezvous_port(&fd);
-    ranks_run(size, run_rank, &scene);
-    close(fd);
-}
-
-static void gather_over_all(struct rendezvous *rendezvous,
-                            struct ranks_member *member)
-{
-    int32_t *ranks = calloc((size_t)member->size, sizeof(*ranks));
-    struct exchange_group group = {ranks, member->size, member->rank, "all", 0};
-
-    for (int32_t i = 0; i < member->size; i++)
-        ranks[i] = i;
-    for (int32_t i = 0; i < 5; i++)
-        ck_assert_int_eq(rendezvous_gather(rendezvous, &group, i), TALLY_OK);
-    ck_assert_uint_eq(group.sequence, 5);
-    ranks_barrier(member); // or a part may leave while others read
-    free(ranks);
-}
+#include "harness/scene.h"
 
 START_TEST(any_number_of_ranks_comes_up_and_exchanges)
 {
     static const int32_t sizes[] = {2, 3, 32, 33, 34, 70};
 
-    run(sizes[_i], (struct scene){.body = gather_over_all});
+    scene_run(sizes[_i], (struct scene){.body = scene_gather_over_all});
 }
 END_TEST
 
@@ -94,7 +26,8 @@ static void be_patient(struct rendezvous *rendezvous, int32_t index)
 
 START_TEST(a_tree_of_three_levels_comes_up)
 {
-    run(1100, (struct scene){.change = be_patient, .body = gather_over_all});
+    scene_run(1100, (struct scene){.change = be_patient,
+                                   .body = scene_gather_over_all});
 }
 END_TEST
 
@@ -118,7 +51,7 @@ static void gather_in_subsets(struct rendezvous *rendezvous,
 
 START_TEST(subsets_exchange_side_by_side)
 {
-    run(40, (struct scene){.body = gather_in_subsets});
+    scene_run(40, (struct scene){.body = gather_in_subsets});
 }
 END_TEST
 
@@ -147,7 +80,7 @@ static void gather_much(struct rendezvous *rendezvous,
 
 START_TEST(large_parts_pass)
 {
-    run(36, (struct scene){.body = gather_much});
+    scene_run(36, (struct scene){.body = gather_much});
 }
 END_TEST
 
@@ -201,7 +134,7 @@ START_TEST(ranks_that_disagree_are_named_to_all)
          .sentence = "ranks 1 and 0 know different settings"},
     };
 
-    run(3, scenes[_i]);
+    scene_run(3, scenes[_i]);
 }
 END_TEST
 
@@ -267,7 +200,8 @@ END_TEST
 
 START_TEST(the_least_patient_rank_learns_who_did_not_come)
 {
-    run(2, (struct scene){.size = 4,
+    scene_run(
+        2, (struct scene){.size = 4,
                           .change = change_patience,
                           .status = TALLY_ERR_TIMEOUT,
                           .sentence = "ranks 2, 3 did not come within 0.3 s"});
@@ -284,8 +218,8 @@ static void change_to_seven_weeks(struct rendezvous *rendezvous, int32_t index)
 
 START_TEST(a_timeout_of_weeks_is_not_taken_for_a_short_one)
 {
-    run(3, (struct scene){.change = change_to_seven_weeks,
-                          .body = gather_over_all});
+    scene_run(3, (struct scene){.change = change_to_seven_weeks,
+                                .body = scene_gather_over_all});
 }
 END_TEST
 
@@ -343,207 +277,6 @@ START_TEST(a_host_without_an_address_is_named)
 }
 END_TEST
 
-// ------------------------------------------------------------------ strangers
-
-// Opens three connections to the root that say nothing, nonsense, and another
-// protocol.
-static void annoy(struct rendezvous *rendezvous, int32_t index)
-{
-    static const char *const words[] = {"", "GET / HTTP/1.0\r\n\r\n",
-                                        "Ty\x01\x63\x04\x00\x00\x00____"};
-    static const size_t lengths[] = {0, 18, 12};
-
-    if (index != 1)
-        return;
-    for (int i = 0; i < 3; i++) {
-        struct socket_place place[1];
-        const char *why;
-
-        socket_resolve("127.0.0.1", rendezvous->identity.ports[0], place, 1,
-                       &why);
-        int fd = socket_connect(&place[0]);
-        usleep(20000); // the root may not be there at all: as well
-        if (fd >= 0 && lengths[i] > 0)
-            (void)!send(fd, words[i], lengths[i], MSG_NOSIGNAL);
-        if (i == 1)
-            close(fd);
-        // The others stay, until the test process ends.
-    }
-}
-
-START_TEST(strangers_do_not_disturb)
-{
-    run(3, (struct scene){.change = annoy, .body = gather_over_all});
-}
-END_TEST
-
-#define CROWD 100
-
-// Rank 1, when so many connections that say nothing are open.
-static int crowd_then_rank(uint16_t port)
-{
-    struct rendezvous rendezvous;
-    struct socket_place place[1];
-    struct socket_place peer;
-    const char *why;
-
-    socket_resolve("127.0.0.1", port, place, 1, &why);
-    for (int open = 0; open < CROWD;) {
-        int fd = socket_connect(&place[0]);
-
-        usleep(1000); // the root may not be there yet
-        if (fd >= 0 && socket_peer(fd, &peer))
-            open++;
-        else if (fd >= 0)
-            close(fd);
-    }
-    rendezvous_prepare(&rendezvous, 1, 2, port);
-    rendezvous_open(&rendezvous);
-    rendezvous_close(&rendezvous);
-    return rendezvous.status == TALLY_OK ? 0 : 1;
-}
-
-START_TEST(silent_guests_do_not_take_all_descriptors)
-{
-    struct rendezvous rendezvous;
-    struct rlimit few = {CROWD / 2, CROWD / 2};
-    int status;
-    int fd;
-    uint16_t port = rendezvous_port(&fd);
-    pid_t child = fork();
-
-    if (child == 0)
-        _exit(crowd_then_rank(port));
-    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &few), 0);
-    rendezvous_prepare(&rendezvous, 0, 2, port);
-    rendezvous_open(&rendezvous);
-    ck_assert_str_eq(rendezvous.sentence, "");
-    ck_assert_int_eq(waitpid(child, &status, 0), child);
-    ck_assert_int_eq(status, 0);
-    rendezvous_close(&rendezvous);
-    close(fd);
-}
-END_TEST
-
-static void change_job(struct rendezvous *rendezvous, int32_t index)
-{
-    rendezvous->params.timeout_us = 500000;
-    if (index == 2)
-        strcpy(rendezvous->identity.job, "other");
-}
-
-static void stranger_rank(struct ranks_member *member)
-{
-    const struct scene *scene = member->argument;
-    struct rendezvous rendezvous;
-
-    rendezvous_prepare(&rendezvous, member->rank, member->size, scene->port);
-    scene->change(&rendezvous, member->rank);
-    rendezvous_open(&rendezvous);
-    if (member->rank == 2) {
-        ck_assert_int_eq(rendezvous.status, TALLY_ERR_MISMATCH);
-        ck_assert_ptr_nonnull(strstr(rendezvous.sentence, scene->sentence));
-    } else {
-        ck_assert_int_eq(rendezvous.status, TALLY_ERR_TIMEOUT);
-        ck_assert_str_eq(rendezvous.sentence,
-                         "rank 2 did not come within 0.5 s");
-    }
-    rendezvous_close(&rendezvous);
-}
-
-static void run_stranger(struct scene scene)
-{
-    int fd;
-
-    scene.port = rendezvous_port(&fd);
-    ranks_run(3, stranger_rank, &scene);
-    close(fd);
-}
-
-START_TEST(a_rank_of_another_job_is_turned_away_alone)
-{
-    run_stranger((struct scene){
-        .change = change_job,
-        .sentence = "is of job \"other\", here is job \"test\""});
-}
-END_TEST
-
-#ifdef HAVE_CRYPTO
-static void same_secret(struct rendezvous *rendezvous, int32_t index)
-{
-    (void)index;
-    rendezvous->params.secret = "sesame";
-    rendezvous->params.secret_bytes = 6;
-}
-
-static void change_secret(struct rendezvous *rendezvous, int32_t index)
-{
-    same_secret(rendezvous, index);
-    rendezvous->params.timeout_us = 500000;
-    if (index == 2)
-        rendezvous->params.secret = "sesamE";
-}
-
-static void without_secret(struct rendezvous *rendezvous, int32_t index)
-{
-    change_secret(rendezvous, index);
-    if (index == 2)
-        rendezvous->params.secret = NULL;
-}
-
-START_TEST(ranks_that_know_the_secret_come_up)
-{
-    run(35, (struct scene){.change = same_secret, .body = gather_over_all});
-}
-END_TEST
-
-START_TEST(a_rank_with_another_secret_is_turned_away_alone)
-{
-    run_stranger((struct scene){.change = change_secret,
-                                .sentence = "is not that of rank 0"});
-}
-END_TEST
-
-START_TEST(a_rank_without_the_secret_is_turned_away_alone)
-{
-    run_stranger(
-        (struct scene){.change = without_secret,
-                       .sentence = "TALLY_SECRET is not set at rank 2"});
-}
-END_TEST
-#endif
-
-// Two jobs whose candidates begin with the same port.
-static void two_jobs(struct ranks_member *member)
-{
-    const struct scene *scene = member->argument;
-    struct rendezvous rendezvous;
-    int32_t job = member->rank / 2;
-
-    rendezvous_prepare(&rendezvous, member->rank % 2, 2, scene->port);
-    rendezvous.identity.ports[1] = scene[1].port;
-    rendezvous.identity.port_count = 2;
-    snprintf(rendezvous.identity.job, sizeof(rendezvous.identity.job), "%d",
-             (int)job);
-    rendezvous_open(&rendezvous);
-    ck_assert_str_eq(rendezvous.sentence, "");
-    ranks_barrier(member);
-    rendezvous_close(&rendezvous);
-}
-
-START_TEST(jobs_with_the_same_candidate_ports_come_up_side_by_side)
-{
-    struct scene scenes[2] = {0};
-    int fd[2];
-
-    scenes[0].port = rendezvous_port(&fd[0]);
-    scenes[1].port = rendezvous_port(&fd[1]);
-    ranks_run(4, two_jobs, scenes);
-    close(fd[0]);
-    close(fd[1]);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("bootstrap");
@@ -563,16 +296,6 @@ int main(void)
     tcase_add_test(tcase, a_root_that_is_not_there_is_named_with_its_place);
     tcase_add_test(tcase, the_numbers_of_random_stay_the_host_programs);
     tcase_add_test(tcase, a_host_without_an_address_is_named);
-    tcase_add_test(tcase, strangers_do_not_disturb);
-    tcase_add_test(tcase, silent_guests_do_not_take_all_descriptors);
-    tcase_add_test(tcase, a_rank_of_another_job_is_turned_away_alone);
-#ifdef HAVE_CRYPTO
-    tcase_add_test(tcase, ranks_that_know_the_secret_come_up);
-    tcase_add_test(tcase, a_rank_with_another_secret_is_turned_away_alone);
-    tcase_add_test(tcase, a_rank_without_the_secret_is_turned_away_alone);
-#endif
-    tcase_add_test(tcase,
-                   jobs_with_the_same_candidate_ports_come_up_side_by_side);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
