@@ -65,6 +65,7 @@ static tally_status_t take_params(struct member *member,
     member->identity = *params->identity;
     member->rank = params->identity->rank;
     member->size = params->identity->world_size;
+    member->radix = params->radix > 0 ? params->radix : BOOTSTRAP_RADIX_MAX;
     member->timeout_us = params->timeout_us;
     member->deadline_us = clock_now_us() + params->timeout_us;
     member->patience_us = params->timeout_us;

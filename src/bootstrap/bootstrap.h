@@ -11,12 +11,13 @@
 #include "core/health.h"
 #include "core/log.h"
 
-#define BOOTSTRAP_RADIX 32
+#define BOOTSTRAP_RADIX_MAX 32
 
 struct bootstrap_params {
     const struct identity *identity; // world_size >= 2
     const void *secret; // keys an HMAC-SHA256 of the hellos; NULL: none
     size_t secret_bytes;
+    int32_t radix;       // of the tree, at all ranks; 0: BOOTSTRAP_RADIX_MAX
     int64_t timeout_us;  // for coming up, and for each exchange
     uint32_t abi;        // must be equal at all ranks: TALLY_ABI
     const char *version; // for messages: tally_version()

@@ -178,7 +178,7 @@ static void root_admit(struct member *member, struct connection *guest,
     arrival->came = true;
     arrival->place = guest->place;
     arrival->place.port = hello->port;
-    int32_t parent = shape_parent(hello->rank);
+    int32_t parent = shape_parent(hello->rank, member->radix);
     if (parent == 0) {
         welcome(member, guest);
     } else if (member->arrivals[parent].came) {
@@ -187,8 +187,8 @@ static void root_admit(struct member *member, struct connection *guest,
         guest->role = ROLE_WAITING;
         arrival->waiting = guest;
     }
-    int64_t child = shape_first_child(hello->rank);
-    for (int i = 0; i < BOOTSTRAP_RADIX && child + i < member->size; i++) {
+    int64_t child = shape_first_child(hello->rank, member->radix);
+    for (int i = 0; i < member->radix && child + i < member->size; i++) {
         struct member_arrival *below = &member->arrivals[child + i];
 
         if (below->waiting != NULL)
@@ -212,7 +212,8 @@ static void parent_admit(struct member *member, struct connection *guest,
     char from[SOCKET_TEXT_BYTES];
 
     socket_place_text(&guest->place, from);
-    if (hello->rank == 0 || shape_parent(hello->rank) != member->rank ||
+    if (hello->rank == 0 ||
+        shape_parent(hello->rank, member->radix) != member->rank ||
         child_is_here(member, hello->rank)) {
         char sentence[MEMBER_SENTENCE_BYTES];
 

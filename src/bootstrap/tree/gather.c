@@ -13,9 +13,9 @@
 struct gather {
     struct gather *next;
     struct wire_exchange_id id;
-    uint32_t count, bytes;                        // ranks; of each part
-    bool mine;                                    // our caller takes part
-    struct connection *children[BOOTSTRAP_RADIX]; // those with parts below
+    uint32_t count, bytes;                            // ranks; of each part
+    bool mine;                                        // our caller takes part
+    struct connection *children[BOOTSTRAP_RADIX_MAX]; // those with parts below
     uint32_t child_count;
     // Of the root:
     int64_t deadline_us;
@@ -258,7 +258,7 @@ static void note_way(struct gather *gather, struct connection *from)
     for (uint32_t i = 0; i < gather->child_count; i++)
         if (gather->children[i] == from)
             return;
-    if (gather->child_count < BOOTSTRAP_RADIX)
+    if (gather->child_count < BOOTSTRAP_RADIX_MAX)
         gather->children[gather->child_count++] = from;
 }
 
@@ -287,7 +287,7 @@ static void take_part(struct member *member, struct connection *from,
     if (!member_is_root(member) && member->parent == NULL) {
         snprintf(sentence, sizeof(sentence),
                  "rank %d, which relays exchanges, is gone",
-                 (int)shape_parent(member->rank));
+                 (int)shape_parent(member->rank, member->radix));
         refuse_part(member, from, frame, TALLY_ERR_PEER, sentence);
         return;
     }
@@ -356,7 +356,7 @@ void gather_parent_gone(struct member *member, const char *why)
     char sentence[MEMBER_SENTENCE_BYTES];
 
     snprintf(sentence, sizeof(sentence), "rank %d, which relays exchanges, %s",
-             (int)shape_parent(member->rank), why);
+             (int)shape_parent(member->rank, member->radix), why);
     while (member->gathers != NULL)
         answer_failure(member, member->gathers, TALLY_ERR_PEER, sentence, NULL);
 }

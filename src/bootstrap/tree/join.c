@@ -76,7 +76,8 @@ static void pause_then_retry(struct member *member)
     if (++join->rounds > PARENT_ROUNDS_MAX && !join->at_root) {
         member_fail(member, TALLY_ERR_BOOTSTRAP,
                     "rank %d is not at %s any more: %s",
-                    (int)shape_parent(member->rank), join->place, join->why);
+                    (int)shape_parent(member->rank, member->radix), join->place,
+                    join->why);
         return;
     }
     // Ranks that began together do not come back together.
@@ -169,7 +170,8 @@ static void take_welcome(struct member *member, struct connection *host)
 {
     host->role = ROLE_PARENT;
     host->body_max = WIRE_BODY_BYTES_MAX;
-    host->rank = member->join.at_root ? 0 : shape_parent(member->rank);
+    host->rank =
+        member->join.at_root ? 0 : shape_parent(member->rank, member->radix);
     member->parent = host;
     member->join.link = NULL;
     member->join.retry_at_us = INT64_MAX;

@@ -319,7 +319,7 @@ static void tick(struct member *member)
 static void begin(struct member *member)
 {
     if (member_is_root(member) ||
-        shape_has_children(member->rank, member->size)) {
+        shape_has_children(member->rank, member->size, member->radix)) {
         tally_status_t status = admit_listen(member);
 
         if (status != TALLY_OK) {

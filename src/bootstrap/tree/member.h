@@ -93,7 +93,7 @@ struct member {
     struct exchange base;
     // Set once.
     struct identity identity;
-    int32_t rank, size;
+    int32_t rank, size, radix;
     int64_t timeout_us;
     uint32_t abi;
     char *version, *settings;

@@ -63,7 +63,7 @@ static void parent_broke(struct member *member)
     if (member->state == MEMBER_COMING_UP)
         member_fail(member, TALLY_ERR_BOOTSTRAP,
                     "the connection to rank %d broke before all ranks had come",
-                    (int)shape_parent(member->rank));
+                    (int)shape_parent(member->rank, member->radix));
 }
 
 void news_broken(struct member *member, struct connection *connection)

@@ -62,8 +62,8 @@ static void guest_gives_up(struct member *member)
     if (!join->at_root)
         member_fail(member, TALLY_ERR_TIMEOUT,
                     "rank %d was not found at %s within %g s: %s",
-                    (int)shape_parent(member->rank), join->place, seconds,
-                    join->why);
+                    (int)shape_parent(member->rank, member->radix), join->place,
+                    seconds, join->why);
     else
         member_fail(member, TALLY_ERR_TIMEOUT,
                     "rank 0 was not found at %s within %g s: %s", join->place,

@@ -6,22 +6,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "bootstrap/bootstrap.h"
-
 // Of rank > 0.
-static inline int32_t shape_parent(int32_t rank)
+static inline int32_t shape_parent(int32_t rank, int32_t radix)
 {
-    return (rank - 1) / BOOTSTRAP_RADIX;
+    return (rank - 1) / radix;
 }
 
-static inline int64_t shape_first_child(int32_t rank)
+static inline int64_t shape_first_child(int32_t rank, int32_t radix)
 {
-    return (int64_t)rank * BOOTSTRAP_RADIX + 1;
+    return (int64_t)rank * radix + 1;
 }
 
-static inline bool shape_has_children(int32_t rank, int32_t size)
+static inline bool shape_has_children(int32_t rank, int32_t size, int32_t radix)
 {
-    return shape_first_child(rank) < size;
+    return shape_first_child(rank, radix) < size;
 }
 
 #endif
