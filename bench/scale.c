@@ -16,14 +16,13 @@
 #define RANKS_MAX 100000
 #define TIMEOUT_NS 1000000000
 // Up to so many ranks every radix is tried, beyond those that are drawn.
-#define EVERY_RADIX_MAX 20000
+#define EVERY_RADIX_MAX 2048
 #define PLANS_MAX 24
 
 static const int32_t sizes[] = {
-    2,    3,     4,     5,     6,     8,     12,     16,   24,
-    32,   48,    64,    100,   128,   192,   256,    384,  512,
-    768,  1000,  1024,  1536,  2048,  3000,  4096,   6000, 8192,
-    9999, 16384, 20000, 32768, 50000, 65536, 100000,
+    2,    3,    4,    5,    6,     8,     12,    16,     24,
+    32,   48,   64,   100,  128,   192,   256,   512,    1000,
+    1024, 2048, 3000, 4096, 10000, 16384, 32768, 100000,
 };
 
 struct profile {
@@ -115,6 +114,14 @@ static void candidates_add(struct candidates *candidates, const char *name,
     candidate->plan = *plan;
 }
 
+static bool plans_equal(const struct schedule_plan *a,
+                        const struct schedule_plan *b)
+{
+    return a->factor_count == b->factor_count &&
+           memcmp(a->factors, b->factors,
+                  (size_t)a->factor_count * sizeof(a->factors[0])) == 0;
+}
+
 static bool radix_drawn(int32_t radix)
 {
     return radix == 2 || radix == 4 || radix == 8 || radix == 16;
@@ -123,6 +130,7 @@ static bool radix_drawn(int32_t radix)
 static void candidates_make(struct candidates *candidates, int32_t ranks)
 {
     struct schedule_plan plan;
+    struct schedule_plan tuned;
     char name[16];
 
     candidates->count = 0;
@@ -139,8 +147,9 @@ static void candidates_make(struct candidates *candidates, int32_t ranks)
     for (size_t i = 0; i < PROFILES; i++) {
         struct schedule_costs costs = profile_costs(&profiles[i]);
 
-        schedule_plan(ranks, 0, &costs, &plan);
-        candidates_add(candidates, "tuned", &profiles[i], &plan);
+        schedule_plan(ranks, 0, &costs, &tuned);
+        if (!plans_equal(&plan, &tuned)) // else "auto" says it
+            candidates_add(candidates, "tuned", &profiles[i], &tuned);
     }
 }
 
@@ -185,13 +194,14 @@ struct measure {
     int64_t wrong;
 };
 
-#define REPEATS_MAX 31
+// The more ranks, the less one run differs from another.
+#define REPEATS_MAX 15
 
 static int repeats_of(int32_t ranks)
 {
     if (ranks <= 256)
         return REPEATS_MAX;
-    return ranks <= 4096 ? 7 : ranks <= EVERY_RADIX_MAX ? 3 : 1;
+    return ranks <= EVERY_RADIX_MAX ? 3 : 1;
 }
 
 static int compare(const void *a, const void *b)

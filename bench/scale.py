@@ -30,7 +30,10 @@ class Points:
         self.sizes = sorted({p["ranks"] for p in self.all})
 
     def get(self, profile, ranks, plan):
-        return self.table.get((profile, ranks, plan))
+        point = self.table.get((profile, ranks, plan))
+        if point is None and plan == "tuned":  # the same as auto
+            point = self.table.get((profile, ranks, "auto"))
+        return point
 
     def time_us(self, profile, ranks, plan):
         point = self.get(profile, ranks, plan)
@@ -201,7 +204,7 @@ Plans: `radix k` has factors k alone, as many as fit, and leaves the other ranks
 to two rounds more. `auto` is what the library chooses, by a cost model whose
 figures are the same on all networks. `tuned` is what that model chooses with the
 profile's own figures. The best found is the fastest of these and of all radices
-from 2 to {RADIX_MAX} (beyond 20,000 ranks: those in the table). 8·5^3 is a
+from 2 to {RADIX_MAX} (beyond 2,048 ranks: those in the table). 8·5^3 is a
 factor 8 and three of 5; + means that ranks are left over.
 
 {chr(10).join(sections)}

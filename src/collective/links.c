@@ -76,6 +76,7 @@ static tally_status_t addresses_gather(struct links_directory *directory,
 
     if (status != TALLY_OK)
         return status;
+    directory->address_stride = 1;
     for (int32_t i = 0; i < directory->count; i++)
         if (directory->address_bytes[i] > directory->address_stride)
             directory->address_stride = directory->address_bytes[i];

@@ -122,8 +122,8 @@ static tally_status_t members_create(struct sim_job *job,
     return status;
 }
 
-static tally_status_t job_allocate(const struct sim_job_params *params,
-                                   struct sim_job **out)
+// NULL: no memory.
+static struct sim_job *job_allocate(const struct sim_job_params *params)
 {
     size_t size = (size_t)params->size;
     size_t lanes = (size_t)params->records * NUMERIC_LANES + params->max_lanes;
@@ -131,7 +131,7 @@ static tally_status_t job_allocate(const struct sim_job_params *params,
         calloc(1, sizeof(*job) + size * sizeof(*job->members));
 
     if (job == NULL)
-        goto fail;
+        return NULL;
     job->size = params->size;
     job->lanes = calloc(lanes, sizeof(*job->lanes));
     job->ranks = calloc(size, sizeof(*job->ranks));
@@ -144,27 +144,24 @@ static tally_status_t job_allocate(const struct sim_job_params *params,
     };
     if (job->lanes == NULL || job->ranks == NULL ||
         job->directory.address_bytes == NULL ||
-        job->directory.addresses == NULL)
-        goto fail;
+        job->directory.addresses == NULL) {
+        sim_job_free(job);
+        return NULL;
+    }
     for (int32_t i = 0; i < params->size; i++)
         job->ranks[i] = i;
-    *out = job;
-    return TALLY_OK;
-fail:
-    sim_job_free(job);
-    return core_fail(TALLY_ERR_MEMORY, "no memory for %zu simulated ranks",
-                     size);
+    return job;
 }
 
 tally_status_t sim_job_create(const struct sim_job_params *params,
                               struct sim_job **out)
 {
-    struct sim_job *job = NULL;
+    struct sim_job *job = job_allocate(params);
     tally_status_t status;
 
-    status = job_allocate(params, &job);
-    if (status != TALLY_OK)
-        return status;
+    if (job == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for %d simulated ranks",
+                         (int)params->size);
     status = sim_network_create(params->size, &params->network, &job->network);
     if (status != TALLY_OK)
         goto free_job;

@@ -24,17 +24,22 @@ tally_status_t sim_network_create(int32_t size,
                                   const struct sim_options *options,
                                   struct sim_network **out)
 {
-    struct sim_network *network = calloc(
-        1, sizeof(*network) + (size_t)size * sizeof(*network->transports));
+    struct sim_network *network = calloc(1, sizeof(*network));
 
     if (network == NULL)
-        return core_fail(TALLY_ERR_MEMORY, "no memory for %d simulated ranks",
-                         (int)size);
+        goto fail;
+    network->transports = calloc((size_t)size, sizeof(void *));
+    if (network->transports == NULL)
+        goto fail;
     network->size = size;
     network->options = *options;
     network->random = scramble(options->seed);
     *out = network;
     return TALLY_OK;
+fail:
+    free(network);
+    return core_fail(TALLY_ERR_MEMORY, "no memory for %d simulated ranks",
+                     (int)size);
 }
 
 void sim_network_free(struct sim_network *network)
@@ -50,6 +55,7 @@ void sim_network_free(struct sim_network *network)
         free(event.message);
     sim_heap_free(&network->heap);
     free(network->cuts);
+    free(network->transports);
     free(network);
 }
 

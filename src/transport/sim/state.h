@@ -65,7 +65,7 @@ struct sim_network {
     uint64_t digest;
     struct sim_cut *cuts;
     size_t cut_count;
-    tally_transport_t *transports[]; // NULL: not open
+    tally_transport_t **transports; // [size]; NULL: not open
 };
 
 void sim_messages_put(struct sim_messages *messages,
