@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "collective/links.h"
+#include "collective/schedule.h"
 #include "collective/topology.h"
 
 struct allreduce;
@@ -24,6 +25,9 @@ struct allreduce_params {
     // This rank's host has more leaders than processors. One such rank decides
     // for all: the cost model counts every message then.
     bool crowded;
+    // NULL: by radix and crowded. A plan of other origin is the same at all
+    // ranks, unchecked, and used by create only.
+    const struct schedule_plan *plan;
     uint16_t tag_space; // tells apart the reductions on one transport; equal at
                         // all ranks of the group, and unique at each
 };

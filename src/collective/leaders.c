@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "collective/schedule.h"
 #include "core/error.h"
 #include "numeric/record.h"
 
@@ -20,21 +19,6 @@
 #define MESSAGE_MAGIC 0x54616c31u // "Tal1": layout and byte order
 
 #define SEND_BUFFERS 2
-
-// Loopback TCP, as the only network that was measured: 7 us one way, of which a
-// call that sends or receives costs its rank about 1.5 us. What matters is the
-// ratio, and that all ranks have the same.
-static const struct schedule_costs message_costs = {
-    .latency_ns = 7000,
-    .message_ns = 1500,
-};
-
-// Where leaders take turns on processors nothing goes on side by side, and each
-// message costs its whole time.
-static const struct schedule_costs crowded_costs = {
-    .latency_ns = 7000,
-    .message_ns = 7000,
-};
 
 struct message {
     uint32_t magic;
@@ -185,17 +169,22 @@ tally_status_t leaders_create(const struct allreduce_params *params,
                               struct leaders **out)
 {
     const struct topology *topology = params->topology;
-    struct schedule_plan plan;
+    const struct schedule_plan *plan = params->plan;
+    struct schedule_plan found;
     struct leaders *leaders;
     tally_status_t status;
 
-    schedule_plan(topology->node_count, params->radix,
-                  params->crowded ? &crowded_costs : &message_costs, &plan);
+    if (plan == NULL) {
+        schedule_plan(topology->node_count, params->radix,
+                      schedule_costs_measured(params->crowded), &found);
+        plan = &found;
+    }
+    assert(plan->leaders == topology->node_count);
     leaders = calloc(1, sizeof(*leaders) +
-                            (size_t)plan.stages * sizeof(struct stage));
+                            (size_t)plan->stages * sizeof(struct stage));
     if (leaders == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for %d stages",
-                         (int)plan.stages);
+                         (int)plan->stages);
     leaders->links = params->links;
     leaders->ops = links_ops(params->links);
     leaders->transport = links_transport(params->links);
@@ -208,12 +197,12 @@ tally_status_t leaders_create(const struct allreduce_params *params,
                    params->records * sizeof(struct numeric_record) +
                    params->max_lanes * sizeof(int64_t));
     leaders->message_stride = round_up(leaders->message_bytes);
-    leaders->stage_count = plan.stages;
-    leaders->stage = plan.stages;
+    leaders->stage_count = plan->stages;
+    leaders->stage = plan->stages;
     leaders->failed = -1;
     status = limits_check(leaders, topology);
     if (status == TALLY_OK)
-        status = stages_make(leaders, &plan, topology);
+        status = stages_make(leaders, plan, topology);
     if (status != TALLY_OK) {
         leaders_free(leaders);
         return status;

@@ -9,41 +9,50 @@
 #include "collective/agreement.h"
 #include "core/error.h"
 
+struct connected {
+    int32_t rank;
+    tally_endpoint_t *endpoint;
+};
+
 struct links {
     const struct tally_transport_ops *ops;
     tally_transport_t *transport;
-    int32_t count;
-    int32_t *world_ranks;         // [count]
-    tally_endpoint_t **shared;    // by world rank, or NULL: then
-    tally_endpoint_t **endpoints; // [count]; of either, NULL: not connected
-    uint64_t *address_bytes;      // [count]
-    unsigned char *addresses;     // [count][address_stride]
-    size_t address_stride;
+    const struct links_directory *directory; // own or borrowed
+    struct links_directory own;
+    tally_endpoint_t **shared; // by world rank, NULL: not connected; or NULL
+    // Without `shared`: a rank has few partners, so they are looked through.
+    struct connected *connected;
+    size_t connected_count;
+    size_t connected_room;
     struct links_kept *kept;
 };
 
-static tally_status_t links_allocate(const struct exchange_group *group,
-                                     struct links **out)
+static struct links *links_allocate(const struct tally_transport_ops *ops,
+                                    tally_transport_t *transport)
 {
-    size_t count = (size_t)group->count;
     struct links *links = calloc(1, sizeof(*links));
 
     if (links == NULL)
-        goto fail;
-    links->count = group->count;
-    links->world_ranks = calloc(count, sizeof(*links->world_ranks));
-    links->endpoints = calloc(count, sizeof(*links->endpoints));
-    links->address_bytes = calloc(count, sizeof(*links->address_bytes));
-    if (links->world_ranks == NULL || links->endpoints == NULL ||
-        links->address_bytes == NULL)
-        goto fail;
-    memcpy(links->world_ranks, group->ranks, count * sizeof(int32_t));
-    *out = links;
+        return NULL;
+    links->ops = ops;
+    links->transport = transport;
+    links->directory = &links->own;
+    return links;
+}
+
+static tally_status_t directory_allocate(const struct exchange_group *group,
+                                         struct links_directory *directory)
+{
+    size_t count = (size_t)group->count;
+
+    directory->count = group->count;
+    directory->world_ranks = calloc(count, sizeof(*directory->world_ranks));
+    directory->address_bytes = calloc(count, sizeof(*directory->address_bytes));
+    if (directory->world_ranks == NULL || directory->address_bytes == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for links to %zu ranks",
+                         count);
+    memcpy(directory->world_ranks, group->ranks, count * sizeof(int32_t));
     return TALLY_OK;
-fail:
-    links_free(links);
-    return core_fail(TALLY_ERR_MEMORY, "no memory for links to %zu ranks",
-                     count);
 }
 
 void links_address_read(const struct tally_transport_ops *ops,
@@ -55,7 +64,7 @@ void links_address_read(const struct tally_transport_ops *ops,
 }
 
 // Addresses differ in length: first the lengths, then room for the longest.
-static tally_status_t addresses_gather(struct links *links,
+static tally_status_t addresses_gather(struct links_directory *directory,
                                        const struct links_address *own,
                                        struct exchange *exchange,
                                        struct exchange_group *group)
@@ -63,22 +72,24 @@ static tally_status_t addresses_gather(struct links *links,
     uint64_t length = own->bytes;
     tally_status_t status =
         agreement_gather(exchange, group, own->status, &length,
-                         links->address_bytes, sizeof(length));
+                         directory->address_bytes, sizeof(length));
 
     if (status != TALLY_OK)
         return status;
-    for (int32_t i = 0; i < links->count; i++)
-        if (links->address_bytes[i] > links->address_stride)
-            links->address_stride = links->address_bytes[i];
-    if (links->address_stride > sizeof(own->data))
+    directory->address_stride = 1;
+    for (int32_t i = 0; i < directory->count; i++)
+        if (directory->address_bytes[i] > directory->address_stride)
+            directory->address_stride = directory->address_bytes[i];
+    if (directory->address_stride > sizeof(own->data))
         return core_fail(TALLY_ERR_TRANSPORT, "an address of %zu bytes",
-                         links->address_stride);
-    links->addresses = calloc((size_t)links->count, links->address_stride);
-    if (links->addresses == NULL)
+                         directory->address_stride);
+    directory->addresses =
+        calloc((size_t)directory->count, directory->address_stride);
+    if (directory->addresses == NULL)
         status = core_fail(TALLY_ERR_MEMORY, "no memory for %d addresses",
-                           (int)links->count);
+                           (int)directory->count);
     return agreement_gather(exchange, group, status, own->data,
-                            links->addresses, links->address_stride);
+                            directory->addresses, directory->address_stride);
 }
 
 tally_status_t links_create(const struct tally_transport_ops *ops,
@@ -88,20 +99,37 @@ tally_status_t links_create(const struct tally_transport_ops *ops,
                             struct exchange *exchange,
                             struct exchange_group *group, struct links **out)
 {
-    struct links *links = NULL;
+    struct links *links = links_allocate(ops, transport);
     tally_status_t status;
 
-    status = links_allocate(group, &links);
-    if (status != TALLY_OK)
-        return status;
-    links->ops = ops;
-    links->transport = transport;
+    if (links == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for links to %d ranks",
+                         (int)group->count);
     links->shared = shared;
-    status = addresses_gather(links, own, exchange, group);
-    if (status != TALLY_OK) {
-        links_free(links);
-        return status;
-    }
+    status = directory_allocate(group, &links->own);
+    if (status != TALLY_OK)
+        goto free_links;
+    status = addresses_gather(&links->own, own, exchange, group);
+    if (status != TALLY_OK)
+        goto free_links;
+    *out = links;
+    return TALLY_OK;
+free_links:
+    links_free(links);
+    return status;
+}
+
+tally_status_t links_create_listed(const struct tally_transport_ops *ops,
+                                   tally_transport_t *transport,
+                                   const struct links_directory *directory,
+                                   struct links **out)
+{
+    struct links *links = links_allocate(ops, transport);
+
+    if (links == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for links to %d ranks",
+                         (int)directory->count);
+    links->directory = directory;
     *out = links;
     return TALLY_OK;
 }
@@ -116,27 +144,53 @@ void links_free(struct links *links)
         links->kept = kept->next;
         free(kept);
     }
-    free(links->addresses);
-    free(links->address_bytes);
-    free(links->endpoints);
-    free(links->world_ranks);
+    free(links->connected);
+    free(links->own.addresses);
+    free(links->own.address_bytes);
+    free(links->own.world_ranks);
     free(links);
+}
+
+// NULL: no memory.
+static tally_endpoint_t **own_place(struct links *links, int32_t rank)
+{
+    size_t count = links->connected_count;
+
+    for (size_t i = 0; i < count; i++)
+        if (links->connected[i].rank == rank)
+            return &links->connected[i].endpoint;
+    if (count == links->connected_room) {
+        size_t room = count == 0 ? 4 : 2 * count;
+        struct connected *grown =
+            realloc(links->connected, room * sizeof(*grown));
+
+        if (grown == NULL)
+            return NULL;
+        links->connected = grown;
+        links->connected_room = room;
+    }
+    links->connected[count] = (struct connected){.rank = rank};
+    links->connected_count++;
+    return &links->connected[count].endpoint;
 }
 
 tally_status_t links_endpoint(struct links *links, int32_t rank,
                               tally_endpoint_t **out)
 {
-    assert(rank >= 0 && rank < links->count);
+    const struct links_directory *directory = links->directory;
     size_t index = (size_t)rank;
-    tally_endpoint_t **endpoint =
-        links->shared != NULL ? &links->shared[links->world_ranks[index]]
-                              : &links->endpoints[index];
 
+    assert(rank >= 0 && rank < directory->count);
+    tally_endpoint_t **endpoint =
+        links->shared != NULL ? &links->shared[directory->world_ranks[index]]
+                              : own_place(links, rank);
+    if (endpoint == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for an endpoint");
     if (*endpoint == NULL) {
         tally_status_t status = links->ops->connect(
-            links->transport, links->world_ranks[index],
-            links->addresses + index * links->address_stride,
-            links->address_bytes[index], endpoint);
+            links->transport, directory->world_ranks[index],
+            directory->addresses + index * directory->address_stride,
+            directory->address_bytes[index], endpoint);
 
         if (status != TALLY_OK)
             return status;
@@ -147,7 +201,7 @@ tally_status_t links_endpoint(struct links *links, int32_t rank,
 
 int32_t links_world_rank(const struct links *links, int32_t rank)
 {
-    return links->world_ranks[rank];
+    return links->directory->world_ranks[rank];
 }
 
 void links_keep_take(struct links *links, struct links_kept *memory)

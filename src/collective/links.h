@@ -25,6 +25,16 @@ void links_address_read(const struct tally_transport_ops *ops,
                         tally_transport_t *transport,
                         struct links_address *out);
 
+// Who the ranks of a group are and where they listen: the same at all of them,
+// and never changed.
+struct links_directory {
+    int32_t count;
+    int32_t *world_ranks;     // [count]
+    uint64_t *address_bytes;  // [count]
+    unsigned char *addresses; // [count][address_stride]
+    size_t address_stride;
+};
+
 // Collective over the group: exchanges addresses, `own` just read, and makes no
 // call on the transport, which may be polled meanwhile. It is borrowed, and so
 // is `shared`: the endpoints of all groups on it, by world rank, under the
@@ -35,6 +45,13 @@ tally_status_t links_create(const struct tally_transport_ops *ops,
                             tally_endpoint_t **shared,
                             struct exchange *exchange,
                             struct exchange_group *group, struct links **out);
+// Local: for who has many ranks of a group in one process, and their addresses.
+// `directory` is borrowed until free.
+tally_status_t links_create_listed(const struct tally_transport_ops *ops,
+                                   tally_transport_t *transport,
+                                   const struct links_directory *directory,
+                                   struct links **out);
+
 // Does not close endpoints: the transport does, when it is closed, and that
 // comes first.
 void links_free(struct links *links);

@@ -43,6 +43,9 @@ struct schedule_step {
     bool replaces;
 };
 
+// What all ranks reckon with. crowded: leaders outnumber processors.
+const struct schedule_costs *schedule_costs_measured(bool crowded);
+
 // The cheapest plan with factors of at most `radix` (0: SCHEDULE_RADIX_MAX, and
 // what lies beyond that counts as it), the same for the same arguments.
 // leaders >= 1; radix 0 or >= 2.

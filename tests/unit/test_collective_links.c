@@ -183,6 +183,79 @@ START_TEST(a_rank_that_cannot_be_reached_is_an_error_each_time)
 }
 END_TEST
 
+// ------------------------------------------------------------- directory
+
+#define LISTED_STRIDE 32
+
+static void directory_fill(struct links_directory *directory,
+                           const struct tally_transport_ops *ops,
+                           tally_transport_t *const *transports)
+{
+    for (int32_t i = 0; i < directory->count; i++) {
+        size_t bytes = directory->address_stride;
+
+        ck_assert_int_eq(ops->address(transports[i],
+                                      directory->addresses +
+                                          (size_t)i * directory->address_stride,
+                                      &bytes),
+                         TALLY_OK);
+        directory->world_ranks[i] = COLLECTIVE_FIRST_WORLD_RANK + i;
+        directory->address_bytes[i] = bytes;
+    }
+}
+
+static void greet_by(struct links *const *links, tally_transport_t **transports,
+                     const struct tally_transport_ops *ops, int32_t from,
+                     int32_t to)
+{
+    int32_t greeting = from * RANKS + to;
+    int32_t got = -1;
+    tally_endpoint_t *endpoint;
+    tally_request_t send;
+    tally_request_t receive;
+
+    ops->trecv(transports[to], 7, &got, sizeof(got), &receive);
+    ck_assert_int_eq(links_endpoint(links[from], to, &endpoint), TALLY_OK);
+    ops->tsend(endpoint, 7, &greeting, sizeof(greeting), &send);
+    ops->progress(transports[to]);
+    ck_assert_int_eq(receive.status, TALLY_OK);
+    ck_assert_int_eq(got, greeting);
+}
+
+START_TEST(ranks_of_one_process_share_a_directory)
+{
+    struct fake_options options = fake_options_calm(1);
+    struct fake_network *network = fake_network_create(RANKS, &options);
+    const struct tally_transport_ops *ops = fake_network_ops(network);
+    int32_t world_ranks[RANKS];
+    uint64_t address_bytes[RANKS];
+    unsigned char addresses[RANKS * LISTED_STRIDE];
+    struct links_directory directory = {
+        RANKS, world_ranks, address_bytes, addresses, LISTED_STRIDE,
+    };
+    tally_transport_t *transports[RANKS];
+    struct links *links[RANKS];
+
+    for (int32_t i = 0; i < RANKS; i++)
+        transports[i] = fake_network_open(network, i);
+    directory_fill(&directory, ops, transports);
+    for (int32_t i = 0; i < RANKS; i++)
+        ck_assert_int_eq(
+            links_create_listed(ops, transports[i], &directory, &links[i]),
+            TALLY_OK);
+    ck_assert_int_eq(links_world_rank(links[2], 4), 104);
+    // In no order, and twice: the second time over the same endpoints.
+    for (int32_t i = 0; i < 2 * RANKS * RANKS; i++)
+        greet_by(links, transports, ops, i / RANKS % RANKS, 3 * i % RANKS);
+    for (int32_t i = 0; i < RANKS; i++) {
+        ck_assert_int_eq(fake_transport_counts(transports[i]).connected, RANKS);
+        ops->close(transports[i]);
+        links_free(links[i]);
+    }
+    fake_network_free(network);
+}
+END_TEST
+
 // ------------------------------------------------------------- addresses
 
 struct refusal {
@@ -297,6 +370,7 @@ int main(void)
     tcase_add_test(
         tests, endpoints_lead_to_their_ranks_though_addresses_differ_in_length);
     tcase_add_test(tests, a_rank_that_cannot_be_reached_is_an_error_each_time);
+    tcase_add_test(tests, ranks_of_one_process_share_a_directory);
     tcase_add_test(tests, a_rank_without_an_address_ends_the_linking_at_all);
     tcase_add_test(tests, an_address_of_absurd_length_is_refused_by_all);
     tcase_add_test(tests, kept_memory_lives_as_long_as_the_links);
