@@ -49,10 +49,10 @@ gate()
 
 tidy()
 {
-    # The plug-in for UCX and the tests' doubles are C like the rest.
+    # The plug-ins for UCX and libfabric, and the tests' doubles are C like the rest.
     find src tools examples -name '*.c' | LC_ALL=C sort |
         xargs -P "$jobs" -n 4 clang-tidy-16 --quiet -- -std=gnu11 -D_GNU_SOURCE \
-            -Iinclude -Isrc -Itools -Ibuild $ucx_flags
+            -Iinclude -Isrc -Itools -Ibuild $backend_flags
 }
 
 reload_under_valgrind()
@@ -90,7 +90,8 @@ builds=
 gates=0
 rm -rf build-gates
 mkdir -p build-gates/tests
-ucx_flags=$(pkg-config --cflags ucx 2>/dev/null || true)
+backend_flags="$(pkg-config --cflags ucx 2>/dev/null || true) \
+    $(pkg-config --cflags libfabric 2>/dev/null || true)"
 
 suite build
 # Sanitizers take their time: fewer numbers of ranks and channels, shorter runs.
