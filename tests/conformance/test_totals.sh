@@ -21,7 +21,7 @@ if [ -e .libs/libtally-ofi.so ]; then
     ways="$ways
 TALLY_TRANSPORT=ofi TALLY_NODE_SHM=0 TALLY_OFI_PROVIDER=tcp;ofi_rxm TALLY_OFI_DOMAIN=lo|
 TALLY_TRANSPORT=ofi TALLY_NODE_SHM=0 TALLY_OFI_PROVIDER=shm|
-TALLY_TRANSPORT=ofi TALLY_OFI_PROVIDER=net TALLY_OFI_DOMAIN=lo|--nodes 3"
+TALLY_TRANSPORT=ofi TALLY_OFI_PROVIDER=tcp TALLY_OFI_DOMAIN=lo|--nodes 3"
 fi
 
 echo "$ways" >"$scratch/ways"

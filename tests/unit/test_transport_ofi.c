@@ -47,6 +47,15 @@ enum { STREAMS = 1, NET = 2 };
 
 #define SETUPS ((int)(sizeof(setups) / sizeof(setups[0])))
 
+// libfabric 1.17 leaks in its net provider, whose own copies of an fi_info it
+// forgets. What the backend itself leaves open is counted by the made-up one.
+const char *__lsan_default_suppressions(void);
+
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libfabric.so.1\n";
+}
+
 static void run(int setup, int32_t size,
                 void (*body)(struct processes_member *member))
 {

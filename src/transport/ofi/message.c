@@ -98,9 +98,9 @@ static void note_lost(tally_endpoint_t *endpoint, int error)
 }
 
 static tally_status_t say_why(const tally_transport_t *transport,
-                              const tally_endpoint_t *endpoint, int error,
-                              const char *why)
+                              const tally_endpoint_t *endpoint, int error)
 {
+    const char *why = transport->library.strerror(error);
     tally_status_t status = ofi_status(error);
 
     if (endpoint == NULL)
@@ -109,16 +109,16 @@ static tally_status_t say_why(const tally_transport_t *transport,
                     (int)endpoint->peer, why);
 }
 
-void ofi_message_failed(tally_transport_t *transport,
-                        struct ofi_operation *operation, int error,
-                        const char *why)
+tally_status_t ofi_message_failed(tally_transport_t *transport,
+                                  struct ofi_operation *operation, int error)
 {
     tally_endpoint_t *endpoint = operation->endpoint;
-    tally_status_t status = say_why(transport, endpoint, error, why);
+    tally_status_t status = say_why(transport, endpoint, error);
 
     ofi_operation_end(transport, operation, status, 0);
     if (endpoint != NULL && status == TALLY_ERR_PEER)
         note_lost(endpoint, error);
+    return status;
 }
 
 // What waits on `ring` goes first.
@@ -126,7 +126,6 @@ static tally_status_t post_or_wait(tally_transport_t *transport,
                                    const struct ofi_ring *ring,
                                    struct ofi_operation *operation)
 {
-    tally_endpoint_t *endpoint = operation->endpoint;
     int error =
         ofi_ring_is_empty(ring) ? post(transport, operation) : FI_EAGAIN;
 
@@ -138,12 +137,7 @@ static tally_status_t post_or_wait(tally_transport_t *transport,
         ofi_operation_to_waiting(transport, operation);
         return TALLY_OK;
     }
-    const char *why = transport->library.strerror(error);
-    tally_status_t status = say_why(transport, endpoint, error, why);
-    ofi_operation_end(transport, operation, status, 0);
-    if (endpoint != NULL && status == TALLY_ERR_PEER)
-        note_lost(endpoint, error);
-    return status;
+    return ofi_message_failed(transport, operation, error);
 }
 
 static struct ofi_operation *make(tally_transport_t *transport, uint64_t tag,
@@ -210,8 +204,7 @@ void ofi_message_cancel(tally_transport_t *transport, tally_request_t *request)
     if (operation->posted)
         fi_cancel(&transport->ep->fid, &operation->context);
     else
-        ofi_message_failed(transport, operation, FI_ECANCELED,
-                           transport->library.strerror(FI_ECANCELED));
+        ofi_message_failed(transport, operation, FI_ECANCELED);
 }
 
 static void post_ring(tally_transport_t *transport, struct ofi_ring *ring)
@@ -224,8 +217,7 @@ static void post_ring(tally_transport_t *transport, struct ofi_ring *ring)
         if (error == 0)
             ofi_operation_to_posted(transport, operation);
         else
-            ofi_message_failed(transport, operation, error,
-                               transport->library.strerror(error));
+            ofi_message_failed(transport, operation, error);
     }
 }
 

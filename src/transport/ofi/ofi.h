@@ -120,10 +120,10 @@ tally_status_t ofi_message_receive(tally_transport_t *transport, uint64_t tag,
 void ofi_message_cancel(tally_transport_t *transport, tally_request_t *request);
 // Posts what waits, as far as there is room.
 void ofi_message_post_waiting(tally_transport_t *transport);
-// Ends a posted operation that failed; says why, and who is lost.
-void ofi_message_failed(tally_transport_t *transport,
-                        struct ofi_operation *operation, int error,
-                        const char *why);
+// Ends an operation that failed, by a positive fi_errno value; says why, and
+// who is lost. Returns the status that it ended with.
+tally_status_t ofi_message_failed(tally_transport_t *transport,
+                                  struct ofi_operation *operation, int error);
 
 // progress.c
 int ofi_progress(tally_transport_t *transport);

@@ -29,8 +29,8 @@ static int read_error(tally_transport_t *transport)
                         transport->library.strerror((int)-result));
     // Not of a message: a provider's own affair, which messages will show.
     if (entry.op_context != NULL)
-        ofi_message_failed(transport, operation_of(entry.op_context), entry.err,
-                           transport->library.strerror(entry.err));
+        ofi_message_failed(transport, operation_of(entry.op_context),
+                           entry.err);
     return 1;
 }
 
