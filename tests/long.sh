@@ -49,14 +49,14 @@ gate()
 
 tidy()
 {
-    # The plug-in for UCX and the tests' doubles are C like the rest.
+    # The plug-ins and the tests' doubles are C like the rest.
     # One by one: with several files clang-tidy 16 loses sight of va_start.
     find src tools examples -name '*.c' ! -path tools/perf/mpi.c |
         LC_ALL=C sort | xargs -P "$jobs" -n 1 sh -c 'clang-tidy-16 --quiet "$@" -- -std=gnu11 \
             -D_GNU_SOURCE -DHAVE_CONFIG_H \
             -DTALLY_LIBEXEC_DIR=\"\" -DTALLY_BUILD_COMPILER=\"\" \
             -DTALLY_BUILD_FLAGS=\"\" -Iinclude -Isrc -Itools -Iexamples \
-            -Ibuild '"$ucx_flags" sh
+            -Ibuild '"$backend_flags" sh
 }
 
 reload_under_valgrind()
@@ -98,7 +98,8 @@ builds=
 gates=0
 rm -rf build-gates
 mkdir -p build-gates/tests
-ucx_flags=$(pkg-config --cflags ucx 2>/dev/null || true)
+backend_flags="$(pkg-config --cflags ucx 2>/dev/null || true) \
+    $(pkg-config --cflags libfabric 2>/dev/null || true)"
 
 # ./dev test has just been here, unless something has changed.
 if [ -n "$(find . -path './build*' -prune -o -type f -newer build/check.log \

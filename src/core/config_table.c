@@ -8,7 +8,7 @@ const struct config_row config_table[CONFIG_COUNT] = {
     [CONFIG_TRANSPORT] =
         {
             .name = "TALLY_TRANSPORT",
-            .type_text = "auto|shm|ucx, a path, or a list",
+            .type_text = "auto|shm|ucx|ofi, path, or list",
             .preset = "auto",
             .doc = "How nodes are joined. A comma list is an order of "
                    "preference; an entry with a slash is the path of a "
@@ -179,6 +179,23 @@ const struct config_row config_table[CONFIG_COUNT] = {
             .preset = "",
             .doc = "UCX_NET_DEVICES for Tally's own worker: \"mlx5_0:1\", "
                    "\"eth0\", ... Empty: UCX's choice.",
+        },
+    [CONFIG_OFI_PROVIDER] =
+        {
+            .name = "TALLY_OFI_PROVIDER",
+            .type_text = "name of a libfabric provider",
+            .preset = "",
+            .doc = "\"tcp;ofi_rxm\", \"shm\", ... Empty: the first that there "
+                   "is of efa, cxi, verbs;ofi_rxm, psm3, tcp;ofi_rxm.",
+            .job_wide = true,
+        },
+    [CONFIG_OFI_DOMAIN] =
+        {
+            .name = "TALLY_OFI_DOMAIN",
+            .type_text = "interface or device",
+            .preset = "",
+            .doc = "The libfabric domain of Tally's endpoint: \"eth0\", "
+                   "\"mlx5_0\", ... Empty: the provider's first.",
         },
     [CONFIG_LOG] =
         {

@@ -10,9 +10,9 @@
 
 #define ALIGNMENT_BYTES 64
 
-const char *const transports_known[] = {"ucx", NULL};
+const char *const transports_known[] = {"ucx", "ofi", NULL};
 
-static const char *const words[] = {"auto", "shm", "ucx", NULL};
+static const char *const words[] = {"auto", "shm", "ucx", "ofi", NULL};
 
 static void host_log(void *context, tally_log_level_t level, const char *line)
 {

@@ -174,3 +174,61 @@ void tagged_peer_stopped(struct processes_member *member)
     free(message);
     free(requests);
 }
+
+static void meet_all(struct side *side)
+{
+    const struct processes_member *member = side->member;
+    char byte = 0;
+
+    for (int32_t i = 0; i < member->size; i++)
+        if (i != member->rank)
+            side_send(side, i, (uint64_t)member->rank, &byte, 1);
+    for (int32_t i = 0; i < member->size; i++)
+        if (i != member->rank)
+            side_receive(side, (uint64_t)i, &byte, 1);
+    processes_barrier(side->member);
+}
+
+// Round trips between 0 and 2, each of which starts with a send to the dead.
+static void talk_past_the_dead(struct side *side, tally_request_t *requests,
+                               unsigned rounds)
+{
+    enum { TAG = 100 };
+    int32_t peer = 2 - side->member->rank;
+
+    for (unsigned i = 0; i < rounds; i++) {
+        unsigned got = 0;
+
+        requests[i].status = TALLY_ERR_PEER; // for a send that is refused
+        (void)side->ops->tsend(side->peers[1], TAG, &requests[i],
+                               sizeof(requests[i].bytes), &requests[i]);
+        side_send(side, peer, TAG + i, &i, sizeof(i));
+        EXPECT(side_receive(side, TAG + i, &got, sizeof(got)) == sizeof(got));
+        EXPECT(got == i);
+    }
+}
+
+void tagged_peer_killed_untold(struct processes_member *member)
+{
+    enum { ROUNDS = 200, NEVER_SENT = 50 };
+    tally_request_t requests[ROUNDS], receive;
+    char byte;
+    struct side side;
+
+    side_join(&side, member);
+    meet_all(&side);
+    if (member->rank == 1)
+        kill(getpid(), SIGKILL);
+    EXPECT(side.ops->trecv(side.transport, NEVER_SENT, &byte, 1, &receive) ==
+           TALLY_OK);
+    talk_past_the_dead(&side, requests, ROUNDS);
+    EXPECT(side.losses[1] <= 1);
+    EXPECT(side.losses[0] == 0 && side.losses[2] == 0);
+    side.ops->cancel(side.transport, &receive);
+    EXPECT(side_wait(&side, &receive) < TALLY_OK);
+    for (unsigned i = 0; i < ROUNDS; i += 2)
+        side.ops->cancel(side.transport, &requests[i]);
+    side_close(&side); // comes back: the test's time limit is the guard
+    for (unsigned i = 0; i < ROUNDS; i++)
+        EXPECT(requests[i].status != TALLY_NOT_YET);
+}

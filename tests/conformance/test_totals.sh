@@ -17,6 +17,12 @@ TALLY_TRANSPORT=ucx TALLY_NODE_SHM=0 TALLY_UCX_TLS=posix,cma,self|
 TALLY_TRANSPORT=auto TALLY_UCX_TLS=tcp TALLY_UCX_NET_DEVICES=lo|--nodes 3
 TALLY_TRANSPORT=ucx TALLY_NODE_SHM=0 TALLY_UCX_TLS=tcp TALLY_UCX_NET_DEVICES=lo TALLY_RADIX=2|"
 fi
+if [ -e .libs/libtally-ofi.so ]; then
+    ways="$ways
+TALLY_TRANSPORT=ofi TALLY_NODE_SHM=0 TALLY_OFI_PROVIDER=tcp;ofi_rxm TALLY_OFI_DOMAIN=lo|
+TALLY_TRANSPORT=ofi TALLY_NODE_SHM=0 TALLY_OFI_PROVIDER=shm|
+TALLY_TRANSPORT=ofi TALLY_OFI_PROVIDER=tcp TALLY_OFI_DOMAIN=lo|--nodes 3"
+fi
 
 echo "$ways" >"$scratch/ways"
 while IFS='|' read -r settings arguments; do

@@ -13,6 +13,10 @@ if [ -e .libs/libtally-ucx.so ]; then
     transports="$transports TALLY_TRANSPORT=ucx,TALLY_NODE_SHM=0,TALLY_UCX_TLS=tcp,TALLY_UCX_NET_DEVICES=lo"
     transports="$transports TALLY_TRANSPORT=ucx,TALLY_UCX_TLS=tcp,TALLY_UCX_NET_DEVICES=lo,nodes"
 fi
+if [ -e .libs/libtally-ofi.so ]; then
+    transports="$transports TALLY_TRANSPORT=ofi,TALLY_NODE_SHM=0,TALLY_OFI_PROVIDER=tcp,TALLY_OFI_DOMAIN=lo"
+    transports="$transports TALLY_TRANSPORT=ofi,TALLY_OFI_PROVIDER=tcp,TALLY_OFI_DOMAIN=lo,nodes"
+fi
 
 killed_in_order() {
     [ "$(grep -cE 'failed within [12] s: .*rank 1 died' "$1")" -eq 3 ] &&

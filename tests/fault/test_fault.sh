@@ -34,8 +34,12 @@ transports="TALLY_TRANSPORT=shm"
 if [ -e .libs/libtally-ucx.so ]; then
     transports="$transports TALLY_TRANSPORT=ucx,TALLY_NODE_SHM=0,TALLY_UCX_TLS=tcp"
 fi
+if [ -e .libs/libtally-ofi.so ]; then
+    transports="$transports TALLY_TRANSPORT=ofi,TALLY_NODE_SHM=0,TALLY_OFI_PROVIDER=tcp"
+fi
 for chosen in $transports; do
     settings="$(echo "$chosen" | tr , ' ') TALLY_UCX_NET_DEVICES=lo"
+    settings="$settings TALLY_OFI_DOMAIN=lo"
     echo "-- $settings"
 
     # shellcheck disable=SC2086

@@ -43,7 +43,8 @@ check_equal "every variable is shown, in the table's order" \
     "$(table)" "$(sed -n 's/^\(TALLY_[A-Z0-9_]*\)=.*  (default)$/\1/p' "$out")"
 check "the version is shown" grep -q "^tally [0-9]*\.[0-9]*\.[0-9]*$" "$out"
 check "the flags it was built with are shown" grep -q "flags .*-std=gnu11" "$out"
-check "transports are shown" grep -q "^transport ucx: " "$out"
+check_equal "transports are shown, in their order" "transport ucx:
+transport ofi:" "$(grep -o "^transport [a-z]*:" "$out")"
 check_equal "lines fit into 80 columns, but for flags and paths" "" \
     "$(grep -v "^    flags " "$out" | grep "^[^/]\{80,\}$")"
 

@@ -93,6 +93,12 @@ START_TEST(a_receive_that_is_too_short_fails_and_writes_no_further)
 }
 END_TEST
 
+START_TEST(after_a_receive_that_is_too_short_the_next_message_arrives)
+{
+    run(_i, 2, tagged_message_after_short_receive);
+}
+END_TEST
+
 START_TEST(a_cancelled_receive_fails_and_takes_no_message)
 {
     run(_i, 2, tagged_cancel);
@@ -380,6 +386,9 @@ static TCase *conformance(void)
     tcase_add_loop_test(tests,
                         a_receive_that_is_too_short_fails_and_writes_no_further,
                         0, SETUPS);
+    tcase_add_loop_test(
+        tests, after_a_receive_that_is_too_short_the_next_message_arrives, 0,
+        SETUPS);
     tcase_add_loop_test(tests, a_cancelled_receive_fails_and_takes_no_message,
                         0, SETUPS);
     tcase_add_loop_test(tests, close_ends_the_receives_that_are_pending, 0,

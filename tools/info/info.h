@@ -28,6 +28,7 @@ struct info_build {
     const char *flags;
     const char *const *host_isas; // ends with NULL
     bool ucx;                     // libtally-ucx.so is built
+    bool ofi;                     // libtally-ofi.so is built
     bool secret;                  // TALLY_SECRET works
 };
 

@@ -21,6 +21,7 @@ static void write_version(struct json *json)
         json_string(json, NULL, info_build.host_isas[i]);
     json_array_close(json);
     json_bool(json, "ucx", info_build.ucx);
+    json_bool(json, "ofi", info_build.ofi);
     json_bool(json, "secret", info_build.secret);
     json_object_close(json);
 }

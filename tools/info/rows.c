@@ -24,6 +24,9 @@ const struct info_build info_build = {
 #ifdef HAVE_UCX
     .ucx = true,
 #endif
+#ifdef HAVE_OFI
+    .ofi = true,
+#endif
 #ifdef HAVE_CRYPTO
     .secret = true,
 #endif

@@ -63,6 +63,7 @@ static void write_version(FILE *out)
     for (int i = 0; info_build.host_isas[i] != NULL; i++)
         fprintf(out, " %s", info_build.host_isas[i]);
     fprintf(out, "\n    UCX           %s\n", info_build.ucx ? "yes" : "no");
+    fprintf(out, "    libfabric     %s\n", info_build.ofi ? "yes" : "no");
     fprintf(out, "    TALLY_SECRET  %s\n", info_build.secret ? "yes" : "no");
 }
 

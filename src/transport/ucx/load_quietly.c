@@ -18,9 +18,10 @@
 #include "transport/ucx/load_quietly.h"
 
 #include <dlfcn.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+
+#include "transport/signals.h"
 
 // The sonames are the ABI: the same for every UCX 1.x.
 #define LIBUCM "libucm.so.0"
@@ -29,11 +30,6 @@
 
 // More than ucm_global_config_t has in any version: it grows.
 #define UCM_OPTIONS_BYTES 4096
-
-struct signals {
-    struct sigaction action[NSIG];
-    stack_t stack;
-};
 
 // The options are set while libucm is loaded, so they outlast it: NODELETE.
 static bool set_hooks_off(void)
@@ -50,28 +46,6 @@ static bool set_hooks_off(void)
         set_global_opts(all_off);
     dlclose(libucm);
     return set_global_opts != NULL;
-}
-
-static void save_signals(struct signals *signals)
-{
-    for (int i = 1; i < NSIG; i++)
-        if (sigaction(i, NULL, &signals->action[i]) != 0)
-            signals->action[i].sa_handler = SIG_ERR;
-    sigaltstack(NULL, &signals->stack);
-}
-
-static void restore_signals(const struct signals *signals)
-{
-    struct sigaction now;
-    stack_t stack;
-
-    for (int i = 1; i < NSIG; i++)
-        if (signals->action[i].sa_handler != SIG_ERR &&
-            sigaction(i, NULL, &now) == 0 &&
-            now.sa_handler != signals->action[i].sa_handler)
-            sigaction(i, &signals->action[i], NULL);
-    if (sigaltstack(NULL, &stack) == 0 && stack.ss_sp != signals->stack.ss_sp)
-        sigaltstack(&signals->stack, NULL);
 }
 
 static bool is_loaded(const char *soname)
@@ -98,9 +72,9 @@ void *ucx_load_quietly(const tally_transport_host_t *host)
         host->log(host->context, TALLY_LOG_INFO,
                   "UCX's memory hooks could not be held off: this libucm "
                   "cannot be set beforehand");
-    save_signals(&signals);
+    signals_save(&signals);
     void *handle = load();
-    restore_signals(&signals);
+    signals_restore(&signals);
     if (handle != NULL)
         set_hooks_off();
     return handle;
