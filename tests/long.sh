@@ -122,7 +122,7 @@ gate distcheck distribution
 gate demo examples/trainer/demo.sh build --steps 100
 gate fuzz tests/fuzz/run.sh
 gate soak in_build ../tests/fault/soak.sh
-gate mutants env SHARE=6 tests/mutants.sh
+gate mutants env SHARE=12 tests/mutants.sh
 echo "# TOTAL: $gates" >build-gates/check.log
 
 say "results"

@@ -2,7 +2,7 @@
 # Breaks a copy of the code, one line at a time, as tests/mutants.txt says, and
 # sees that the named test fails. A mutant that lives is a hole in the tests.
 #     tests/mutants.sh [PATTERN]     only mutants whose line matches
-#     SHARE=4 tests/mutants.sh       every fourth, from another one each day
+#     SHARE=12 tests/mutants.sh      every twelfth, from another one each day
 set -eu
 cd "$(dirname "$0")/.."
 pattern=${1:-.}
