@@ -49,7 +49,8 @@ gate()
 
 tidy()
 {
-    # The plug-ins for UCX and libfabric, and the tests' doubles are C like the rest.
+    # The plug-ins for UCX and libfabric and the tests' doubles are C like the
+    # rest.
     find src tools examples -name '*.c' | LC_ALL=C sort |
         xargs -P "$jobs" -n 4 clang-tidy-16 --quiet -- -std=gnu11 -D_GNU_SOURCE \
             -Iinclude -Isrc -Itools -Ibuild $backend_flags
