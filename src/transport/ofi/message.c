@@ -14,7 +14,7 @@
 static ssize_t inject(tally_transport_t *transport,
                       struct ofi_operation *operation)
 {
-    const struct iovec part = {operation->buffer, operation->bytes};
+    const struct iovec part = {operation->into, operation->bytes};
     const struct fi_msg_tagged message = {
         .msg_iov = &part,
         .iov_count = operation->bytes > 0,
@@ -36,7 +36,7 @@ static ssize_t inject(tally_transport_t *transport,
 static ssize_t post_send(tally_transport_t *transport,
                          struct ofi_operation *operation)
 {
-    void *buffer = operation->buffer;
+    const void *buffer = operation->from;
     void *descriptor = NULL;
 
     if (operation->bytes <= transport->info->tx_attr->inject_size)
@@ -44,7 +44,8 @@ static ssize_t post_send(tally_transport_t *transport,
     if (operation->registered != NULL) {
         descriptor = operation->registered->descriptor;
         buffer = operation->registered->memory;
-        memcpy(buffer, operation->buffer, operation->bytes);
+        memcpy(operation->registered->memory, operation->from,
+               operation->bytes);
     }
     return fi_tsend(transport->ep, buffer, operation->bytes, descriptor,
                     operation->endpoint->address, operation->tag,
@@ -54,7 +55,7 @@ static ssize_t post_send(tally_transport_t *transport,
 static ssize_t post_receive(tally_transport_t *transport,
                             struct ofi_operation *operation)
 {
-    void *buffer = operation->buffer;
+    void *buffer = operation->into;
     void *descriptor = NULL;
 
     if (operation->registered != NULL) {
@@ -141,8 +142,7 @@ static tally_status_t post_or_wait(tally_transport_t *transport,
 }
 
 static struct ofi_operation *make(tally_transport_t *transport, uint64_t tag,
-                                  void *buffer, size_t bytes,
-                                  tally_request_t *request)
+                                  size_t bytes, tally_request_t *request)
 {
     struct ofi_operation *operation = ofi_operation_take(transport);
 
@@ -153,7 +153,6 @@ static struct ofi_operation *make(tally_transport_t *transport, uint64_t tag,
     }
     operation->request = request;
     operation->tag = tag;
-    operation->buffer = buffer;
     operation->bytes = bytes;
     *request = (tally_request_t){
         .status = TALLY_NOT_YET,
@@ -173,11 +172,10 @@ tally_status_t ofi_message_send(tally_endpoint_t *endpoint, uint64_t tag,
         return ofi_fail(transport->host, TALLY_ERR_PEER,
                         "rank %d was lost before: %s", (int)endpoint->peer,
                         transport->library.strerror(endpoint->lost));
-    // Nothing writes to it: libfabric has no const either.
-    struct ofi_operation *operation =
-        make(transport, tag, (void *)(uintptr_t)buffer, bytes, request);
+    struct ofi_operation *operation = make(transport, tag, bytes, request);
     if (operation == NULL)
         return TALLY_ERR_MEMORY;
+    operation->from = buffer;
     operation->endpoint = endpoint;
     transport->sending_count++;
     return post_or_wait(transport, &endpoint->waiting, operation);
@@ -187,11 +185,11 @@ tally_status_t ofi_message_receive(tally_transport_t *transport, uint64_t tag,
                                    void *buffer, size_t bytes,
                                    tally_request_t *request)
 {
-    struct ofi_operation *operation =
-        make(transport, tag, buffer, bytes, request);
+    struct ofi_operation *operation = make(transport, tag, bytes, request);
 
     if (operation == NULL)
         return TALLY_ERR_MEMORY;
+    operation->into = buffer;
     return post_or_wait(transport, &transport->waiting, operation);
 }
 

@@ -30,7 +30,10 @@ struct ofi_operation {
     tally_request_t *request;   // NULL: injected, the caller's is complete
     tally_endpoint_t *endpoint; // NULL: a receive
     uint64_t tag;
-    void *buffer; // the caller's
+    union {               // the caller's
+        void *into;       // of a receive
+        const void *from; // of a send; what takes an iovec reads it as `into`
+    };
     size_t bytes;
     struct registered_buffer *registered; // NULL unless FI_MR_LOCAL asks for it
     bool posted;

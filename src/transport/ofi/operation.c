@@ -108,7 +108,7 @@ void ofi_operation_end(tally_transport_t *transport,
     if (operation->endpoint != NULL)
         transport->sending_count--;
     else if (registered != NULL && status == TALLY_OK)
-        memcpy(operation->buffer, registered->memory, bytes);
+        memcpy(operation->into, registered->memory, bytes);
     if (registered != NULL)
         registered_give(&transport->registered, registered);
     if (request != NULL) {
