@@ -10,7 +10,7 @@ set -eu
 
 bench=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "${1:-$bench/../build}" && pwd)
-repeats=3
+repeats=5
 
 if [ $# -ge 2 ]; then
     mkdir -p "$2"
