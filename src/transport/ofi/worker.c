@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The worker: libfabric's objects from the fabric to the endpoint, one set for
 // each transport object.
+#include <inttypes.h>
 #include <rdma/fi_cm.h>
 #include <rdma/fi_errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
 
 #include "transport/ofi/ofi.h"
 #include "transport/ofi/status.h"
@@ -64,11 +68,29 @@ static tally_status_t open_queue(tally_transport_t *transport)
     return TALLY_OK;
 }
 
+// libfabric's shm names its segment by the process's id. One that was killed
+// leaves its segment behind, and a process that is given the same id later, or
+// has it in another PID namespace, then finds the name taken.
+static int name_segment(tally_transport_t *transport)
+{
+    char name[48];
+    uint64_t number;
+
+    if (strcmp(transport->info->fabric_attr->prov_name, "shm") != 0)
+        return 0;
+    if (getrandom(&number, sizeof(number), 0) != (ssize_t)sizeof(number))
+        return -FI_EAGAIN;
+    snprintf(name, sizeof(name), "fi_shm://tally-ofi-%016" PRIx64, number);
+    return fi_setname(&transport->ep->fid, name, strlen(name) + 1);
+}
+
 static tally_status_t open_endpoint(tally_transport_t *transport)
 {
     int result =
         fi_endpoint(transport->domain, transport->info, &transport->ep, NULL);
 
+    if (result == 0)
+        result = name_segment(transport);
     if (result == 0)
         result = fi_ep_bind(transport->ep, &transport->av->fid, 0);
     if (result == 0)
