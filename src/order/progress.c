@@ -274,8 +274,12 @@ uint64_t progress_post(struct progress *progress, struct queue *queue,
                        const int64_t *lanes, uint64_t epoch)
 {
     progress_lock(progress);
+    bool idle = !queue_pending(queue);
     uint64_t ticket = queue_post(queue, lanes, epoch);
-    move(progress);
+    if (idle)
+        queue_advance(queue);
+    else
+        move(progress);
     progress_unlock(progress);
     if (atomic_load(&progress->asleep) == 1)
         wake_thread(progress);
