@@ -286,7 +286,7 @@ static const struct failure failures[] = {
     {more_maxima, TALLY_ERR_MISMATCH, "rank 102 1 and 3"},
     {other_radix, TALLY_ERR_MISMATCH, "(radix 2, tag 5), rank 102"},
     {other_tag_space, TALLY_ERR_MISMATCH, "(radix 4, tag 8), rank 102"},
-    {no_room, TALLY_ERR_MEMORY, "no room for 1344 bytes in /dev/shm"},
+    {no_room, TALLY_ERR_MEMORY, "no room for 1536 bytes in /dev/shm"},
     {broken_exchange, TALLY_ERR_BOOTSTRAP, "the exchange was broken"},
     {later_broken_exchange, TALLY_ERR_BOOTSTRAP, "the exchange was broken"},
 };
