@@ -36,6 +36,7 @@ static void sleep_us(int64_t us)
 static const tally_transport_ops_t *fake;
 static int fds[RANKS];
 static tally_transport_t *transports[RANKS];
+static atomic_int looks[RANKS]; // calls of progress
 
 static void ring(int32_t rank)
 {
@@ -57,6 +58,7 @@ static int look_and_clear(tally_transport_t *transport)
 {
     uint64_t rung;
 
+    atomic_fetch_add(&looks[index_of(transport)], 1);
     if (read(fds[index_of(transport)], &rung, sizeof(rung)) < 0)
         rung = 0;
     return fake->progress(transport);
@@ -237,6 +239,26 @@ START_TEST(another_thread_that_polls_takes_no_wake_away)
 }
 END_TEST
 
+START_TEST(who_polls_makes_the_sleeping_thread_look_again)
+{
+    enum { QUIET_US = 50000, LOOKS = 2 }; // the poll's own, and the thread's
+    int64_t lanes[QUEUES_LANES];
+    int before;
+
+    engines_open(BY_DESCRIPTOR);
+    queues_fill(&queues, 0, 1, lanes);
+    progress_post(engines[0], queues.ranks[0].queue, lanes, 1);
+    do {
+        before = atomic_load(&looks[0]);
+        sleep_us(QUIET_US);
+    } while (atomic_load(&looks[0]) != before);
+    progress_poll(engines[0]);
+    while (atomic_load(&looks[0]) < before + LOOKS)
+        sleep_us(1000); // a hang, if it does not
+    engines_close();
+}
+END_TEST
+
 // ---------------------------------------------------------------- the sleeper
 
 struct sleep_case {
@@ -320,6 +342,7 @@ int main(void)
     tcase_add_loop_test(tests, to_wait_costs_next_to_nothing, 0, WAYS);
     tcase_add_loop_test(tests, another_thread_that_polls_takes_no_wake_away, 0,
                         WAYS);
+    tcase_add_test(tests, who_polls_makes_the_sleeping_thread_look_again);
     tcase_add_test(tests, a_wake_after_the_last_look_ends_the_sleep);
     tcase_add_test(tests, words_and_descriptors_are_not_slept_on_together);
     suite_add_tcase(suite, tests);
