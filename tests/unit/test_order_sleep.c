@@ -91,8 +91,6 @@ static void open_engine(int32_t rank, const tally_transport_ops_t *ops)
 
     ck_assert_int_eq(progress_create(&params, &engines[rank]), TALLY_OK);
     if (ops != NULL) {
-        fds[rank] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-        transports[rank] = queues.job.ranks[rank].transport;
         ck_assert_int_eq(
             progress_add_transport(engines[rank], ops, transports[rank]),
             TALLY_OK);
@@ -112,6 +110,11 @@ static void engines_open(enum way way)
         ops = with_descriptors();
     else if (way == BY_POLLING)
         ops = fake_network_ops(queues.job.network);
+    // All of it before the first engine's thread looks.
+    for (int32_t rank = 0; rank < RANKS && ops != NULL; rank++) {
+        fds[rank] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        transports[rank] = queues.job.ranks[rank].transport;
+    }
     for (int32_t rank = 0; rank < RANKS; rank++)
         open_engine(rank, ops);
 }
@@ -122,8 +125,9 @@ static void engines_close(void)
         progress_detach(engines[rank], queues.ranks[rank].queue);
         progress_drop_transport(engines[rank], transports[rank]);
         progress_free(engines[rank]);
-        if (transports[rank] != NULL)
-            close(fds[rank]);
+    }
+    for (int32_t rank = 0; rank < RANKS && transports[rank] != NULL; rank++) {
+        close(fds[rank]);
         transports[rank] = NULL;
     }
     queues_close(&queues);
