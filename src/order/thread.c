@@ -14,6 +14,8 @@
 //   for another source. So whoever moves in line, or adds something to be
 //   moved, wakes the thread, which looks again (sleeper_begin comes before
 //   arming, both under the lock).
+// - A queue is detached, and the word that is slept on goes with its segment:
+//   only the kernel looks at it, and finds none, or sleeps for the interval.
 // - Deadlines, processes of the node and what cannot be armed are looked at in
 //   intervals.
 #include <linux/prctl.h>
@@ -106,6 +108,9 @@ struct seen {
     int64_t changed_us; // when one of these changed
     uint64_t moves_in_line;
     int64_t nap_us;
+    int64_t
+        slept_us; // when it last went to sleep with work pending; 0: then not
+    int64_t futile_us; // what it naps for, woken for nothing
 };
 
 static uint64_t all_completed(const struct progress *progress)
@@ -128,19 +133,42 @@ static void note_changes(const struct progress *progress, struct seen *seen,
     seen->completed = completed;
     seen->changed_us = now_us;
     seen->nap_us = nap_shortest_us;
+    seen->slept_us = 0;
 }
 
-static struct rest sleep_pending(struct progress *progress)
+// A descriptor may stay readable though there is nothing to do: whoever is
+// woken at once, and finds nothing, naps before it sleeps again, ever longer.
+static bool was_futile(struct seen *seen, int64_t now_us)
+{
+    bool slept = seen->slept_us != 0;
+    bool at_once = slept && now_us - seen->slept_us < nap_longest_us;
+
+    seen->slept_us = 0;
+    if (slept && !at_once)
+        seen->futile_us = 0;
+    else if (at_once && seen->futile_us == 0)
+        seen->futile_us = nap_shortest_us;
+    else if (at_once && seen->futile_us < nap_longest_us)
+        seen->futile_us *= 2;
+    return at_once;
+}
+
+static struct rest sleep_pending(struct progress *progress, struct seen *seen,
+                                 int64_t now_us)
 {
     struct rest rest = {.sleeps = true, .us = progress->params.look_us};
 
+    if (was_futile(seen, now_us))
+        return (struct rest){.us = seen->futile_us};
     sleeper_begin(progress->sleeper);
     tally_status_t status = arm(progress);
     if (status == TALLY_NOT_YET) {
         sleeper_stay(progress->sleeper);
         return (struct rest){.us = nap_shortest_us};
     }
-    if (status != TALLY_OK && (rest.us == 0 || rest.us > nap_longest_us))
+    if (status == TALLY_OK)
+        seen->slept_us = now_us;
+    else if (rest.us > nap_longest_us)
         rest.us = nap_longest_us;
     return rest;
 }
@@ -162,7 +190,7 @@ static struct rest look(struct progress *progress, struct seen *seen)
         rest.us = nap_longest_us;
     } else if (any_pending(progress)) {
         if (!events && quiet_us > ENGINE_SLEEP_AFTER_US)
-            return sleep_pending(progress);
+            return sleep_pending(progress, seen, now_us);
     } else if (quiet_us > idle_after_us) {
         sleeper_begin(progress->sleeper);
         return (struct rest){

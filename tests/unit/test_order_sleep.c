@@ -54,12 +54,14 @@ static int index_of(const tally_transport_t *transport)
     return index;
 }
 
+static bool stuck; // it stays readable
+
 static int look_and_clear(tally_transport_t *transport)
 {
     uint64_t rung;
 
     atomic_fetch_add(&looks[index_of(transport)], 1);
-    if (read(fds[index_of(transport)], &rung, sizeof(rung)) < 0)
+    if (!stuck && read(fds[index_of(transport)], &rung, sizeof(rung)) < 0)
         rung = 0;
     return fake->progress(transport);
 }
@@ -263,6 +265,24 @@ START_TEST(who_polls_makes_the_sleeping_thread_look_again)
 }
 END_TEST
 
+START_TEST(a_descriptor_that_is_always_readable_costs_little)
+{
+    enum { ASLEEP_US = 50000, WATCHED_US = 300000, LOOKS_MAX = 3000 };
+    int64_t lanes[QUEUES_LANES];
+
+    stuck = true;
+    engines_open(BY_DESCRIPTOR);
+    ring(0);
+    queues_fill(&queues, 0, 1, lanes);
+    progress_post(engines[0], queues.ranks[0].queue, lanes, 1);
+    sleep_us(ASLEEP_US);
+    int before = atomic_load(&looks[0]);
+    sleep_us(WATCHED_US);
+    ck_assert_int_lt(atomic_load(&looks[0]) - before, LOOKS_MAX);
+    engines_close();
+}
+END_TEST
+
 // ---------------------------------------------------------------- the sleeper
 
 struct sleep_case {
@@ -347,6 +367,7 @@ int main(void)
     tcase_add_loop_test(tests, another_thread_that_polls_takes_no_wake_away, 0,
                         WAYS);
     tcase_add_test(tests, who_polls_makes_the_sleeping_thread_look_again);
+    tcase_add_test(tests, a_descriptor_that_is_always_readable_costs_little);
     tcase_add_test(tests, a_wake_after_the_last_look_ends_the_sleep);
     tcase_add_test(tests, words_and_descriptors_are_not_slept_on_together);
     suite_add_tcase(suite, tests);
