@@ -38,7 +38,8 @@ tally_status_t progress_add_transport(struct progress *progress,
 void progress_drop_transport(struct progress *progress,
                              tally_transport_t *transport);
 
-// Posts, and moves once. Does not block beyond the lock.
+// Posts, and moves the queue, or everything if something was under way in it.
+// Does not block beyond the lock.
 uint64_t progress_post(struct progress *progress, struct queue *queue,
                        const int64_t *lanes, uint64_t epoch);
 

@@ -89,6 +89,9 @@ check_equal "each carries its messages itself" "$transports" \
     "$(awk '!/^#/ { print $1 }' "$out" | uniq | paste -sd, -)"
 check_equal "and none is wrong" 0 "$(awk '!/^#/ && $NF != 0' "$out" | wc -l)"
 cat "$err"
+run 4 --iters 20 --warmup 2 --ranks 2 --rounds 2 --transports $transports
+check_equal "ranks without a part sit it out, on each transport" 0 $status
+cat "$err"
 run 2 --iters 20 --warmup 2 --transports shm,nothing
 check_equal "a transport that is not there is an error" 1 $status
 check "which is told" grep -q "TALLY_TRANSPORT=nothing: " "$err"

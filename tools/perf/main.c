@@ -83,8 +83,20 @@ static int run_peer(struct line *line)
     return EXIT_TROUBLE;
 }
 
+// All ranks, also those that have no part in the line: so nobody waits for
+// longer than a round, nor closes before the last.
+static int meet(struct perf *perf, const struct line *line)
+{
+    struct measure_result all;
+
+    if (line->params.ranks == perf->ranks ||
+        measure_describe(perf->tally, perf->ranks, &all) == TALLY_OK)
+        return EXIT_SUCCESS;
+    return fail(perf, "meeting the other ranks");
+}
+
 // Tally and its peer in turns, so that what else the machine does falls on
-// both. While the peer runs, the other ranks sleep in the next round's group.
+// both. While the peer runs, the other ranks sleep in the next group.
 static int run_rounds(struct perf *perf, struct line *line)
 {
     for (int64_t round = 0; round < perf->options.rounds; round++) {
@@ -93,13 +105,25 @@ static int run_rounds(struct perf *perf, struct line *line)
         if (measure_round(perf->tally, &line->work, &line->params,
                           &line->result) != TALLY_OK)
             return fail(perf, "measuring");
-        if (perf->options.compare == PEER_NONE || perf->rank != 0)
-            continue;
-        int exit_status = run_peer(line);
+        int exit_status = EXIT_SUCCESS;
+        if (perf->options.compare != PEER_NONE && perf->rank == 0)
+            exit_status = run_peer(line);
+        if (exit_status == EXIT_SUCCESS)
+            exit_status = meet(perf, line);
         if (exit_status != EXIT_SUCCESS)
             return exit_status;
     }
     return EXIT_SUCCESS;
+}
+
+static int sit_out(struct perf *perf, const struct line *line)
+{
+    int exit_status = EXIT_SUCCESS;
+
+    for (int64_t round = 0;
+         round <= perf->options.rounds && exit_status == EXIT_SUCCESS; round++)
+        exit_status = meet(perf, line);
+    return exit_status;
 }
 
 static int report(struct perf *perf, struct line *line, int64_t wrong)
@@ -153,6 +177,9 @@ static int measure(struct perf *perf, struct line *line)
     if (measure_wrong_everywhere(perf->tally, ranks, line->result.wrong,
                                  &wrong) != TALLY_OK)
         return fail(perf, "counting wrong results");
+    exit_status = meet(perf, line);
+    if (exit_status != EXIT_SUCCESS)
+        return exit_status;
     if (perf->rank == 0)
         exit_status = report(perf, line, wrong);
     if (line->peer.wrong > 0)
@@ -172,7 +199,7 @@ static int run_line(struct perf *perf, int32_t ranks, uint32_t records)
     int exit_status = EXIT_TROUBLE;
 
     if (perf->rank >= ranks)
-        return EXIT_SUCCESS;
+        return sit_out(perf, &line);
     if (!samples_create(&line.result.samples, samples) ||
         !samples_create(&line.peer.samples, samples) ||
         !work_create(&line.work, perf->rank, ranks, records))
