@@ -149,34 +149,140 @@ ranks than cores, what counts is that latency does not collapse.
 """
 
 
-def over_tcp(results):
+def against_library(results, name, library):
+    """Two ranks next to what is below them, in turns in one invocation."""
+    rows = []
+    texts = (("pingpong", f"{library} by itself, one way", "at most 1.1", 1.1),
+             ("exchange", f"{library} by itself, both send, then both receive",
+              "", None))
+    for peer, text, aim, limit in texts:
+        ratio = results.median(f"{name}.{peer}", "ratio")
+        rows.append((
+            text,
+            microseconds(results.median(f"{name}.{peer}", "peer_p50_us")),
+            microseconds(results.median(f"{name}.{peer}", "p50_us")),
+            figure(ratio, 2), aim,
+            verdict(ratio, limit) if limit is not None else ""))
+    return rows
+
+
+LIBRARY_HEADINGS = ("", "p50 us", "Tally, 2 ranks, p50 us", "ratio", "aim", "")
+
+
+def over_ucx(results):
     aims = {n: ("below 1", 1.0) for n in (2, 4, 8)}
-    one_way = results.median("pingpong", "p50_us")
-    ours = results.median("tcp.2", "p50_us")
-    both = results.median("exchange", "p50_us")
-    ratio = divide(ours, one_way)
-    pingpong = table(
-        ("", "p50 us", "ratio", "aim", ""),
-        [("UCX alone, ping-pong, one way", microseconds(one_way), "", "", ""),
-         ("UCX alone, both send, then both receive", microseconds(both),
-          figure(divide(both, one_way), 2), "", ""),
-         ("Tally all-reduce, 2 ranks", microseconds(ours), figure(ratio, 2),
-          "at most 1.1", verdict(ratio, 1.1))])
     return f"""## All-reduce over UCX, TCP on the loopback
 
 Every message goes through UCX (`TALLY_TRANSPORT=ucx TALLY_NODE_SHM=0
 TALLY_UCX_TLS=tcp TALLY_UCX_NET_DEVICES=lo`); the peer is Open MPI over btl
 self,tcp on the loopback.
 
-{table(ALLREDUCE_HEADINGS, allreduce_rows(results, "tcp", aims))}
+{table(ALLREDUCE_HEADINGS, allreduce_rows(results, "ucx", aims))}
 
-Against UCX alone with the same message, between the same runs. An all-reduce of
-two ranks is an exchange: both send at once, which the kernel's loopback does not
-do in the time of one message.
+Next to UCX alone with the same message, in turns in the same invocation. An
+all-reduce of two ranks is an exchange: both send at once, which the kernel's
+loopback does not do in the time of one message.
 
-{pingpong}
+{table(LIBRARY_HEADINGS, against_library(results, "ucx", "UCX"))}
+"""
 
-Against the exchange: {figure(divide(ours, both), 2)}.
+
+def fi_pingpong_row(results, name, fi_pingpong):
+    theirs = results.median(fi_pingpong, "p50_us")
+    ours = results.median(f"{name}.pingpong", "p50_us")
+    ratio = divide(ours, theirs)
+    return ("`fi_pingpong`, a transfer (mean)", microseconds(theirs),
+            microseconds(ours), figure(ratio, 2), "at most 1.1",
+            verdict(ratio, 1.1))
+
+
+def over_ofi(results):
+    aims = {2: ("at most 1", 1.0), 4: ("at most 1", 1.0), 8: ("at most 1", 1.0)}
+    tcp = against_library(results, "ofi", "libfabric, tcp;ofi_rxm,")
+    tcp.append(fi_pingpong_row(results, "ofi", "fi_pingpong"))
+    shm = against_library(results, "ofi_shm", "libfabric, shm,")
+    shm.append(fi_pingpong_row(results, "ofi_shm", "fi_pingpong_shm"))
+    return f"""## All-reduce over libfabric, TCP on the loopback, and shm
+
+The same with `TALLY_TRANSPORT=ofi TALLY_OFI_PROVIDER=tcp;ofi_rxm
+TALLY_OFI_DOMAIN=lo`, next to Open MPI as above.
+
+{table(ALLREDUCE_HEADINGS, allreduce_rows(results, "ofi", aims))}
+
+Next to libfabric alone with the same message, in turns in the same invocation,
+and to its own `fi_pingpong` with 64 bytes, run after it.
+
+{table(LIBRARY_HEADINGS, tcp + shm)}
+"""
+
+
+NODE_COUNTS = (2, 3, 4, 8)
+
+
+def across_nodes(results):
+    rows = []
+    for name in ("ucx", "ofi"):
+        one_way = results.median(f"{name}.oneway", "p50_us")
+        for ranks in NODE_COUNTS:
+            ours = results.median(f"{name}.nodes.{ranks}", "p50_us")
+            rounds = results.median("rounds", str(ranks))
+            ratio = divide(ours, one_way * rounds if one_way and rounds
+                           else None)
+            rows.append((name, str(ranks), microseconds(one_way),
+                         figure(rounds, 0), microseconds(ours),
+                         figure(ratio, 2), "at most 1.2", verdict(ratio, 1.2),
+                         figure(results.median(f"{name}.nodes.{ranks}",
+                                               "wrong"), 0)))
+    headings = ("transport", "nodes", "one way us", "rounds", "Tally p50 us",
+                "ratio", "aim", "", "wrong")
+    cores = len(os.sched_getaffinity(0))
+    return f"""## Across nodes
+
+A rank a node; a node is a network namespace, joined to the others by a bridge,
+all on this machine's {cores} cores. One way: UCX or libfabric alone between two
+of them, half of a round trip. Rounds: of messages, one after the other, as the
+schedule has it (`bench/rounds`). Where nodes outnumber cores they take turns,
+and a round is more than one message's time.
+
+{table(headings, rows)}
+"""
+
+
+def spread(results):
+    rows = []
+    named = [("shared memory, 2 ranks", "shm.2")]
+    for name in ("ucx", "ofi"):
+        named.append((f"{name}, loopback, 2 ranks", f"{name}.2"))
+        named.append((f"{name}, 2 nodes", f"{name}.nodes.2"))
+    for text, name in named:
+        half = results.median(name, "p50_us")
+        most = results.median(name, "p99_us")
+        ratio = divide(most, half)
+        rows.append((text, microseconds(half), microseconds(most),
+                     figure(ratio, 1), "at most 3", verdict(ratio, 3)))
+    return f"""## Spread
+
+{table(("", "p50 us", "p99 us", "p99 / p50", "aim", ""), rows)}
+"""
+
+
+def processor_time(results):
+    rows = []
+    for name in ("shm", "ucx", "ofi"):
+        row = [name]
+        for key in ("cpu_idle", "cpu_wait"):
+            cost = results.median(f"cpu.{name}", key)
+            row += [figure(None if cost is None else 100 * cost, 2),
+                    verdict(cost, 0.01)]
+        rows.append(row)
+    headings = ("transport", "idle %", "at most 1", "waiting %", "at most 1")
+    return f"""## Processor time
+
+What a rank takes of one core while its group is there and nobody calls (the two
+seconds after a reduction), and while it waits in `tally_step_wait` for a rank
+that is a second late.
+
+{table(headings, rows)}
 """
 
 
@@ -263,7 +369,8 @@ of peers measured in turns in the same run.
 
 {machine(results)}
 """)
-    sections = (shared_memory, over_tcp, step_calls, host_loss, bootstrap)
+    sections = (shared_memory, over_ucx, over_ofi, across_nodes, spread,
+                processor_time, step_calls, host_loss, bootstrap)
     print("\n".join(section(results) for section in sections), end="")
 
 

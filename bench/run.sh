@@ -54,13 +54,25 @@ compare=
 if command -v mpirun >/dev/null && [ -x "$build/tools/tally_perf_mpi" ]; then
     compare="--compare mpi"
 fi
-ucx=
-if (cd "$build" && tools/tally_info -t) | grep -q '^transport ucx: loaded'; then
-    ucx=yes
+networks=
+for name in ucx ofi; do
+    if (cd "$build" && tools/tally_info -t) |
+        grep -q "^transport $name: loaded"; then
+        networks="$networks $name"
+    fi
+done
+nodes=yes
+if ! "$bench/nodes.sh" 2 true; then
+    echo "skipped: nodes on this machine, as namespaces are refused"
+    nodes=
 fi
-# Every message over TCP on the loopback.
-over_tcp="TALLY_TRANSPORT=ucx TALLY_NODE_SHM=0 TALLY_UCX_TLS=tcp
-    TALLY_UCX_NET_DEVICES=lo"
+# Every message over TCP on an interface.
+tcp_on() { # TRANSPORT INTERFACE
+    case $1 in
+    ucx) echo "TALLY_UCX_TLS=tcp TALLY_UCX_NET_DEVICES=$2" ;;
+    ofi) echo "TALLY_OFI_PROVIDER=tcp;ofi_rxm TALLY_OFI_DOMAIN=$2" ;;
+    esac
+}
 
 # Ranks that outnumber processors take turns: fewer iterations will do.
 iterations() { # RANKS
@@ -73,13 +85,45 @@ for repeat in $(seq $repeats); do
         measure shm.$n.$repeat $(ranks $n) tools/tally_perf --json \
             --iters $(iterations $n) $compare
     done
-    [ -z "$ucx" ] || for n in 2 4 8; do
-        measure tcp.$n.$repeat $over_tcp $(ranks $n) tools/tally_perf --json \
-            --iters $(iterations $n) $compare
-        if [ $n = 2 ] && has ucx_pingpong; then
-            measure pingpong.$repeat bench/ucx_pingpong --json
-            measure exchange.$repeat bench/ucx_pingpong --mode exchange --json
+    for network in $networks; do
+        for n in 2 4 8; do
+            measure $network.$n.$repeat $(tcp_on $network lo) $(ranks $n) \
+                tools/tally_perf --json --transports $network \
+                --iters $(iterations $n) $compare
+        done
+        for peer in pingpong exchange; do
+            measure $network.$peer.$repeat $(tcp_on $network lo) $(ranks 2) \
+                tools/tally_perf --json --transports $network --iters 30000 \
+                --compare $peer
+        done
+        if [ -n "$nodes" ]; then
+            measure $network.oneway.$repeat $(tcp_on $network eth0) \
+                "$bench/nodes.sh" 2 "$bench/oneway.sh" $network
+            for n in 2 3 4 8; do
+                measure $network.nodes.$n.$repeat $(tcp_on $network eth0) \
+                    "$bench/nodes.sh" $n tools/tally_perf --json \
+                    --transports $network --iters $(iterations $n)
+            done
         fi
+    done
+    case $networks in
+    *ofi*)
+        for peer in pingpong exchange; do
+            measure ofi_shm.$peer.$repeat TALLY_OFI_PROVIDER=shm $(ranks 2) \
+                tools/tally_perf --json --transports ofi --iters 30000 \
+                --compare $peer
+        done
+        if command -v fi_pingpong >/dev/null; then
+            measure fi_pingpong.$repeat "$bench/fi_pingpong.sh" \
+                'tcp;ofi_rxm' lo 64 20000
+            measure fi_pingpong_shm.$repeat "$bench/fi_pingpong.sh" \
+                shm shm 64 20000
+        fi
+        ;;
+    esac
+    for network in shm $networks; do
+        measure cpu.$network.$repeat $(tcp_on $network lo) $(ranks 2) \
+            tools/tally_perf --json --transports $network --iters 100 --cpu
     done
     for n in 1 2; do
         measure calls.$n.$repeat $(ranks $n) bench/step_calls --json
@@ -93,6 +137,7 @@ for repeat in $(seq $repeats); do
         fi
     done
 done
+measure rounds bench/rounds "$(nproc)"
 measure info tools/tally_info --json -v -t
 
 python3 "$bench/report.py" "$results" >"$bench/README.md.new"

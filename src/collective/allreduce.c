@@ -290,6 +290,17 @@ tally_status_t allreduce_progress(struct allreduce *allreduce)
     return TALLY_OK;
 }
 
+tally_status_t allreduce_arm(struct allreduce *allreduce,
+                             struct allreduce_source *out)
+{
+    *out = (struct allreduce_source){.word = NULL};
+    if (allreduce->failure != TALLY_OK || *allreduce->stage == NULL)
+        return TALLY_NOT_YET;
+    if (*allreduce->stage == stage_lead)
+        return TALLY_OK;
+    return node_arm(allreduce->node, &out->word, &out->seen);
+}
+
 const int64_t *allreduce_result_borrow(const struct allreduce *allreduce)
 {
     return allreduce->total;

@@ -50,6 +50,17 @@ void allreduce_start(struct allreduce *allreduce, const int64_t *lanes);
 // transport's progress.
 tally_status_t allreduce_progress(struct allreduce *allreduce);
 
+// What a reduction that is NOT_YET waits for.
+struct allreduce_source {
+    _Atomic uint32_t *word; // of the node; NULL: the transport (its wait_fd)
+    uint32_t seen;          // what the word will not be any more (futex)
+};
+
+// Before a sleep until progress is worth calling again. NOT_YET: it is now.
+// UNSUPPORTED: it has to be polled.
+tally_status_t allreduce_arm(struct allreduce *allreduce,
+                             struct allreduce_source *out);
+
 // The result [8 * records + max_lanes], records folded, until the next start.
 const int64_t *allreduce_result_borrow(const struct allreduce *allreduce);
 

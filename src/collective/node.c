@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collective/wake.h"
 #include "core/error.h"
 #include "numeric/record.h"
 
@@ -14,6 +15,9 @@
 #define LINE_LANES 7
 
 #define BUFFERS 2
+
+// Beyond the slots.
+enum { REMOTE_LINE = 0, WAKE_LINE = 2, OTHER_LINES = 4 };
 
 struct line {
     int64_t lanes[LINE_LANES];
@@ -28,9 +32,9 @@ struct cursor {
     uint32_t line;
 };
 
-// In the segment: a slot a rank, one for the result, and a line of news. Slots
-// have an even number of lines, so that no two of them share the pair of lines
-// that processors fetch together.
+// In the segment: a slot a rank, one for the result, a line of news, and one
+// for who sleeps. Each has an even number of lines, so that no two of them
+// share the pair of lines that processors fetch together.
 struct node {
     struct node_shape shape;
     int32_t local_index;
@@ -39,6 +43,7 @@ struct node {
     struct line *slots;
     _Atomic int32_t *remote; // rank + 1; 0: none
     int32_t told;            // what *remote says
+    struct wake *wake;
     uint64_t sequence;
     struct cursor result;
     int32_t missing; // so many cursors are not done
@@ -54,7 +59,8 @@ size_t node_bytes(const struct node_shape *shape)
 {
     size_t slots = (size_t)shape->local_size + 1;
 
-    return (slots * BUFFERS * shape_lines(shape) + 1) * sizeof(struct line);
+    return (slots * BUFFERS * shape_lines(shape) + OTHER_LINES) *
+           sizeof(struct line);
 }
 
 tally_status_t node_create(const struct node_params *params, struct node **out)
@@ -72,8 +78,10 @@ tally_status_t node_create(const struct node_params *params, struct node **out)
     node->gathers = params->gathers;
     node->lines = shape_lines(shape);
     node->slots = params->memory;
-    node->remote =
-        (_Atomic int32_t *)&node->slots[slots * BUFFERS * node->lines];
+    struct line *others = node->slots + slots * BUFFERS * node->lines;
+    node->remote = (_Atomic int32_t *)&others[REMOTE_LINE];
+    node->wake = (struct wake *)&others[WAKE_LINE];
+    wake_join(node->wake);
     *out = node;
     return TALLY_OK;
 }
@@ -118,6 +126,7 @@ static void slot_write(struct node *node, int32_t slot, const int64_t *lanes)
         atomic_store_explicit(&line->sequence, node->sequence,
                               memory_order_release);
     }
+    wake_sleepers(node->wake);
 }
 
 static inline bool line_there(const struct node *node, const struct line *line)
@@ -196,6 +205,27 @@ tally_status_t node_take(struct node *node, int64_t *total)
             return TALLY_NOT_YET;
         memcpy(total + first, line->lanes, count * sizeof(int64_t));
     }
+    return TALLY_OK;
+}
+
+static bool has_come(const struct node *node, const struct cursor *cursor)
+{
+    return line_there(node, slot_buffer(node, cursor->slot) + cursor->line);
+}
+
+tally_status_t node_arm(struct node *node, _Atomic uint32_t **word,
+                        uint32_t *seen)
+{
+    tally_status_t status = wake_arm(node->wake, seen);
+
+    if (status != TALLY_OK)
+        return status;
+    *word = &node->wake->calls;
+    if (!node->gathers && has_come(node, &node->result))
+        return TALLY_NOT_YET;
+    for (int32_t i = 0; i < node->missing; i++)
+        if (has_come(node, &node->cursors[i]))
+            return TALLY_NOT_YET;
     return TALLY_OK;
 }
 

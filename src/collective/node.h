@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The node stage: ranks of one node hand each other lanes through slots in a
-// segment. It knows nothing of other nodes, and makes no system call.
+// segment. It knows nothing of other nodes, and makes no system call unless a
+// rank of the node sleeps.
 //
 // A slot is made of lines of 64 bytes, seven lanes and the sequence number of
 // the reduction they belong to, so that lanes and the news of them cross
@@ -52,6 +53,12 @@ tally_status_t node_gather(struct node *node, int64_t *total);
 // The leader hands out the result; the others take it. OK or NOT_YET.
 void node_publish(struct node *node, const int64_t *total);
 tally_status_t node_take(struct node *node, int64_t *total);
+
+// Before a sleep until something comes for gather or (who does not gather)
+// take: *word will differ from *seen, and who sleeps on it (futex) is woken.
+// NOT_YET: it is there now. UNSUPPORTED: nobody would wake it.
+tally_status_t node_arm(struct node *node, _Atomic uint32_t **word,
+                        uint32_t *seen);
 
 // The lowest local index whose slot is not complete; -1: all are.
 int32_t node_awaited(const struct node *node);

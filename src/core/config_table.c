@@ -159,8 +159,8 @@ const struct config_row config_table[CONFIG_COUNT] = {
             .type_text = "microseconds",
             .preset = "100",
             .doc = "How long a waiting thread spins before it yields the "
-                   "processor. Where ranks outnumber processors it yields at "
-                   "once.",
+                   "processor; after 5 ms it sleeps. Where ranks outnumber "
+                   "processors it yields at once.",
             .minimum = 0,
             .maximum = 1000000,
         },

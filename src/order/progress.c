@@ -3,52 +3,22 @@
 #include "order/progress.h"
 
 #include <assert.h>
-#include <linux/futex.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/error.h"
-
-#define TRANSPORTS_MAX 8
+#include "order/engine.h"
 
 // The clock is read once in so many moves of a waiting thread.
 #define MOVES_PER_CHECK 64
 // One wait in so many spins as long as is configured.
 #define WAITS_PER_TRIAL 64
-// A wait this long is not worth a processor any more.
-static const int64_t nap_after_us = 20000;
-static const int64_t nap_shortest_us = 50;
-static const int64_t nap_longest_us = 1000;
-// So long after the last reduction the thread goes to sleep.
-static const int64_t sleep_after_us = 1000000;
-// Transports want a look now and then, even asleep.
-static const int64_t sleep_with_transport_us = 10000;
-
-struct progress {
-    pthread_mutex_t lock;
-    struct progress_params params;
-    struct queue *queues;
-    struct {
-        const tally_transport_ops_t *ops;
-        tally_transport_t *transport;
-    } transports[TRANSPORTS_MAX];
-    int transport_count;
-    pthread_t thread;
-    bool thread_runs;
-    atomic_bool stop;
-    atomic_int waiters; // threads that move in line until something is done
-    atomic_uint asleep; // futex: 1 while the thread sleeps
-    atomic_int spin_us; // what a waiting thread spins now, see spin_learn
-    atomic_uint waits;  // counted, for spin_learn
-};
+// Transports, deadlines and processes of the node want a look now and then,
+// even asleep.
+static const int64_t look_default_us = 10000;
 
 static void relax(void)
 {
@@ -59,97 +29,39 @@ static void relax(void)
 #endif
 }
 
-static void nap(int64_t us)
+bool engine_move(struct progress *progress)
 {
-    struct timespec time = {us / 1000000, us % 1000000 * 1000};
+    bool events = false;
 
-    nanosleep(&time, NULL);
-}
-
-static bool any_pending(const struct progress *progress)
-{
-    for (struct queue *q = progress->queues; q != NULL; q = q->next)
-        if (queue_pending(q))
-            return true;
-    return false;
-}
-
-// One move of everything. The lock is held.
-static void move(struct progress *progress)
-{
     for (int i = 0; i < progress->transport_count; i++) {
         // A failed transport shows in the requests of its queues.
-        (void)progress->transports[i].ops->progress(
-            progress->transports[i].transport);
+        events |= progress->transports[i].ops->progress(
+                      progress->transports[i].transport) > 0;
     }
     for (struct queue *q = progress->queues; q != NULL; q = q->next)
         queue_advance(q);
+    return events;
 }
 
-static void check(struct progress *progress, int64_t now_us)
+void engine_check(struct progress *progress, int64_t now_us)
 {
     for (struct queue *q = progress->queues; q != NULL; q = q->next)
         queue_check(q, now_us);
 }
 
-static void wake_thread(struct progress *progress)
+void engine_tell_waits(struct progress *progress)
 {
-    if (atomic_exchange(&progress->asleep, 0) == 1)
-        syscall(SYS_futex, &progress->asleep, FUTEX_WAKE_PRIVATE, 1, NULL, NULL,
-                0);
+    for (struct wait *wait = progress->waits; wait != NULL; wait = wait->next)
+        if (queue_done(wait->queue, wait->ticket)) {
+            pthread_cond_broadcast(&progress->done);
+            return;
+        }
 }
 
-// Until woken, or `us` passed; 0: no limit. Who says stop before `asleep` was
-// set does not wake.
-static void sleep_thread(struct progress *progress, int64_t us)
+static void move_in_line(struct progress *progress)
 {
-    struct timespec time = {us / 1000000, us % 1000000 * 1000};
-
-    if (atomic_load(&progress->stop))
-        return;
-    syscall(SYS_futex, &progress->asleep, FUTEX_WAIT_PRIVATE, 1,
-            us > 0 ? &time : NULL, NULL, 0);
-    atomic_store(&progress->asleep, 0);
-}
-
-static void *thread_main(void *argument)
-{
-    struct progress *progress = argument;
-    int64_t active_us = clock_now_us();
-    int64_t nap_us = nap_shortest_us;
-
-    prctl(PR_SET_NAME, "tally-progress");
-    prctl(PR_SET_TIMERSLACK, 1000ul);
-    while (!atomic_load(&progress->stop)) {
-        bool pending = true;
-        bool sleeps = false;
-        int64_t sleep_us = 0;
-        int64_t now_us = clock_now_us();
-
-        if (pthread_mutex_trylock(&progress->lock) == 0) {
-            move(progress);
-            check(progress, now_us);
-            pending = any_pending(progress);
-            sleeps = !pending && now_us - active_us > sleep_after_us;
-            if (sleeps)
-                atomic_store(&progress->asleep, 1);
-            if (progress->transport_count > 0)
-                sleep_us = sleep_with_transport_us;
-            pthread_mutex_unlock(&progress->lock);
-        }
-        if (sleeps) {
-            sleep_thread(progress, sleep_us);
-            continue;
-        }
-        if (pending) {
-            active_us = now_us;
-            nap_us = nap_shortest_us;
-        } else if (nap_us < nap_longest_us) {
-            nap_us *= 2;
-        }
-        nap(atomic_load(&progress->waiters) > 0 ? nap_longest_us : nap_us);
-    }
-    return NULL;
+    progress->moves_in_line++;
+    engine_move(progress);
 }
 
 tally_status_t progress_create(const struct progress_params *params,
@@ -160,13 +72,21 @@ tally_status_t progress_create(const struct progress_params *params,
 
     if (progress == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for progress");
+    tally_status_t status = sleeper_create(&progress->sleeper);
+    if (status != TALLY_OK) {
+        free(progress);
+        return status;
+    }
     progress->params = *params;
+    if (progress->params.look_us == 0)
+        progress->params.look_us = look_default_us;
     atomic_init(&progress->spin_us, (int)params->spin_us);
     // The lock is held for well under a microsecond: spin before sleeping.
     pthread_mutexattr_init(&attributes);
     pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
     pthread_mutex_init(&progress->lock, &attributes);
     pthread_mutexattr_destroy(&attributes);
+    pthread_cond_init(&progress->done, NULL);
     *out = progress;
     return TALLY_OK;
 }
@@ -178,9 +98,11 @@ void progress_free(struct progress *progress)
     assert(progress->queues == NULL && progress->transport_count == 0);
     if (progress->thread_runs) {
         atomic_store(&progress->stop, true);
-        wake_thread(progress);
+        sleeper_wake(progress->sleeper);
         pthread_join(progress->thread, NULL);
     }
+    sleeper_free(progress->sleeper);
+    pthread_cond_destroy(&progress->done);
     pthread_mutex_destroy(&progress->lock);
     free(progress);
 }
@@ -202,7 +124,8 @@ static tally_status_t start_thread(struct progress *progress)
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&progress->thread, NULL, thread_main, progress);
+    int error =
+        pthread_create(&progress->thread, NULL, engine_thread, progress);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0)
         return core_fail(TALLY_ERR_SYSTEM,
@@ -244,16 +167,17 @@ tally_status_t progress_add_transport(struct progress *progress,
     tally_status_t status = TALLY_OK;
 
     progress_lock(progress);
-    if (progress->transport_count == TRANSPORTS_MAX) {
-        status = core_fail(TALLY_ERR_UNSUPPORTED,
-                           "more than %d transports at once", TRANSPORTS_MAX);
+    if (progress->transport_count == ENGINE_TRANSPORTS_MAX) {
+        status =
+            core_fail(TALLY_ERR_UNSUPPORTED, "more than %d transports at once",
+                      ENGINE_TRANSPORTS_MAX);
     } else {
         int last = progress->transport_count++;
         progress->transports[last].ops = ops;
         progress->transports[last].transport = transport;
     }
     progress_unlock(progress);
-    wake_thread(progress); // it may sleep without a limit
+    sleeper_wake(progress->sleeper); // it may sleep without a limit
     return status;
 }
 
@@ -274,28 +198,34 @@ uint64_t progress_post(struct progress *progress, struct queue *queue,
                        const int64_t *lanes, uint64_t epoch)
 {
     progress_lock(progress);
+    bool idle = !queue_pending(queue);
     uint64_t ticket = queue_post(queue, lanes, epoch);
-    move(progress);
+    progress->posted++;
+    // What is sent now is sooner at the others than after a look at what came.
+    if (idle)
+        queue_advance(queue);
+    else
+        engine_move(progress);
+    engine_tell_waits(progress);
     progress_unlock(progress);
-    if (atomic_load(&progress->asleep) == 1)
-        wake_thread(progress);
+    sleeper_wake(progress->sleeper);
     return ticket;
 }
 
 // How a waiting thread passes the time between two moves.
-enum wait_phase { WAIT_SPIN, WAIT_YIELD, WAIT_NAP };
+enum wait_phase { WAIT_SPIN, WAIT_YIELD, WAIT_SLEEP };
 
 static enum wait_phase wait_phase_at(int64_t waited_us, int64_t spin_us)
 {
-    if (waited_us > nap_after_us)
-        return WAIT_NAP;
+    if (waited_us > ENGINE_SLEEP_AFTER_US)
+        return WAIT_SLEEP;
     return waited_us >= spin_us ? WAIT_YIELD : WAIT_SPIN;
 }
 
 // How long this wait may spin. Once in a while it tries the whole time again.
 static int64_t spin_allowed(struct progress *progress)
 {
-    unsigned waits = atomic_fetch_add(&progress->waits, 1);
+    unsigned waits = atomic_fetch_add(&progress->trials, 1);
 
     if (progress->params.oversubscribed)
         return 0;
@@ -316,19 +246,26 @@ static void spin_learn(struct progress *progress, enum wait_phase phase,
         atomic_store(&progress->spin_us, (int)progress->params.spin_us);
 }
 
-static void wait_in_phase(enum wait_phase phase)
+// Leaves it to the thread. What is posted or moved by others of this process,
+// all under the lock, tells of it.
+static tally_status_t sleep_until_done(struct progress *progress,
+                                       struct queue *queue, uint64_t ticket,
+                                       int64_t *lanes)
 {
-    switch (phase) {
-    case WAIT_SPIN:
-        relax();
-        break;
-    case WAIT_YIELD:
-        sched_yield();
-        break;
-    case WAIT_NAP:
-        nap(nap_shortest_us);
-        break;
-    }
+    struct wait wait = {.queue = queue, .ticket = ticket};
+    struct wait **at;
+
+    progress_lock(progress);
+    wait.next = progress->waits;
+    progress->waits = &wait;
+    while (!queue_done(queue, ticket))
+        pthread_cond_wait(&progress->done, &progress->lock);
+    for (at = &progress->waits; *at != &wait; at = &(*at)->next)
+        ;
+    *at = wait.next;
+    tally_status_t status = queue_result(queue, ticket, lanes);
+    progress_unlock(progress);
+    return status;
 }
 
 tally_status_t progress_wait(struct progress *progress, struct queue *queue,
@@ -340,17 +277,18 @@ tally_status_t progress_wait(struct progress *progress, struct queue *queue,
     unsigned moves = 1;
     int64_t begin_us = 0; // read late: a short wait reads no clock
 
-    atomic_fetch_add(&progress->waiters, 1);
-    for (; status == TALLY_NOT_YET; moves++) {
-        bool look = moves % MOVES_PER_CHECK == 0 || phase == WAIT_NAP;
+    for (; phase != WAIT_SLEEP; moves++) {
+        bool look = moves % MOVES_PER_CHECK == 0;
         int64_t now_us = look ? clock_now_us() : 0;
 
         if (pthread_mutex_trylock(&progress->lock) == 0) {
-            move(progress);
+            move_in_line(progress);
             if (look)
-                check(progress, now_us);
+                engine_check(progress, now_us);
+            engine_tell_waits(progress);
             status = queue_result(queue, ticket, lanes);
             pthread_mutex_unlock(&progress->lock);
+            sleeper_wake(progress->sleeper);
         }
         if (status != TALLY_NOT_YET)
             break;
@@ -359,9 +297,13 @@ tally_status_t progress_wait(struct progress *progress, struct queue *queue,
                 begin_us = now_us;
             phase = wait_phase_at(now_us - begin_us, spin_us);
         }
-        wait_in_phase(phase);
+        if (phase == WAIT_SPIN)
+            relax();
+        else
+            sched_yield();
     }
-    atomic_fetch_sub(&progress->waiters, 1);
+    if (phase == WAIT_SLEEP)
+        return sleep_until_done(progress, queue, ticket, lanes);
     spin_learn(progress, phase, moves);
     return status;
 }
@@ -369,6 +311,8 @@ tally_status_t progress_wait(struct progress *progress, struct queue *queue,
 void progress_poll(struct progress *progress)
 {
     progress_lock(progress);
-    move(progress);
+    move_in_line(progress);
+    engine_tell_waits(progress);
     progress_unlock(progress);
+    sleeper_wake(progress->sleeper);
 }

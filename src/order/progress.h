@@ -15,6 +15,7 @@ struct progress;
 struct progress_params {
     int64_t spin_us;     // before a waiting thread yields
     bool oversubscribed; // ranks outnumber processors: yield at once
+    int64_t look_us;     // the thread sleeps at most so long; 0: 10 ms
 };
 
 tally_status_t progress_create(const struct progress_params *params,
@@ -37,7 +38,8 @@ tally_status_t progress_add_transport(struct progress *progress,
 void progress_drop_transport(struct progress *progress,
                              tally_transport_t *transport);
 
-// Posts, and moves once. Does not block beyond the lock.
+// Posts, and moves the queue, or everything if something was under way in it.
+// Does not block beyond the lock.
 uint64_t progress_post(struct progress *progress, struct queue *queue,
                        const int64_t *lanes, uint64_t epoch);
 

@@ -148,6 +148,13 @@ void queue_advance(struct queue *queue)
     }
 }
 
+tally_status_t queue_arm(struct queue *queue, struct allreduce_source *out)
+{
+    // What is broken waits for the clock alone: queue_check.
+    return queue->broken ? TALLY_ERR_UNSUPPORTED
+                         : allreduce_arm(queue->allreduce, out);
+}
+
 // The rank of the group that was first to go.
 static void find_suspect(struct queue *queue)
 {

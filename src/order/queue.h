@@ -52,7 +52,7 @@ struct queue {
     int32_t suspect;         // a rank of the group that is gone, -1: none
     int64_t suspect_since_us;
     int64_t died_us; // when the first death (not a leaving) was reported; 0
-    bool broken; // a transport gave up; who is gone is not known yet
+    bool broken;     // a transport gave up; who is gone is not known yet
     int64_t broken_since_us; // 0: not set yet
     char broken_sentence[256];
     struct queue_slot slots[QUEUE_SLOTS];
@@ -88,8 +88,17 @@ static inline bool queue_pending(const struct queue *queue)
 // Starts and moves what is next, without blocking.
 void queue_advance(struct queue *queue);
 
+// Before a sleep: see allreduce_arm. The queue is pending, and was advanced.
+tally_status_t queue_arm(struct queue *queue, struct allreduce_source *out);
+
 // The slow look: the deadline, and ranks that are gone.
 void queue_check(struct queue *queue, int64_t now_us);
+
+// Whether a ticket is complete, well or not.
+static inline bool queue_done(const struct queue *queue, uint64_t ticket)
+{
+    return queue->completed >= ticket;
+}
 
 // The result of a ticket: OK and the lanes, an error, NOT_YET, or OVERWRITTEN.
 tally_status_t queue_result(const struct queue *queue, uint64_t ticket,

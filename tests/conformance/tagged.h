@@ -20,6 +20,8 @@ void tagged_cancel(struct processes_member *member);
 void tagged_close_with_pending(struct processes_member *member);
 void tagged_send_then_close(struct processes_member *member);
 void tagged_close_flushes(struct processes_member *member);
+// Or the transport says that it has no descriptor.
+void tagged_wait_on_descriptor(struct processes_member *member);
 
 // Two ranks; rank 1 is killed.
 void tagged_peer_killed(struct processes_member *member);

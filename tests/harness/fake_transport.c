@@ -174,6 +174,8 @@ static void message_push(tally_transport_t *transport, const struct send *send)
     pthread_mutex_lock(&inbox->lock);
     list_append(&inbox->messages, &message->link);
     pthread_mutex_unlock(&inbox->lock);
+    if (options->arrived != NULL)
+        options->arrived(send->destination);
 }
 
 static void send_read(tally_transport_t *transport, struct send *send)

@@ -34,6 +34,7 @@ struct fake_options {
     int32_t deaf;         // its trecv fails
     // Cancelled receives stay posted until close, as a real transport's may.
     bool keeps_cancelled;
+    void (*arrived)(int32_t rank); // told of each message, if not NULL
     size_t message_max;
 };
 

@@ -2,9 +2,11 @@
 // Tests of the all-reduce within one node (collective/allreduce.h, node.h).
 #include <check.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "collective/node.h"
 #include "core/error.h"
 #include "harness/collective.h"
 #include "harness/forked.h"
@@ -286,7 +288,7 @@ static const struct failure failures[] = {
     {more_maxima, TALLY_ERR_MISMATCH, "rank 102 1 and 3"},
     {other_radix, TALLY_ERR_MISMATCH, "(radix 2, tag 5), rank 102"},
     {other_tag_space, TALLY_ERR_MISMATCH, "(radix 4, tag 8), rank 102"},
-    {no_room, TALLY_ERR_MEMORY, "no room for 1344 bytes in /dev/shm"},
+    {no_room, TALLY_ERR_MEMORY, "no room for 1536 bytes in /dev/shm"},
     {broken_exchange, TALLY_ERR_BOOTSTRAP, "the exchange was broken"},
     {later_broken_exchange, TALLY_ERR_BOOTSTRAP, "the exchange was broken"},
 };
@@ -321,6 +323,56 @@ START_TEST(a_failure_of_one_ends_the_creation_at_all_and_leaves_no_segment)
 }
 END_TEST
 
+// ------------------------------------------------------------ before a sleep
+
+// Two ranks' parts of one segment, in one process.
+static void nodes_open(void *memory, bool led, struct node *nodes[2])
+{
+    for (int32_t i = 0; i < 2; i++) {
+        struct node_params params = {
+            .shape = {.local_size = 2, .records = 2, .max_lanes = 1},
+            .local_index = i,
+            .gathers = !led || i == 0,
+            .memory = memory,
+        };
+
+        ck_assert_int_eq(node_create(&params, &nodes[i]), TALLY_OK);
+    }
+}
+
+static _Alignas(64) unsigned char node_memory[4096];
+static const int64_t node_lanes[17];
+
+START_TEST(who_writes_after_a_rank_has_armed_changes_its_word)
+{
+    bool led = _i != 0;
+    struct node *nodes[2];
+    _Atomic uint32_t *word;
+    uint32_t seen, later;
+
+    nodes_open(node_memory, led, nodes);
+    node_write(nodes[1], 1, node_lanes);
+    tally_status_t status = node_arm(nodes[1], &word, &seen);
+    if (status == TALLY_ERR_UNSUPPORTED)
+        goto free_nodes; // a kernel without the barrier
+    ck_assert_int_eq(status, TALLY_OK);
+    ck_assert_uint_eq(atomic_load(word), seen);
+    node_write(nodes[0], 1, node_lanes);
+    ck_assert_uint_ne(atomic_load(word), seen);
+    // What is there is told, not slept on.
+    status = node_arm(nodes[1], &word, &later);
+    ck_assert_int_eq(status, led ? TALLY_OK : TALLY_NOT_YET);
+    ck_assert_uint_ne(later, seen);
+    node_publish(nodes[0], node_lanes);
+    ck_assert_uint_ne(atomic_load(word), later);
+    ck_assert_int_eq(node_arm(nodes[1], &word, &seen), TALLY_NOT_YET);
+
+free_nodes:
+    node_free(nodes[1]);
+    node_free(nodes[0]);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("collective node");
@@ -337,6 +389,8 @@ int main(void)
     tcase_add_loop_test(
         tests, a_failure_of_one_ends_the_creation_at_all_and_leaves_no_segment,
         0, sizeof(failures) / sizeof(failures[0]));
+    tcase_add_loop_test(
+        tests, who_writes_after_a_rank_has_armed_changes_its_word, 0, 2);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);

@@ -51,7 +51,8 @@ tally_status_t tally_group_create(tally_t *tally,
                                   const tally_group_params_t *params,
                                   tally_group_t **out)
 {
-    (void)params;
+    ck_assert_int_eq(params->rank_count, 1);
+    ck_assert_int_eq(params->ranks[0], 0);
     *out = (tally_group_t *)tally;
     return TALLY_OK;
 }
@@ -181,8 +182,10 @@ tally_status_t tally_step_result(tally_step_t *step, uint64_t epoch,
 static tally_status_t measure(enum fault fault, tally_status_t wait_status,
                               int64_t warmup, struct measure_result *result)
 {
-    struct measure_params params = {
-        .records = 3, .warmup = warmup, .iterations = ITERATIONS - warmup};
+    struct measure_params params = {.ranks = 1,
+                                    .records = 3,
+                                    .warmup = warmup,
+                                    .iterations = ITERATIONS - warmup};
     struct work work;
 
     fake.fault = fault;
@@ -205,6 +208,7 @@ START_TEST(right_results_are_not_wrong)
 
     ck_assert_int_eq(measure(FAULT_NONE, TALLY_OK, 0, &result), TALLY_OK);
     ck_assert_int_eq(result.wrong, 0);
+    ck_assert_int_eq(measure_describe((tally_t *)&fake, 1, &result), TALLY_OK);
     ck_assert_str_eq(result.transport, "fake");
     ck_assert_int_eq(result.ranks, 1);
 }
@@ -244,10 +248,10 @@ START_TEST(wrong_results_are_summed_over_ranks)
 
     fake.fault = FAULT_NONE;
     fake.wait_status = TALLY_OK;
-    ck_assert_int_eq(measure_wrong_everywhere((tally_t *)&fake, 3, &wrong),
+    ck_assert_int_eq(measure_wrong_everywhere((tally_t *)&fake, 1, 3, &wrong),
                      TALLY_OK);
     ck_assert_int_eq(wrong, 3);
-    ck_assert_int_eq(measure_wrong_everywhere((tally_t *)&fake, 0, &wrong),
+    ck_assert_int_eq(measure_wrong_everywhere((tally_t *)&fake, 1, 0, &wrong),
                      TALLY_OK);
     ck_assert_int_eq(wrong, 0);
 }

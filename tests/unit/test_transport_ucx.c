@@ -262,6 +262,12 @@ START_TEST(twenty_rounds_of_load_open_close_unload_keep_no_file_open)
 }
 END_TEST
 
+START_TEST(who_waits_on_the_descriptor_is_woken)
+{
+    run(_i, 2, tagged_wait_on_descriptor);
+}
+END_TEST
+
 // The operations refuse what cannot be, with a sentence.
 static void refuse(struct processes_member *member)
 {
@@ -272,7 +278,6 @@ static void refuse(struct processes_member *member)
     tally_transport_t *transport;
     char address[8];
     size_t bytes = sizeof(address);
-    int fd;
     struct side side;
 
     side_open(&side, member->argument);
@@ -280,7 +285,6 @@ static void refuse(struct processes_member *member)
            TALLY_ERR_MEMORY);
     EXPECT(strstr(core_error_text(), "the room 8") != NULL);
     EXPECT(bytes == sizeof(address));
-    EXPECT(side.ops->wait_fd(side.transport, &fd) == TALLY_ERR_UNSUPPORTED);
     side.setup = &setup;
     EXPECT(side.ops->open(&side.host, &params, &transport) ==
            TALLY_ERR_TRANSPORT);
@@ -413,6 +417,7 @@ static TCase *particular(void)
     tcase_add_loop_test(
         tests, twenty_rounds_of_load_open_close_unload_keep_no_file_open, 0,
         SETUPS);
+    tcase_add_loop_test(tests, who_waits_on_the_descriptor_is_woken, 0, SETUPS);
     tcase_add_test(tests, what_cannot_be_is_refused_with_a_sentence);
     tcase_add_test(tests,
                    an_older_ucx_in_the_process_is_refused_with_both_versions);

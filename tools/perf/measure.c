@@ -112,7 +112,7 @@ static tally_status_t run(tally_step_t *step, const struct work *work,
 
         if (status == TALLY_OK)
             status =
-                check_result(step, work, (uint64_t)i, result->ranks, &right);
+                check_result(step, work, (uint64_t)i, params->ranks, &right);
         if (status != TALLY_OK)
             return status;
         result->wrong += !right;
@@ -122,53 +122,77 @@ static tally_status_t run(tally_step_t *step, const struct work *work,
     return TALLY_OK;
 }
 
-static tally_status_t describe(const tally_group_t *group,
-                               struct measure_result *result)
+static tally_status_t create_group(tally_t *tally, const char *key,
+                                   int32_t ranks, tally_group_t **group)
+{
+    tally_group_params_t params = TALLY_INIT(tally_group_params_t);
+    int32_t *first = calloc((size_t)ranks, sizeof(*first));
+
+    if (first == NULL)
+        return TALLY_ERR_MEMORY;
+    for (int32_t i = 0; i < ranks; i++)
+        first[i] = i;
+    params.ranks = first;
+    params.rank_count = ranks;
+    params.key = key;
+    tally_status_t status = tally_group_create(tally, &params, group);
+    free(first);
+    return status;
+}
+
+tally_status_t measure_describe(tally_t *tally, int32_t ranks,
+                                struct measure_result *result)
 {
     tally_group_info_t info = TALLY_INIT(tally_group_info_t);
-    tally_status_t status = tally_group_describe(group, &info);
+    tally_group_t *group;
+    tally_status_t status = create_group(tally, "perf.describe", ranks, &group);
 
     if (status != TALLY_OK)
         return status;
-    result->ranks = info.ranks;
-    result->nodes = info.nodes;
-    snprintf(result->transport, sizeof(result->transport), "%s",
-             info.transport);
-    return TALLY_OK;
+    status = tally_group_describe(group, &info);
+    if (status == TALLY_OK) {
+        result->ranks = info.ranks;
+        result->nodes = info.nodes;
+        snprintf(result->transport, sizeof(result->transport), "%s",
+                 info.transport);
+    }
+    tally_group_free(group);
+    return status;
 }
 
-static tally_status_t create_group(tally_t *tally, const char *key,
-                                   tally_group_t **group)
+tally_status_t measure_step_open(tally_t *tally, const char *key, int32_t ranks,
+                                 uint32_t records, struct measure_step *out)
 {
-    tally_group_params_t params = TALLY_INIT(tally_group_params_t);
+    tally_status_t status = create_group(tally, key, ranks, &out->group);
 
-    params.key = key;
-    return tally_group_create(tally, &params, group);
+    if (status != TALLY_OK)
+        return status;
+    status = create_step(out->group, records, &out->step);
+    if (status != TALLY_OK)
+        tally_group_free(out->group);
+    return status;
+}
+
+void measure_step_close(struct measure_step *opened)
+{
+    tally_step_free(opened->step);
+    tally_group_free(opened->group);
 }
 
 tally_status_t measure_round(tally_t *tally, const struct work *work,
                              const struct measure_params *params,
                              struct measure_result *result)
 {
+    struct measure_step opened;
     char key[32];
-    tally_group_t *group;
-    tally_step_t *step;
 
     snprintf(key, sizeof(key), "perf.%d", (int)params->round);
-    tally_status_t status = create_group(tally, key, &group);
+    tally_status_t status =
+        measure_step_open(tally, key, params->ranks, params->records, &opened);
     if (status != TALLY_OK)
         return status;
-    status = describe(group, result);
-    if (status != TALLY_OK)
-        goto free_group;
-    status = create_step(group, params->records, &step);
-    if (status != TALLY_OK)
-        goto free_group;
-    status = run(step, work, params, result);
-    tally_step_free(step);
-
-free_group:
-    tally_group_free(group);
+    status = run(opened.step, work, params, result);
+    measure_step_close(&opened);
     return status;
 }
 
@@ -195,35 +219,27 @@ static tally_status_t sum_counts(tally_step_t *step,
     return status;
 }
 
-tally_status_t measure_wrong_everywhere(tally_t *tally, int64_t wrong_here,
-                                        int64_t *wrong)
+tally_status_t measure_wrong_everywhere(tally_t *tally, int32_t ranks,
+                                        int64_t wrong_here, int64_t *wrong)
 {
     tally_labels_t labels = TALLY_INIT(tally_labels_t);
     int32_t *zeros = calloc((size_t)wrong_here + 1, sizeof(*zeros));
-    tally_status_t status = TALLY_ERR_MEMORY;
+    struct measure_step opened;
     int64_t total = 0;
-    tally_group_t *group;
-    tally_step_t *step;
 
     if (zeros == NULL)
-        return status;
+        return TALLY_ERR_MEMORY;
     labels.type = TALLY_I32;
     labels.values = zeros;
     labels.tokens = wrong_here;
-    status = create_group(tally, "perf.wrong", &group);
-    if (status != TALLY_OK)
-        goto free_zeros;
-    status = create_step(group, 1, &step);
-    if (status != TALLY_OK)
-        goto free_group;
-    status = sum_counts(step, &labels, &total);
-    tally_step_free(step);
+    tally_status_t status =
+        measure_step_open(tally, "perf.wrong", ranks, 1, &opened);
+    if (status == TALLY_OK) {
+        status = sum_counts(opened.step, &labels, &total);
+        measure_step_close(&opened);
+    }
     if (status == TALLY_OK)
         *wrong = total > wrong_here ? total : wrong_here;
-
-free_group:
-    tally_group_free(group);
-free_zeros:
     free(zeros);
     return status;
 }

@@ -6,14 +6,26 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "perf/peer.h"
+
+#define OPTIONS_LIST_MAX 64
+
+struct options_list {
+    int count;
+    int64_t values[OPTIONS_LIST_MAX];
+};
+
 struct options {
     int64_t iters;
     int64_t warmup;
-    int64_t records;
     int64_t rounds;
-    bool compare_mpi;
+    struct options_list records;
+    struct options_list ranks; // empty: all
+    char *transports;          // a comma list; NULL: as the environment says
+    enum peer_kind compare;
     const char *mpi_btl;     // NULL: what fits the transport
     const char *mpi_program; // NULL: look for it
+    bool cpu;
     bool json;
     bool help;
 };

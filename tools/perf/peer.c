@@ -18,9 +18,23 @@
 // The other ranks wait for the round to end, at most TALLY_BOOTSTRAP_TIMEOUT
 // (120 s): a round that takes longer than this is given up first.
 static const int64_t round_timeout_ms = 100000;
-#define PROGRAM_NAME "tally_perf_mpi"
 #define ARGUMENTS_MAX 24
 #define NUMBER_BYTES 24
+
+const char *const peer_kind_names[PEER_KINDS] = {
+    [PEER_NONE] = NULL,
+    [PEER_MPI] = "mpi",
+    [PEER_PINGPONG] = "pingpong",
+    [PEER_EXCHANGE] = "exchange",
+};
+
+enum peer_kind peer_kind_named(const char *name)
+{
+    for (int kind = PEER_NONE + 1; kind < PEER_KINDS; kind++)
+        if (strcmp(name, peer_kind_names[kind]) == 0)
+            return (enum peer_kind)kind;
+    return PEER_NONE;
+}
 
 // ------------------------------------------------------------------- find it
 
@@ -61,37 +75,60 @@ static void own_folder(char *folder)
 }
 
 // Beside this program, or where it is installed.
-static bool find_program(char *out, char *why, size_t why_bytes)
+static bool find_program(const char *name, char *out, char *why,
+                         size_t why_bytes)
 {
     char folder[PATH_MAX];
     const char *const folders[] = {folder, TALLY_LIBEXEC_DIR};
 
     own_folder(folder);
     for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
-        if (snprintf(out, PATH_MAX, "%s/" PROGRAM_NAME, folders[i]) <
-                PATH_MAX &&
+        if (snprintf(out, PATH_MAX, "%s/%s", folders[i], name) < PATH_MAX &&
             is_program(out))
             return true;
     snprintf(why, why_bytes,
-             PROGRAM_NAME " was not found in %s nor in %s; it is built where "
-                          "mpicc is",
-             folder, TALLY_LIBEXEC_DIR);
+             "%s was not found in %s nor in %s; it is built where its library "
+             "is",
+             name, folder, TALLY_LIBEXEC_DIR);
     return false;
 }
 
-bool peer_find(struct peer *peer, const char *program, char *why,
-               size_t why_bytes)
+static bool find_mpi(struct peer *peer, const struct peer_wish *wish, char *why,
+                     size_t why_bytes)
 {
+    bool in_memory = strcmp(wish->transport, "shm") == 0 ||
+                     strcmp(wish->transport, "self") == 0;
+    const char *btl = wish->mpi_btl;
+
+    if (btl == NULL)
+        btl = in_memory ? "self,vader" : "self,tcp";
+    snprintf(peer->btl, sizeof(peer->btl), "%s", btl);
     if (!find_in_path("mpirun", peer->mpirun)) {
         snprintf(why, why_bytes, "mpirun was not found");
         return false;
     }
-    if (program == NULL)
-        return find_program(peer->program, why, why_bytes);
-    snprintf(peer->program, sizeof(peer->program), "%s", program);
+    if (wish->mpi_program == NULL)
+        return find_program("tally_perf_mpi", peer->program, why, why_bytes);
+    snprintf(peer->program, sizeof(peer->program), "%s", wish->mpi_program);
     if (is_program(peer->program))
         return true;
-    snprintf(why, why_bytes, "%s cannot be run: %s", program, strerror(errno));
+    snprintf(why, why_bytes, "%s cannot be run: %s", wish->mpi_program,
+             strerror(errno));
+    return false;
+}
+
+bool peer_find(struct peer *peer, const struct peer_wish *wish, char *why,
+               size_t why_bytes)
+{
+    peer->kind = wish->kind;
+    if (wish->kind == PEER_MPI)
+        return find_mpi(peer, wish, why, why_bytes);
+    if (strcmp(wish->transport, "ucx") == 0)
+        return find_program("tally_perf_ucx", peer->program, why, why_bytes);
+    if (strcmp(wish->transport, "ofi") == 0)
+        return find_program("tally_perf_ofi", peer->program, why, why_bytes);
+    snprintf(why, why_bytes, "there is no library below the transport %s",
+             wish->transport);
     return false;
 }
 
@@ -118,14 +155,12 @@ static void append_mca(struct command *command, const char *name,
     append(command, value);
 }
 
-static void write_arguments(const struct peer *peer,
-                            const struct peer_round *round,
-                            struct command *command)
+static void write_mpirun(const struct peer *peer,
+                         const struct peer_round *round,
+                         struct command *command)
 {
     snprintf(command->numbers[0], NUMBER_BYTES, "%d", (int)round->ranks);
-    snprintf(command->numbers[1], NUMBER_BYTES, "%" PRId64, round->iterations);
-    snprintf(command->numbers[2], NUMBER_BYTES, "%" PRId64, round->warmup);
-    snprintf(command->numbers[3], NUMBER_BYTES, "%u", (unsigned)round->records);
+    command->file = peer->mpirun;
     // By its path it would take the folder above for a prefix.
     append(command, "mpirun");
     append(command, "--oversubscribe");
@@ -137,7 +172,21 @@ static void write_arguments(const struct peer *peer,
     append_mca(command, "btl", peer->btl);
     if (strstr(peer->btl, "tcp") != NULL)
         append_mca(command, "btl_tcp_if_include", "lo");
+}
+
+static void write_arguments(const struct peer *peer,
+                            const struct peer_round *round,
+                            struct command *command)
+{
+    command->file = peer->program;
+    if (peer->kind == PEER_MPI)
+        write_mpirun(peer, round, command);
     append(command, peer->program);
+    if (peer->kind == PEER_EXCHANGE)
+        append(command, "--exchange");
+    snprintf(command->numbers[1], NUMBER_BYTES, "%" PRId64, round->iterations);
+    snprintf(command->numbers[2], NUMBER_BYTES, "%" PRId64, round->warmup);
+    snprintf(command->numbers[3], NUMBER_BYTES, "%u", (unsigned)round->records);
     for (int i = 1; i < 4; i++)
         append(command, command->numbers[i]);
 }
@@ -253,14 +302,15 @@ static char *capture(const struct command *command, char *why, size_t why_bytes)
     }
     char *output = read_all(ends[0]);
     if (output == NULL) {
-        snprintf(why, why_bytes, "mpirun: %s", strerror(errno));
+        snprintf(why, why_bytes, "%s: %s", command->arguments[0],
+                 strerror(errno));
         kill(child, SIGTERM);
     }
     close(ends[0]);
     while (waitpid(child, &wait_status, 0) < 0 && errno == EINTR)
         ;
     if (output != NULL && wait_status != 0) {
-        snprintf(why, why_bytes, "mpirun ended with %s %d",
+        snprintf(why, why_bytes, "%s ended with %s %d", command->arguments[0],
                  WIFEXITED(wait_status) ? "status" : "signal",
                  WIFEXITED(wait_status) ? WEXITSTATUS(wait_status)
                                         : WTERMSIG(wait_status));
@@ -295,7 +345,7 @@ bool peer_parse(struct peer *peer, const char *output, int64_t iterations)
 bool peer_run(struct peer *peer, const struct peer_round *round, char *why,
               size_t why_bytes)
 {
-    struct command command = {.file = peer->mpirun};
+    struct command command = {.count = 0};
     bool parsed = false;
 
     write_arguments(peer, round, &command);
@@ -308,8 +358,8 @@ bool peer_run(struct peer *peer, const struct peer_round *round, char *why,
         parsed = peer_parse(peer, output, round->iterations);
         if (!parsed)
             snprintf(why, why_bytes,
-                     PROGRAM_NAME " printed something else "
-                                  "than its figures");
+                     "%s printed something else than its figures",
+                     peer->program);
     }
     free(output);
     free(command.environment);

@@ -17,6 +17,14 @@ static const struct {
 };
 #define COLUMN_COUNT (sizeof(columns) / sizeof(columns[0]))
 
+static const char *const peer_texts[PEER_KINDS] = {
+    [PEER_MPI] = "MPI_Allreduce of the same bytes",
+    [PEER_PINGPONG] = "the transport's library by itself between two processes "
+                      "of rank 0's\n# host, one way of a message as long",
+    [PEER_EXCHANGE] = "the transport's library by itself between two processes "
+                      "of rank 0's\n# host, both sending a message as long",
+};
+
 static double percentile_us(const struct samples *samples, int permille)
 {
     return (double)samples_percentile(samples, permille) / 1000;
@@ -33,36 +41,65 @@ static double ratio(const struct report *report)
            percentile_us(&report->peer->samples, 500);
 }
 
-static void write_line(FILE *out, const char *who, const struct report *report,
-                       const struct samples *samples, int64_t wrong)
+void report_header_write(FILE *out, const struct report_header *header)
 {
-    fprintf(out, "%8s %8zu %9zu", who, record_bytes(report), samples->count);
+    fprintf(out,
+            "# tally_perf %s: all-reduce of a step's counts, from the call of "
+            "reduce to the\n"
+            "# return of wait, seen by rank 0; warm-up %" PRId64
+            ", rounds %d. Every result is checked.\n",
+            tally_version(), header->warmup, (int)header->rounds);
+    if (header->peer != PEER_NONE)
+        fprintf(out, "# peer: %s; ratio: of the medians.\n",
+                peer_texts[header->peer]);
+    if (header->cpu)
+        fprintf(out, "# idle, wait: processor seconds a second of rank 0 while "
+                     "nobody calls, and\n"
+                     "# while it waits for a late rank, in per cent.\n");
+    fprintf(out, "#%9s %5s %5s %7s %6s %8s", "transport", "ranks", "nodes",
+            "records", "bytes", "iters");
     for (size_t i = 0; i < COLUMN_COUNT; i++)
-        fprintf(out, " %10.3f", percentile_us(samples, columns[i].permille));
-    fprintf(out, " %7" PRId64 "\n", wrong);
+        fprintf(out, " %9s", columns[i].heading);
+    fprintf(out, " %6s", "wrong");
+    if (header->peer != PEER_NONE)
+        fprintf(out, " %9s %6s", "peer us", "ratio");
+    if (header->cpu)
+        fprintf(out, " %6s %6s", "idle %", "wait %");
+    fprintf(out, "\n");
 }
 
 void report_text_write(FILE *out, const struct report *report)
 {
     const struct measure_result *tally = report->tally;
 
-    fprintf(out, "# tally_perf %s: all-reduce of a step, seen by rank 0\n",
-            tally_version());
-    fprintf(out,
-            "# transport %s, ranks %d, nodes %d, records %u, warm-up %" PRId64
-            ", rounds %d\n",
-            tally->transport, (int)tally->ranks, (int)tally->nodes,
-            (unsigned)report->records, report->warmup, (int)report->rounds);
-    fprintf(out, "#%7s %8s %9s", "", "bytes", "iters");
+    fprintf(out, "%10s %5d %5d %7u %6zu %8zu", tally->transport,
+            (int)tally->ranks, (int)tally->nodes, (unsigned)report->records,
+            record_bytes(report), tally->samples.count);
     for (size_t i = 0; i < COLUMN_COUNT; i++)
-        fprintf(out, " %10s", columns[i].heading);
-    fprintf(out, " %7s\n", "wrong");
-    write_line(out, "tally", report, &tally->samples, report->wrong);
-    if (report->peer == NULL)
+        fprintf(out, " %9.3f",
+                percentile_us(&tally->samples, columns[i].permille));
+    fprintf(out, " %6" PRId64, report->wrong);
+    if (report->peer != NULL)
+        fprintf(out, " %9.3f %6.3f", percentile_us(&report->peer->samples, 500),
+                ratio(report));
+    if (report->cpu != NULL)
+        fprintf(out, " %6.2f %6.2f", 100 * report->cpu->idle,
+                100 * report->cpu->waiting);
+    fprintf(out, "\n");
+}
+
+static void write_peer(struct json *json, const struct report *report)
+{
+    if (report->peer == NULL) {
+        json_null(json, "peer");
+        json_null(json, "peer_p50_us");
+        json_null(json, "ratio");
         return;
-    write_line(out, "mpi", report, &report->peer->samples, report->peer->wrong);
-    fprintf(out, "# mpi: %s, btl %s; ratio of p50, tally to mpi: %.3f\n",
-            report->peer->library, report->peer->btl, ratio(report));
+    }
+    json_string(json, "peer", peer_kind_names[report->peer->kind]);
+    json_number(json, "peer_p50_us", percentile_us(&report->peer->samples, 500),
+                3);
+    json_number(json, "ratio", ratio(report), 4);
 }
 
 void report_json_write(FILE *out, const struct report *report)
@@ -79,15 +116,10 @@ void report_json_write(FILE *out, const struct report *report)
         json_number(&json, columns[i].key,
                     percentile_us(&tally->samples, columns[i].permille), 3);
     json_integer(&json, "wrong", report->wrong);
-    if (report->peer != NULL) {
-        json_string(&json, "peer", "mpi");
-        json_number(&json, "peer_p50_us",
-                    percentile_us(&report->peer->samples, 500), 3);
-        json_number(&json, "ratio", ratio(report), 4);
-    } else {
-        json_null(&json, "peer");
-        json_null(&json, "peer_p50_us");
-        json_null(&json, "ratio");
+    write_peer(&json, report);
+    if (report->cpu != NULL) {
+        json_number(&json, "cpu_idle", report->cpu->idle, 5);
+        json_number(&json, "cpu_wait", report->cpu->waiting, 5);
     }
     json_object_close(&json);
     json_end(&json);

@@ -84,7 +84,7 @@ tally_status_t ucx_context_open(const tally_transport_host_t *host,
     const ucp_params_t params = {
         .field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_REQUEST_SIZE |
                       UCP_PARAM_FIELD_NAME,
-        .features = UCP_FEATURE_TAG,
+        .features = UCP_FEATURE_TAG | UCP_FEATURE_WAKEUP,
         .request_size = sizeof(struct ucx_pending),
         .name = "tally",
     };

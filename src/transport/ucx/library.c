@@ -32,6 +32,8 @@ static const struct {
     SYMBOL(worker_get_address),
     SYMBOL(worker_release_address),
     SYMBOL(worker_progress),
+    SYMBOL(worker_get_efd),
+    SYMBOL(worker_arm),
     SYMBOL(worker_flush_nbx),
     SYMBOL(ep_create),
     SYMBOL(ep_close_nbx),

@@ -23,6 +23,8 @@ struct ucx_library {
     __typeof__(ucp_worker_get_address) *worker_get_address;
     __typeof__(ucp_worker_release_address) *worker_release_address;
     __typeof__(ucp_worker_progress) *worker_progress;
+    __typeof__(ucp_worker_get_efd) *worker_get_efd;
+    __typeof__(ucp_worker_arm) *worker_arm;
     __typeof__(ucp_worker_flush_nbx) *worker_flush_nbx;
     __typeof__(ucp_ep_create) *ep_create;
     __typeof__(ucp_ep_close_nbx) *ep_close_nbx;

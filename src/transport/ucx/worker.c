@@ -118,7 +118,18 @@ int ucx_worker_progress(tally_transport_t *transport)
 
 tally_status_t ucx_worker_wait_fd(tally_transport_t *transport, int *fd)
 {
-    (void)fd;
-    return ucx_fail(transport->host, TALLY_ERR_UNSUPPORTED,
-                    "the UCX worker has no descriptor to wait on");
+    const struct ucx_library *library = &transport->library;
+    ucs_status_t ucx = library->worker_arm(transport->worker);
+
+    if (ucx == UCS_ERR_BUSY)
+        return TALLY_NOT_YET;
+    if (ucx == UCS_OK)
+        ucx = library->worker_get_efd(transport->worker, fd);
+    if (ucx == UCS_OK)
+        return TALLY_OK;
+    return ucx_fail(transport->host,
+                    ucx == UCS_ERR_UNSUPPORTED ? TALLY_ERR_UNSUPPORTED
+                                               : ucx_status(ucx),
+                    "UCX's worker has no descriptor to wait on: %s",
+                    library->status_string(ucx));
 }

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The thread of the progress engine: it moves what nobody else moves, and
+// sleeps.
+//
+// The thread alone sleeps until something comes from another process: waiting
+// threads that have spun in vain sleep until it has moved their reduction
+// (progress->done, under the lock). Nothing is missed:
+//
+// - What comes between the last move and the sleep: the source is armed after
+//   the move, and arming tells of what was there before (node_arm, wait_fd);
+//   what comes later ends the sleep.
+// - Another thread of this process moves in between, or later: it may use up
+//   what would have ended the sleep, or put a reduction into a stage that waits
+//   for another source. So whoever moves in line, or adds something to be
+//   moved, wakes the thread, which looks again (sleeper_begin comes before
+//   arming, both under the lock).
+// - A queue is detached, and the word that is slept on goes with its segment:
+//   only the kernel looks at it, and finds none, or sleeps for the interval.
+// - Deadlines, processes of the node and what cannot be armed are looked at in
+//   intervals.
+#include <linux/prctl.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "core/clock.h"
+#include "order/engine.h"
+
+static const int64_t nap_shortest_us = 50;
+static const int64_t nap_longest_us = 1000;
+// So long after the last reduction the thread goes to sleep, too: not at once,
+// as the next post would have to wake it.
+static const int64_t idle_after_us = 1000000;
+
+static void nap(int64_t us)
+{
+    struct timespec time = {us / 1000000, us % 1000000 * 1000};
+
+    nanosleep(&time, NULL);
+}
+
+static bool any_pending(const struct progress *progress)
+{
+    for (struct queue *q = progress->queues; q != NULL; q = q->next)
+        if (queue_pending(q))
+            return true;
+    return false;
+}
+
+// Arms what the pending reductions wait for. OK: it may sleep. NOT_YET: there
+// is something to do. UNSUPPORTED: something has to be polled.
+static tally_status_t arm_transports(struct progress *progress)
+{
+    tally_status_t result = TALLY_OK;
+
+    for (int i = 0; i < progress->transport_count; i++) {
+        const tally_transport_ops_t *ops = progress->transports[i].ops;
+        tally_transport_t *transport = progress->transports[i].transport;
+        int fd;
+
+        tally_status_t status = ops->wait_fd != NULL
+                                    ? ops->wait_fd(transport, &fd)
+                                    : TALLY_ERR_UNSUPPORTED;
+        if (status == TALLY_NOT_YET)
+            return status;
+        if (status != TALLY_OK || !sleeper_add_fd(progress->sleeper, fd))
+            result = TALLY_ERR_UNSUPPORTED;
+    }
+    return result;
+}
+
+static tally_status_t arm(struct progress *progress)
+{
+    tally_status_t result = TALLY_OK;
+    bool transports = false;
+
+    for (struct queue *q = progress->queues; q != NULL; q = q->next) {
+        struct allreduce_source source;
+
+        if (!queue_pending(q))
+            continue;
+        tally_status_t status = queue_arm(q, &source);
+        if (status == TALLY_NOT_YET)
+            return status;
+        transports |= status == TALLY_OK && source.word == NULL;
+        if (status != TALLY_OK ||
+            (source.word != NULL &&
+             !sleeper_add_word(progress->sleeper, source.word, source.seen)))
+            result = TALLY_ERR_UNSUPPORTED;
+    }
+    if (transports) {
+        tally_status_t status = arm_transports(progress);
+        if (status != TALLY_OK)
+            result = status;
+    }
+    return result;
+}
+
+// What the thread does until it moves again.
+struct rest {
+    bool sleeps; // or naps
+    int64_t us;  // 0: no limit
+};
+
+// How it saw the work at its last move.
+struct seen {
+    uint64_t posted;
+    uint64_t completed;
+    int64_t changed_us; // when one of these changed
+    uint64_t moves_in_line;
+    int64_t nap_us;
+    int64_t slept_us;  // when it fell asleep over pending work; 0: it did not
+    int64_t futile_us; // what it naps for, woken for nothing
+};
+
+static uint64_t all_completed(const struct progress *progress)
+{
+    uint64_t sum = 0;
+
+    for (const struct queue *q = progress->queues; q != NULL; q = q->next)
+        sum += q->completed;
+    return sum;
+}
+
+static void note_changes(const struct progress *progress, struct seen *seen,
+                         int64_t now_us)
+{
+    uint64_t completed = all_completed(progress);
+
+    if (seen->posted == progress->posted && seen->completed == completed)
+        return;
+    seen->posted = progress->posted;
+    seen->completed = completed;
+    seen->changed_us = now_us;
+    seen->nap_us = nap_shortest_us;
+    seen->slept_us = 0;
+}
+
+// A descriptor may stay readable though there is nothing to do: whoever is
+// woken at once, and finds nothing, naps before it sleeps again, ever longer.
+static bool was_futile(struct seen *seen, int64_t now_us)
+{
+    bool slept = seen->slept_us != 0;
+    bool at_once = slept && now_us - seen->slept_us < nap_longest_us;
+
+    seen->slept_us = 0;
+    if (slept && !at_once)
+        seen->futile_us = 0;
+    else if (at_once && seen->futile_us == 0)
+        seen->futile_us = nap_shortest_us;
+    else if (at_once && seen->futile_us < nap_longest_us)
+        seen->futile_us *= 2;
+    return at_once;
+}
+
+static struct rest sleep_pending(struct progress *progress, struct seen *seen,
+                                 int64_t now_us)
+{
+    struct rest rest = {.sleeps = true, .us = progress->params.look_us};
+
+    if (was_futile(seen, now_us))
+        return (struct rest){.us = seen->futile_us};
+    sleeper_begin(progress->sleeper);
+    tally_status_t status = arm(progress);
+    if (status == TALLY_NOT_YET) {
+        sleeper_stay(progress->sleeper);
+        return (struct rest){.us = nap_shortest_us};
+    }
+    if (status == TALLY_OK)
+        seen->slept_us = now_us;
+    else if (rest.us > nap_longest_us)
+        rest.us = nap_longest_us;
+    return rest;
+}
+
+// Moves, and finds what to do then. The lock is held.
+static struct rest look(struct progress *progress, struct seen *seen)
+{
+    int64_t now_us = clock_now_us();
+    bool events = engine_move(progress);
+    struct rest rest = {.us = seen->nap_us};
+
+    engine_check(progress, now_us);
+    engine_tell_waits(progress);
+    note_changes(progress, seen, now_us);
+    int64_t quiet_us = now_us - seen->changed_us;
+    if (seen->moves_in_line != progress->moves_in_line) {
+        // Others move: it would only be in their way.
+        seen->moves_in_line = progress->moves_in_line;
+        rest.us = nap_longest_us;
+    } else if (any_pending(progress)) {
+        if (!events && quiet_us > ENGINE_SLEEP_AFTER_US)
+            return sleep_pending(progress, seen, now_us);
+    } else if (quiet_us > idle_after_us) {
+        sleeper_begin(progress->sleeper);
+        return (struct rest){
+            .sleeps = true,
+            .us = progress->transport_count > 0 ? progress->params.look_us : 0,
+        };
+    } else if (seen->nap_us < nap_longest_us) {
+        seen->nap_us *= 2;
+    }
+    return rest;
+}
+
+void *engine_thread(void *argument)
+{
+    struct progress *progress = argument;
+    struct seen seen = {.changed_us = clock_now_us(),
+                        .nap_us = nap_shortest_us};
+
+    prctl(PR_SET_NAME, "tally-progress");
+    prctl(PR_SET_TIMERSLACK, 1000ul);
+    while (!atomic_load(&progress->stop)) {
+        struct rest rest = {.us = nap_longest_us}; // who has the lock moves
+
+        if (pthread_mutex_trylock(&progress->lock) == 0) {
+            rest = look(progress, &seen);
+            pthread_mutex_unlock(&progress->lock);
+        }
+        if (!rest.sleeps)
+            nap(rest.us);
+        else if (atomic_load(&progress->stop)) // before it could be woken
+            sleeper_stay(progress->sleeper);
+        else
+            sleeper_sleep(progress->sleeper, rest.us);
+    }
+    return NULL;
+}
