@@ -69,6 +69,12 @@ typedef struct tally_transport_params {
     uint32_t abi;
     int32_t rank; // world rank of this process
     int32_t world_size;
+    // The interface that leads to the other ranks ("eth0"), and this rank's
+    // numeric address on it, IPv4 or IPv6: a backend that is told opens there
+    // and nowhere else. NULL: where it finds best; an operator's setting goes
+    // before both.
+    const char *interface;
+    const char *address;
 } tally_transport_params_t;
 
 typedef struct tally_transport_ops {

@@ -42,6 +42,7 @@ struct tally_transport {
 
 // context.c
 tally_status_t ucx_context_open(const tally_transport_host_t *host,
+                                const tally_transport_params_t *params,
                                 const struct ucx_library *library,
                                 ucp_context_h *out);
 
