@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // See join.h. A transport is taken once one reduction over it has come to its
 // end between the leaders, who thereby connect to just those whom they will
-// talk to in every step: O(k log_k N) each. What only loads, or opens, may still
-// lead nowhere: another network, another address family, a firewall.
+// talk to in every step: O(k log_k N) each. What only loads, or opens, may
+// still lead nowhere: another network, another address family, a firewall.
 #include "core/join.h"
 
 #include <sched.h>
@@ -112,7 +112,8 @@ static tally_status_t offers_gather(const struct attempt *attempt, bool able,
     return status;
 }
 
-// ------------------------------------------------------- whom leaders can reach
+// ------------------------------------------------------- whom leaders can
+// reach
 
 // Whether it is still worth waiting for a rank. One that failed closes what it
 // opened, by which others may learn of it.
@@ -139,8 +140,8 @@ static tally_status_t poll(const struct attempt *attempt,
     tally_status_t status = TALLY_OK;
 
     progress_lock(progress);
-    int events = attempt->entry->backend->ops->progress(
-        opened_of(attempt)->transport);
+    int events =
+        attempt->entry->backend->ops->progress(opened_of(attempt)->transport);
     if (events < 0)
         status = (tally_status_t)events;
     else
@@ -169,10 +170,10 @@ static tally_status_t reach(const struct attempt *attempt,
         if (status == TALLY_NOT_YET)
             status = peer_check(attempt, awaited);
         if (status == TALLY_NOT_YET && clock_now_us() >= deadline_us)
-            status = core_fail(
-                TALLY_ERR_TIMEOUT, "nothing came from rank %d in %g s",
-                awaited < 0 ? -1 : (int)group->ranks[awaited],
-                (double)patience_us * 1e-6);
+            status = core_fail(TALLY_ERR_TIMEOUT,
+                               "nothing came from rank %d in %g s",
+                               awaited < 0 ? -1 : (int)group->ranks[awaited],
+                               (double)patience_us * 1e-6);
         if (status != TALLY_NOT_YET)
             return status;
         sched_yield();
@@ -240,8 +241,8 @@ static tally_status_t verdicts_gather(const struct attempt *attempt,
     if (verdicts == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
                          (int)count);
-    tally_status_t status = exchange_allgather(
-        group->exchange, &group->members, &mine, verdicts, sizeof(mine));
+    tally_status_t status = exchange_allgather(group->exchange, &group->members,
+                                               &mine, verdicts, sizeof(mine));
     *worst = find_verdict(verdicts, count, VERDICT_FAILED);
     if (*worst == ALL_WELL)
         *worst = find_verdict(verdicts, count, VERDICT_WAITED);
@@ -249,7 +250,8 @@ static tally_status_t verdicts_gather(const struct attempt *attempt,
     return status;
 }
 
-// ------------------------------------------------------------------- one attempt
+// ------------------------------------------------------------------- one
+// attempt
 
 // Exchanges reasons, as not all are well, and logs that of `worst` at one rank.
 static tally_status_t pass_over(struct attempt *attempt, int32_t worst,

@@ -319,8 +319,8 @@ tally_status_t transports_open(struct transports *transports,
         return core_fail(TALLY_ERR_MEMORY, "no memory for %d endpoints",
                          (int)transports->world_size);
     (void)core_fail(TALLY_OK, "%s", ""); // an older sentence is no reason
-    tally_status_t status = entry->backend->ops->open(
-        &opened->host, &params, &opened->transport);
+    tally_status_t status =
+        entry->backend->ops->open(&opened->host, &params, &opened->transport);
     if (status == TALLY_OK)
         return TALLY_OK;
     opened->transport = NULL;

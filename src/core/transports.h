@@ -50,13 +50,14 @@ struct transports {
     bool automatic; // "auto" is in the list
     bool shm_only;  // only "shm" is in the list
     int count;
-    struct transports_entry entries[TRANSPORTS_NAMED_MAX + TRANSPORTS_KNOWN_MAX];
+    struct transports_entry
+        entries[TRANSPORTS_NAMED_MAX + TRANSPORTS_KNOWN_MAX];
     const struct config *config;
     const struct core_log *log;
     struct health *health;
     int32_t rank, world_size;
     struct interface interface; // of the rendezvous
-    struct links **kept; // freed after the transports are closed
+    struct links **kept;        // freed after the transports are closed
     size_t kept_count;
 };
 
