@@ -37,10 +37,10 @@ static const char *const way_text[TRANSPORTS_WAYS] = {
 // What a rank says before anything is sent.
 struct offer {
     uint32_t next_tag_space;
-    uint8_t able;          // the transport is open
+    uint8_t loaded;        // there is the backend
+    uint8_t able;          // and the transport is open
     uint8_t has_interface; // TRANSPORTS_BY_INTERFACE would be another way
     uint8_t crowded;
-    uint8_t reserved;
 };
 
 // All offers in one.
@@ -48,6 +48,7 @@ struct offers {
     uint32_t tag_space; // new to all ranks
     int32_t first_unable;
     bool any_able;
+    bool all_loaded;
     bool has_interface; // at some rank
     bool crowded;       // at some rank
 };
@@ -86,6 +87,7 @@ static tally_status_t offers_gather(const struct attempt *attempt, bool able,
     const tally_t *tally = group->tally;
     struct offer mine = {
         .next_tag_space = tally->next_tag_space,
+        .loaded = attempt->entry->backend != NULL,
         .able = able,
         .has_interface =
             transports_has_interface(tally->transports, attempt->entry),
@@ -98,13 +100,14 @@ static tally_status_t offers_gather(const struct attempt *attempt, bool able,
                          (int)group->members.count);
     tally_status_t status = exchange_allgather(group->exchange, &group->members,
                                                &mine, all, sizeof(mine));
-    *out = (struct offers){.first_unable = ALL_WELL};
+    *out = (struct offers){.first_unable = ALL_WELL, .all_loaded = true};
     for (int32_t i = 0; status == TALLY_OK && i < group->members.count; i++) {
         if (all[i].next_tag_space > out->tag_space)
             out->tag_space = all[i].next_tag_space;
         if (all[i].able == 0 && out->first_unable == ALL_WELL)
             out->first_unable = i;
         out->any_able = out->any_able || all[i].able != 0;
+        out->all_loaded = out->all_loaded && all[i].loaded != 0;
         out->has_interface = out->has_interface || all[i].has_interface != 0;
         out->crowded = out->crowded || all[i].crowded != 0;
     }
@@ -391,7 +394,8 @@ tally_status_t join_nodes(tally_group_t *group)
     for (int i = 0; i < transports->count * TRANSPORTS_WAYS; i++) {
         attempt->entry = &transports->entries[i / TRANSPORTS_WAYS];
         attempt->way = (enum transports_way)(i % TRANSPORTS_WAYS);
-        if (attempt->way == TRANSPORTS_BY_INTERFACE && !offers.has_interface)
+        if (attempt->way == TRANSPORTS_BY_INTERFACE &&
+            !(offers.all_loaded && offers.has_interface))
             continue;
         status = attempt_make(attempt, &offers, &joined);
         if (status != TALLY_OK || joined)
