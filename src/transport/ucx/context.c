@@ -46,6 +46,7 @@ static tally_status_t apply_rows(const tally_transport_host_t *host,
 
 // What core says of the interface that leads to others, unless the operator
 // says otherwise. Of two families UCX would take IPv4, which may lead nowhere.
+// Until 1.16 a key of a transport was known without the transport's name only.
 static tally_status_t apply_interface(const tally_transport_host_t *host,
                                       const tally_transport_params_t *params,
                                       const struct ucx_library *library,
@@ -64,7 +65,8 @@ static tally_status_t apply_interface(const tally_transport_host_t *host,
                         rows[NET_DEVICES_ROW].key, params->interface,
                         library->status_string(ucx));
     if (strchr(params->address, ':') != NULL)
-        library->config_modify(config, "AF_PRIO", "inet6");
+        library->config_modify(
+            config, library->minor > 16 ? "TCP_AF_PRIO" : "AF_PRIO", "inet6");
     return TALLY_OK;
 }
 
