@@ -131,10 +131,13 @@ typedef struct tally_transport_ops {
                                 int64_t *lanes, size_t count,
                                 tally_stream_t stream);
 
-    // --- both; may be missing from a shorter table, and may be NULL
+    // --- both; these may be missing from a shorter table, and may be NULL
     // Writes the version of the library in use, e.g. "UCX 1.13.1". Before open,
     // too.
     void (*library_version)(char *text, size_t bytes);
+    // As close, but at once: nothing that was sent needs to arrive, and no
+    // progress is made. Without it, close is called.
+    void (*abandon)(tally_transport_t *transport);
 } tally_transport_ops_t;
 
 // Hands out the backend's operations. Returns TALLY_ERR_ABI if the backend

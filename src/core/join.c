@@ -15,7 +15,9 @@
 #include "core/error.h"
 #include "numeric/record.h"
 
-// How long leaders try to reach each other: a part of TALLY_BOOTSTRAP_TIMEOUT.
+// How long leaders try to reach each other, but no longer than a part of
+// TALLY_BOOTSTRAP_TIMEOUT.
+#define REACH_US_MAX ((int64_t)10000000)
 #define REACH_PARTS 4
 
 // Of an index of a rank.
@@ -118,8 +120,7 @@ static tally_status_t offers_gather(const struct attempt *attempt, bool able,
 // ------------------------------------------------------- whom leaders can
 // reach
 
-// Whether it is still worth waiting for a rank. One that failed closes what it
-// opened, by which others may learn of it.
+// Whether it is still worth waiting for a rank.
 static tally_status_t peer_check(const struct attempt *attempt, int32_t peer)
 {
     const tally_group_t *group = attempt->group;
@@ -161,6 +162,8 @@ static tally_status_t reach(const struct attempt *attempt,
     int64_t patience_us =
         config_microseconds(group->tally->config, CONFIG_BOOTSTRAP_TIMEOUT) /
         REACH_PARTS;
+    if (patience_us > REACH_US_MAX)
+        patience_us = REACH_US_MAX;
     int64_t deadline_us = clock_now_us() + patience_us;
 
     progress_lock(group->tally->progress);
@@ -295,7 +298,9 @@ static void attempt_release(struct attempt *attempt)
 {
     struct transports *transports = attempt->group->tally->transports;
 
-    // The transport may hold buffers of the links.
+    // Not before all have given up: UCX 1.13 may abort a process whose peer
+    // goes away while they connect to each other. The transport may hold
+    // buffers of the links.
     transports_close_unused(attempt->entry, attempt->way);
     if (attempt->links == NULL)
         return;
@@ -329,10 +334,8 @@ static tally_status_t reach_all(struct attempt *attempt,
         return status;
     status = attempt_reach(attempt, offers);
     enum verdict verdict = verdict_of(status);
-    if (verdict != VERDICT_GOOD) {
+    if (verdict != VERDICT_GOOD)
         snprintf(reason, sizeof(reason), "%s", core_error_text());
-        transports_close_unused(attempt->entry, attempt->way);
-    }
     status = verdicts_gather(attempt, verdict, &worst);
     if (status == TALLY_OK && worst != ALL_WELL)
         return pass_over(attempt, worst, true, reason);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "transport/check.h"
 
 #define ALIGNMENT_BYTES 64
 
@@ -280,13 +281,24 @@ bool transports_has_interface(const struct transports *transports,
     return device != NULL && device[0] == '\0';
 }
 
+static void abandon(const tally_transport_ops_t *ops,
+                    tally_transport_t *transport)
+{
+    if (TRANSPORT_HAS(ops, abandon) && ops->abandon != NULL)
+        ops->abandon(transport);
+    else
+        ops->close(transport);
+}
+
 static void close_opened(struct transports_entry *entry,
                          enum transports_way way)
 {
     struct transports_opened *opened = &entry->opened[way];
 
-    if (opened->transport != NULL)
+    if (opened->transport != NULL && opened->used)
         entry->backend->ops->close(opened->transport);
+    else if (opened->transport != NULL)
+        abandon(entry->backend->ops, opened->transport);
     free(opened->endpoints);
     prepare(opened->transports, opened);
 }

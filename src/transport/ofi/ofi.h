@@ -134,5 +134,6 @@ int ofi_progress(tally_transport_t *transport);
 
 // close.c
 void ofi_close(tally_transport_t *transport);
+void ofi_abandon(tally_transport_t *transport);
 
 #endif

@@ -57,6 +57,7 @@ tally_status_t ucx_worker_wait_fd(tally_transport_t *transport, int *fd);
 
 // close.c
 void ucx_worker_close(tally_transport_t *transport);
+void ucx_worker_abandon(tally_transport_t *transport);
 
 // endpoint.c
 tally_status_t ucx_endpoint_connect(tally_transport_t *transport, int32_t peer,
