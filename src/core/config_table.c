@@ -62,7 +62,7 @@ const struct config_row config_table[CONFIG_COUNT] = {
             .preset = "120",
             .doc = "How long ranks wait for each other in tally_open and when "
                    "groups and steps are made. Of a transport that leads "
-                   "nowhere they think so after a quarter of it.",
+                   "nowhere they think so after 10 s, or a quarter of it.",
         },
     [CONFIG_RANK] =
         {
