@@ -63,7 +63,7 @@ static struct transports_opened *opened_of(const struct attempt *attempt)
     return &attempt->entry->opened[attempt->way];
 }
 
-// ------------------------------------------------------------- what ranks have
+// ------------------------------------------------------------ what ranks have
 
 // Opens the transport; the thread's sentence says why it cannot.
 static tally_status_t attempt_open(struct attempt *attempt)
@@ -117,21 +117,23 @@ static tally_status_t offers_gather(const struct attempt *attempt, bool able,
     return status;
 }
 
-// ------------------------------------------------------- whom leaders can
-// reach
+// -------------------------------------------------------- whom leaders reach
 
 // Whether it is still worth waiting for a rank.
 static tally_status_t peer_check(const struct attempt *attempt, int32_t peer)
 {
     const tally_group_t *group = attempt->group;
     int32_t lost = opened_of(attempt)->lost;
+    enum health_state state = HEALTH_PRESENT;
     int64_t reported_us;
 
     if (lost >= 0)
         return core_fail(TALLY_ERR_PEER, "the connection to rank %d was lost",
                          (int)lost);
-    if (peer >= 0 && health_rank(group->tally->health, group->ranks[peer],
-                                 &reported_us) != HEALTH_PRESENT)
+    if (peer >= 0)
+        state =
+            health_rank(group->tally->health, group->ranks[peer], &reported_us);
+    if (state == HEALTH_DIED || state == HEALTH_LEFT)
         return core_fail(TALLY_ERR_PEER, "rank %d is gone",
                          (int)group->ranks[peer]);
     return TALLY_NOT_YET;
@@ -150,8 +152,23 @@ static tally_status_t poll(const struct attempt *attempt,
         status = (tally_status_t)events;
     else
         status = leaders_progress(leaders, lanes);
+    // Nobody makes progress once this rank is done, and others are not yet.
+    if (status == TALLY_OK)
+        status = leaders_settle(leaders);
     progress_unlock(progress);
     return status;
+}
+
+static tally_status_t give_up(const tally_group_t *group, int32_t awaited,
+                              int64_t patience_us)
+{
+    double seconds = (double)patience_us * 1e-6;
+
+    if (awaited < 0)
+        return core_fail(TALLY_ERR_TIMEOUT,
+                         "what it sent was not out after %g s", seconds);
+    return core_fail(TALLY_ERR_TIMEOUT, "nothing came from rank %d in %g s",
+                     (int)group->ranks[awaited], seconds);
 }
 
 static tally_status_t reach(const struct attempt *attempt,
@@ -162,6 +179,7 @@ static tally_status_t reach(const struct attempt *attempt,
     int64_t patience_us =
         config_microseconds(group->tally->config, CONFIG_BOOTSTRAP_TIMEOUT) /
         REACH_PARTS;
+
     if (patience_us > REACH_US_MAX)
         patience_us = REACH_US_MAX;
     int64_t deadline_us = clock_now_us() + patience_us;
@@ -176,10 +194,7 @@ static tally_status_t reach(const struct attempt *attempt,
         if (status == TALLY_NOT_YET)
             status = peer_check(attempt, awaited);
         if (status == TALLY_NOT_YET && clock_now_us() >= deadline_us)
-            status = core_fail(TALLY_ERR_TIMEOUT,
-                               "nothing came from rank %d in %g s",
-                               awaited < 0 ? -1 : (int)group->ranks[awaited],
-                               (double)patience_us * 1e-6);
+            status = give_up(group, awaited, patience_us);
         if (status != TALLY_NOT_YET)
             return status;
         sched_yield();
@@ -256,8 +271,7 @@ static tally_status_t verdicts_gather(const struct attempt *attempt,
     return status;
 }
 
-// ------------------------------------------------------------------- one
-// attempt
+// --------------------------------------------------------------- one attempt
 
 // Exchanges reasons, as not all are well, and logs that of `worst` at one rank.
 static tally_status_t pass_over(struct attempt *attempt, int32_t worst,
@@ -375,7 +389,9 @@ static tally_status_t attempt_use(struct attempt *attempt)
     if (attempt->way == TRANSPORTS_BY_INTERFACE)
         core_log(&group->tally->log, TALLY_LOG_INFO, "%s on %s (%s)", ops->name,
                  interface->name, interface->address);
+    progress_lock(progress);
     opened->used = true;
+    progress_unlock(progress);
     group->links = attempt->links;
     group->transport = ops->name;
     // Once for each group; dropped as often when the tally_t is closed.
