@@ -51,6 +51,9 @@ check "nodes of the same host name and boot id are told apart" \
 totals ofi "$eight" "TALLY_TRANSPORT=ofi" ofi
 totals rxm "$eight" "TALLY_TRANSPORT=ofi TALLY_OFI_PROVIDER=tcp;ofi_rxm" ofi
 totals net "a1 a2 a3 a4" "TALLY_TRANSPORT=ofi TALLY_OFI_PROVIDER=net" ofi
+# Of three leaders one sends its last message when the others are done.
+totals odd_ucx "a1 a2 a3" "TALLY_TRANSPORT=ucx TALLY_RADIX=2" ucx
+totals odd_ofi "a1 a2 a3" "TALLY_TRANSPORT=ofi TALLY_RADIX=2" ofi
 totals auto "$eight" "TALLY_TRANSPORT=auto" ucx
 totals scattered "a1 a2 a3 a4 a1 a2 a3 a4" "TALLY_TRANSPORT=ucx,ofi" ucx
 
