@@ -69,6 +69,12 @@ typedef struct tally_transport_params {
     uint32_t abi;
     int32_t rank; // world rank of this process
     int32_t world_size;
+    // The interface that leads to the other ranks ("eth0"), and this rank's
+    // numeric address on it, IPv4 or IPv6: a backend that is told opens there
+    // and nowhere else. NULL: where it finds best; an operator's setting goes
+    // before both.
+    const char *interface;
+    const char *address;
 } tally_transport_params_t;
 
 typedef struct tally_transport_ops {
@@ -125,10 +131,13 @@ typedef struct tally_transport_ops {
                                 int64_t *lanes, size_t count,
                                 tally_stream_t stream);
 
-    // --- both; may be missing from a shorter table, and may be NULL
+    // --- both; these may be missing from a shorter table, and may be NULL
     // Writes the version of the library in use, e.g. "UCX 1.13.1". Before open,
     // too.
     void (*library_version)(char *text, size_t bytes);
+    // As close, but at once: nothing that was sent needs to arrive, and no
+    // progress is made. Without it, close is called.
+    void (*abandon)(tally_transport_t *transport);
 } tally_transport_ops_t;
 
 // Hands out the backend's operations. Returns TALLY_ERR_ABI if the backend

@@ -338,3 +338,12 @@ free_member:
     member_free(member);
     return status;
 }
+
+void bootstrap_interface(const struct exchange *exchange, struct interface *out)
+{
+    // The thread writes it while it comes up, and never after.
+    const struct member *member = (const struct member *)exchange;
+
+    memset(out, 0, sizeof(*out));
+    (void)interface_find(&member->own, out);
+}

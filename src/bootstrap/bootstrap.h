@@ -8,6 +8,7 @@
 
 #include "bootstrap/exchange.h"
 #include "bootstrap/identity.h"
+#include "bootstrap/interface.h"
 #include "core/health.h"
 #include "core/log.h"
 
@@ -37,5 +38,11 @@ struct bootstrap_params {
 //   CONFIG, MEMORY, SYSTEM
 tally_status_t bootstrap_open(const struct bootstrap_params *params,
                               struct exchange **out);
+
+// The interface by which others reached this rank, or it them, on the way to
+// the above; not the loopback, unless there was no other. Names "" if that
+// cannot be told.
+void bootstrap_interface(const struct exchange *exchange,
+                         struct interface *out);
 
 #endif

@@ -400,6 +400,15 @@ static tally_status_t stage_receive(struct leaders *leaders, int64_t *total)
     return leaders->missing == 0 ? TALLY_OK : TALLY_NOT_YET;
 }
 
+tally_status_t leaders_settle(struct leaders *leaders)
+{
+    tally_status_t status = TALLY_OK;
+
+    for (int32_t i = 0; status == TALLY_OK && i < leaders->stage_count; i++)
+        status = sends_check(leaders, i);
+    return status;
+}
+
 // A send that failed is told while its answer is still awaited.
 static tally_status_t sends_watch(struct leaders *leaders)
 {

@@ -37,6 +37,10 @@ void leaders_start(struct leaders *leaders, uint64_t sequence);
 // with a sentence that names the peer.
 tally_status_t leaders_progress(struct leaders *leaders, int64_t *total);
 
+// Whether all that this reduction sent, now that it is complete, is out: who
+// makes no more progress must know. OK, NOT_YET, or an error as above.
+tally_status_t leaders_settle(struct leaders *leaders);
+
 // The rank of the group whose message is awaited, or failed; -1: none.
 int32_t leaders_awaited(const struct leaders *leaders);
 

@@ -13,8 +13,8 @@ const struct config_row config_table[CONFIG_COUNT] = {
             .doc = "How nodes are joined. A comma list is an order of "
                    "preference; an entry with a slash is the path of a "
                    "backend's file. auto: none if one node holds all ranks, "
-                   "else the first backend that all ranks can load. shm: one "
-                   "node must hold all ranks.",
+                   "else the first backend by which all nodes reach each "
+                   "other. shm: one node must hold all ranks.",
             .job_wide = true,
         },
     [CONFIG_PLUGIN_PATH] =
@@ -61,7 +61,8 @@ const struct config_row config_table[CONFIG_COUNT] = {
             .type_text = "seconds",
             .preset = "120",
             .doc = "How long ranks wait for each other in tally_open and when "
-                   "groups and steps are made.",
+                   "groups and steps are made. Of a transport that leads "
+                   "nowhere they think so after 10 s, or a quarter of it.",
         },
     [CONFIG_RANK] =
         {
@@ -178,7 +179,8 @@ const struct config_row config_table[CONFIG_COUNT] = {
             .type_text = "list of devices",
             .preset = "",
             .doc = "UCX_NET_DEVICES for Tally's own worker: \"mlx5_0:1\", "
-                   "\"eth0\", ... Empty: UCX's choice.",
+                   "\"eth0\", ... Empty: UCX's choice, and where that leads "
+                   "nowhere, the interface of the rendezvous.",
         },
     [CONFIG_OFI_PROVIDER] =
         {
@@ -195,7 +197,8 @@ const struct config_row config_table[CONFIG_COUNT] = {
             .type_text = "interface or device",
             .preset = "",
             .doc = "The libfabric domain of Tally's endpoint: \"eth0\", "
-                   "\"mlx5_0\", ... Empty: the provider's first.",
+                   "\"mlx5_0\", ... Empty: the provider's first, and where "
+                   "that leads nowhere, the interface of the rendezvous.",
         },
     [CONFIG_LOG] =
         {

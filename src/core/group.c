@@ -6,6 +6,7 @@
 
 #include "core/api.h"
 #include "core/error.h"
+#include "core/join.h"
 #include "core/objects.h"
 #include "core/struct_check.h"
 
@@ -101,39 +102,6 @@ static tally_status_t open_exchange(tally_group_t *group,
     return status;
 }
 
-static tally_status_t join_nodes(tally_group_t *group)
-{
-    tally_t *tally = group->tally;
-    struct transports_entry *entry;
-    struct links_address own;
-    tally_status_t status;
-
-    if (tally->transports->shm_only)
-        return core_fail(TALLY_ERR_TRANSPORT,
-                         "TALLY_TRANSPORT=shm, but the %d ranks do not share "
-                         "one memory: they are on %d nodes",
-                         (int)group->topology->size,
-                         (int)group->topology->node_count);
-    status = transports_agree(tally->transports, group->exchange,
-                              &group->members, &entry);
-    if (status != TALLY_OK)
-        return status;
-    // Another group may have it polled already.
-    progress_lock(tally->progress);
-    links_address_read(entry->backend->ops, entry->opened, &own);
-    progress_unlock(tally->progress);
-    status =
-        links_create(entry->backend->ops, entry->opened, &own, entry->endpoints,
-                     group->exchange, &group->members, &group->links);
-    if (status != TALLY_OK)
-        return status;
-    group->transport = entry->backend->ops->name;
-    // Once for each group; dropped as often when the tally_t is closed.
-    progress_drop_transport(tally->progress, entry->opened);
-    return progress_add_transport(tally->progress, entry->backend->ops,
-                                  entry->opened);
-}
-
 static tally_status_t find_nodes(tally_group_t *group)
 {
     tally_t *tally = group->tally;
@@ -151,7 +119,17 @@ static tally_status_t find_nodes(tally_group_t *group)
     if (status != TALLY_OK)
         return status;
     group->transport = group->topology->size == 1 ? "self" : "shm";
-    return group->topology->node_count > 1 ? join_nodes(group) : TALLY_OK;
+    group->crowded =
+        tally->local_size / group->topology->local_size > tally->processors;
+    if (group->topology->node_count == 1)
+        return TALLY_OK;
+    if (!tally->transports->shm_only)
+        return join_nodes(group);
+    return core_fail(TALLY_ERR_TRANSPORT,
+                     "TALLY_TRANSPORT=shm, but the %d ranks do not share one "
+                     "memory: they are on %d nodes",
+                     (int)group->topology->size,
+                     (int)group->topology->node_count);
 }
 
 static void release(tally_group_t *group)

@@ -39,6 +39,9 @@ struct tally {
     uint32_t next_tag_space;
 };
 
+// Of reductions over one transport: those of steps, and one for each group.
+#define TAG_SPACES 65536u
+
 struct tally_group {
     tally_t *tally;
     char key[32];
@@ -48,6 +51,7 @@ struct tally_group {
     struct exchange *own_exchange; // of the group's own all-gather
     struct exchange_group members;
     struct topology *topology;
+    bool crowded;        // this host has more leaders than processors
     struct links *links; // NULL if one node holds all
     const char *transport;
     struct watch *watch;

@@ -71,6 +71,8 @@ static tally_status_t rendezvous(tally_t *tally,
     params.secret = secret;
     params.secret_bytes = secret != NULL ? strlen(secret) : 0;
     status = bootstrap_open(&params, &tally->exchange);
+    if (status == TALLY_OK)
+        bootstrap_interface(tally->exchange, &tally->transports->interface);
     if (secret != NULL)
         explicit_bzero(secret, strlen(secret));
     free(secret);
@@ -124,15 +126,21 @@ static tally_status_t open_progress(tally_t *tally)
     return progress_create(&params, &tally->progress);
 }
 
+static void drop_transport(tally_t *tally,
+                           const struct transports_opened *opened)
+{
+    if (opened->transport != NULL)
+        progress_drop_transport(tally->progress, opened->transport);
+}
+
 static void close_all(tally_t *tally)
 {
     // What is left of a transport's work is flushed by its close; nobody polls
     // it any more.
     for (int i = 0; tally->transports != NULL && i < tally->transports->count;
          i++)
-        if (tally->transports->entries[i].opened != NULL)
-            progress_drop_transport(tally->progress,
-                                    tally->transports->entries[i].opened);
+        for (int way = 0; way < TRANSPORTS_WAYS; way++)
+            drop_transport(tally, &tally->transports->entries[i].opened[way]);
     progress_free(tally->progress);
     transports_free(tally->transports);
     if (tally->device != NULL)

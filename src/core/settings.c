@@ -2,7 +2,9 @@
 // See settings.h.
 #include "core/settings.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,24 +14,6 @@
 // As much of a value as is shown.
 #define VALUE_BYTES 56
 #define SECRET_BYTES_MAX 4096
-
-void settings_write(const struct config *config, char text[SETTINGS_BYTES])
-{
-    size_t used = 0;
-
-    text[0] = '\0';
-    for (int key = 0; key < CONFIG_COUNT; key++) {
-        if (!config_table[key].job_wide)
-            continue;
-        int bytes = snprintf(text + used, SETTINGS_BYTES - used, "%s=%s\n",
-                             config_table[key].name, config->text[key]);
-        if (bytes < 0 || used + (size_t)bytes >= SETTINGS_BYTES) {
-            text[used] = '\0'; // a value of kilobytes is not compared
-            continue;
-        }
-        used += (size_t)bytes;
-    }
-}
 
 // One value as it travels: its beginning, and a digest of all of it.
 struct value {
@@ -45,6 +29,32 @@ static struct value value_of(const char *text)
     for (; *text != '\0'; text++)
         value.digest = (value.digest ^ (unsigned char)*text) * 0x100000001b3u;
     return value;
+}
+
+// A value that is too long to be shown is told apart by its digest.
+static size_t line_write(const char *name, const char *text, char *line,
+                         size_t room)
+{
+    struct value value = value_of(text);
+    int bytes =
+        strlen(text) < sizeof(value.text)
+            ? snprintf(line, room, "%s=%s\n", name, text)
+            : snprintf(line, room, "%s=%s... (%zu bytes, %016" PRIx64 ")\n",
+                       name, value.text, strlen(text), value.digest);
+
+    assert(bytes > 0 && (size_t)bytes < room);
+    return (size_t)bytes;
+}
+
+void settings_write(const struct config *config, char text[SETTINGS_BYTES])
+{
+    size_t used = 0;
+
+    text[0] = '\0';
+    for (int key = 0; key < CONFIG_COUNT; key++)
+        if (config_table[key].job_wide)
+            used += line_write(config_table[key].name, config->text[key],
+                               text + used, SETTINGS_BYTES - used);
 }
 
 tally_status_t settings_compare(const struct config *config,

@@ -12,7 +12,6 @@
 #include "core/struct_check.h"
 
 #define ALIGNMENT_BYTES 64
-#define TAG_SPACES 65536u
 
 // What must be equal at all ranks, as it travels.
 struct layout {
@@ -237,7 +236,8 @@ static tally_status_t agree(tally_step_t *step, uint16_t *tag_space)
         return status;
     if (space >= TAG_SPACES)
         return core_fail(TALLY_ERR_UNSUPPORTED,
-                         "more than %u steps were made in this process",
+                         "more than %u steps and groups were made in this "
+                         "process",
                          TAG_SPACES);
     group->tally->next_tag_space = space + 1;
     *tag_space = (uint16_t)space;
@@ -283,8 +283,7 @@ static tally_status_t create_queue(tally_step_t *step, uint16_t tag_space)
         .records = step->channel_count,
         .max_lanes = step->max_lanes,
         .radix = (uint32_t)config_integer(tally->config, CONFIG_RADIX),
-        .crowded =
-            tally->local_size / group->topology->local_size > tally->processors,
+        .crowded = group->crowded,
         .tag_space = tag_space,
     };
     struct queue_params params = {

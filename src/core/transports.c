@@ -2,23 +2,38 @@
 // See transports.h.
 #include "core/transports.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/error.h"
+#include "transport/check.h"
 
 #define ALIGNMENT_BYTES 64
 
 const char *const transports_known[] = {"ucx", "ofi", NULL};
 
+static_assert(sizeof(transports_known) / sizeof(transports_known[0]) - 1 <=
+                  TRANSPORTS_KNOWN_MAX,
+              "room for all");
+
+// The settings by which an operator says on which device a backend is opened.
+static const struct {
+    const char *backend;
+    enum config_key key;
+} device_settings[] = {
+    {"ucx", CONFIG_UCX_NET_DEVICES},
+    {"ofi", CONFIG_OFI_DOMAIN},
+};
+
 static const char *const words[] = {"auto", "shm", "ucx", "ofi", NULL};
 
 static void host_log(void *context, tally_log_level_t level, const char *line)
 {
-    const struct transports *transports = context;
+    const struct transports_opened *opened = context;
 
-    core_log(transports->log, level, "%s", line);
+    core_log(opened->transports->log, level, "%s", line);
 }
 
 static tally_status_t host_fail(void *context, tally_status_t status,
@@ -30,10 +45,11 @@ static tally_status_t host_fail(void *context, tally_status_t status,
 
 static const char *host_config(void *context, const char *name)
 {
-    const struct transports *transports = context;
+    const struct transports_opened *opened = context;
     enum config_key key = config_find(name);
 
-    return key == CONFIG_COUNT ? NULL : config_text(transports->config, key);
+    return key == CONFIG_COUNT ? NULL
+                               : config_text(opened->transports->config, key);
 }
 
 static void *host_allocate(void *context, size_t bytes)
@@ -57,14 +73,39 @@ static void host_release(void *context, void *memory)
 
 static void host_peer_lost(void *context, int32_t peer, const char *why)
 {
-    struct transports *transports = context;
+    struct transports_opened *opened = context;
+    const struct transports *transports = opened->transports;
 
-    core_log(transports->log, TALLY_LOG_INFO, "the transport lost rank %d: %s",
-             (int)peer, why);
-    health_report(transports->health, peer, HEALTH_LOST);
+    core_log(transports->log, opened->used ? TALLY_LOG_INFO : TALLY_LOG_DEBUG,
+             "the transport lost rank %d: %s", (int)peer, why);
+    if (opened->used)
+        health_report(transports->health, peer, HEALTH_LOST);
+    else
+        opened->lost = peer;
 }
 
-// False: there is no room for one more, or for its name.
+static void prepare(struct transports *transports,
+                    struct transports_opened *opened)
+{
+    *opened = (struct transports_opened){
+        .transports = transports,
+        .host =
+            {
+                .size = sizeof(tally_transport_host_t),
+                .abi = TALLY_TRANSPORT_ABI,
+                .context = opened,
+                .log = host_log,
+                .fail = host_fail,
+                .config = host_config,
+                .allocate = host_allocate,
+                .release = host_release,
+                .peer_lost = host_peer_lost,
+            },
+        .lost = -1,
+    };
+}
+
+// False: there is no room for its name.
 static bool add_entry(struct transports *transports, const char *name,
                       size_t bytes)
 {
@@ -74,10 +115,12 @@ static bool add_entry(struct transports *transports, const char *name,
         if (strlen(transports->entries[i].name) == bytes &&
             strncmp(transports->entries[i].name, name, bytes) == 0)
             return true;
-    if (transports->count == TRANSPORTS_MAX || bytes >= sizeof(entry->name))
+    if (bytes >= sizeof(entry->name))
         return false;
     memcpy(entry->name, name, bytes);
     entry->name[bytes] = '\0';
+    for (int way = 0; way < TRANSPORTS_WAYS; way++)
+        prepare(transports, &entry->opened[way]);
     transports->count++;
     return true;
 }
@@ -94,6 +137,7 @@ static bool parse_list(struct transports *transports, const char *list)
 {
     bool shm = false;
     bool fits = true;
+    int named = 0;
 
     while (*list != '\0') {
         size_t bytes = strcspn(list, ",");
@@ -103,7 +147,8 @@ static bool parse_list(struct transports *transports, const char *list)
         } else if (bytes == 3 && strncmp(list, "shm", 3) == 0) {
             shm = true;
         } else if (bytes > 0) {
-            fits = add_entry(transports, list, bytes) && fits;
+            fits = fits && ++named <= TRANSPORTS_NAMED_MAX &&
+                   add_entry(transports, list, bytes);
         }
         list += bytes + (list[bytes] == ',');
     }
@@ -123,18 +168,6 @@ tally_status_t transports_create(const struct config *config,
     if (transports == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for transports");
     *transports = (struct transports){
-        .host =
-            {
-                .size = sizeof(tally_transport_host_t),
-                .abi = TALLY_TRANSPORT_ABI,
-                .context = transports,
-                .log = host_log,
-                .fail = host_fail,
-                .config = host_config,
-                .allocate = host_allocate,
-                .release = host_release,
-                .peer_lost = host_peer_lost,
-            },
         .config = config,
         .log = log,
         .health = health,
@@ -146,7 +179,8 @@ tally_status_t transports_create(const struct config *config,
         return core_fail(TALLY_ERR_CONFIG,
                          "TALLY_TRANSPORT=%s: at most %d transports of at most "
                          "%zu bytes are possible",
-                         config_text(config, CONFIG_TRANSPORT), TRANSPORTS_MAX,
+                         config_text(config, CONFIG_TRANSPORT),
+                         TRANSPORTS_NAMED_MAX,
                          sizeof(transports->entries[0].name) - 1);
     }
     if (transports->count == 0 && !transports->automatic) {
@@ -173,7 +207,7 @@ static tally_status_t load(struct transports *transports,
 {
     tally_status_t status = transport_load(
         entry->name, config_text(transports->config, CONFIG_PLUGIN_PATH),
-        &transports->host, &entry->backend);
+        &entry->opened[TRANSPORTS_BY_ITSELF].host, &entry->backend);
 
     if (status != TALLY_OK || entry->backend->ops->kind == TALLY_TAGGED_P2P)
         return status;
@@ -225,108 +259,95 @@ tally_status_t transports_load_named(struct transports *transports)
                      transports->entries[0].reason);
 }
 
-static void open_entry(struct transports *transports,
-                       struct transports_entry *entry)
+static const char *device_setting(const struct transports *transports,
+                                  const char *backend)
 {
+    size_t count = sizeof(device_settings) / sizeof(device_settings[0]);
+
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(device_settings[i].backend, backend) == 0)
+            return config_text(transports->config, device_settings[i].key);
+    return NULL;
+}
+
+bool transports_has_interface(const struct transports *transports,
+                              const struct transports_entry *entry)
+{
+    const char *device;
+
+    if (entry->backend == NULL || transports->interface.name[0] == '\0')
+        return false;
+    device = device_setting(transports, entry->backend->ops->name);
+    return device != NULL && device[0] == '\0';
+}
+
+static void abandon(const tally_transport_ops_t *ops,
+                    tally_transport_t *transport)
+{
+    if (TRANSPORT_HAS(ops, abandon) && ops->abandon != NULL)
+        ops->abandon(transport);
+    else
+        ops->close(transport);
+}
+
+static void close_opened(struct transports_entry *entry,
+                         enum transports_way way)
+{
+    struct transports_opened *opened = &entry->opened[way];
+
+    if (opened->transport != NULL && opened->used)
+        entry->backend->ops->close(opened->transport);
+    else if (opened->transport != NULL)
+        abandon(entry->backend->ops, opened->transport);
+    free(opened->endpoints);
+    prepare(opened->transports, opened);
+}
+
+tally_status_t transports_open(struct transports *transports,
+                               struct transports_entry *entry,
+                               enum transports_way way)
+{
+    struct transports_opened *opened = &entry->opened[way];
     tally_transport_params_t params = {
         .size = sizeof(params),
         .abi = TALLY_TRANSPORT_ABI,
         .rank = transports->rank,
         .world_size = transports->world_size,
     };
-    char before[TRANSPORTS_REASON_BYTES];
 
     transports_try(transports, entry);
-    if (entry->backend == NULL || entry->opened != NULL)
-        return;
-    if (entry->endpoints == NULL)
-        entry->endpoints =
-            calloc((size_t)transports->world_size, sizeof(*entry->endpoints));
-    if (entry->endpoints == NULL) {
-        snprintf(entry->reason, sizeof(entry->reason),
-                 "no memory for %d endpoints", (int)transports->world_size);
-        return;
+    if (entry->backend == NULL)
+        return core_fail(TALLY_ERR_TRANSPORT, "%s", entry->reason);
+    if (opened->transport != NULL)
+        return TALLY_OK;
+    if (way == TRANSPORTS_BY_INTERFACE &&
+        transports_has_interface(transports, entry)) {
+        params.interface = transports->interface.name;
+        params.address = transports->interface.address;
     }
-    snprintf(before, sizeof(before), "%s", core_error_text());
+    opened->endpoints =
+        calloc((size_t)transports->world_size, sizeof(*opened->endpoints));
+    if (opened->endpoints == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for %d endpoints",
+                         (int)transports->world_size);
+    (void)core_fail(TALLY_OK, "%s", ""); // an older sentence is no reason
     tally_status_t status =
-        entry->backend->ops->open(&transports->host, &params, &entry->opened);
+        entry->backend->ops->open(&opened->host, &params, &opened->transport);
     if (status == TALLY_OK)
-        return;
-    entry->opened = NULL;
-    snprintf(entry->reason, sizeof(entry->reason), "%s", core_error_text());
-    // A sentence that is older than the call is not the backend's reason.
-    if (strcmp(before, entry->reason) == 0)
-        snprintf(entry->reason, sizeof(entry->reason),
-                 "it does not open, and gave no reason (%s)",
-                 tally_status_string(status));
-}
-
-// Who cannot use the entry, and why: the lowest such rank's reason.
-static tally_status_t exchange_reasons(struct exchange *exchange,
-                                       struct exchange_group *group,
-                                       const struct transports_entry *entry,
-                                       const struct transports *transports,
-                                       char *sentence, size_t bytes)
-{
-    char reason[TRANSPORTS_REASON_BYTES];
-    char(*reasons)[TRANSPORTS_REASON_BYTES] =
-        calloc((size_t)group->count, sizeof(*reasons));
-
-    if (reasons == NULL)
-        return core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
-                         (int)group->count);
-    memset(reason, 0, sizeof(reason));
-    if (entry->opened == NULL)
-        memcpy(reason, entry->reason, sizeof(reason));
-    tally_status_t status =
-        exchange_allgather(exchange, group, reason, reasons, sizeof(reason));
-    for (int32_t i = 0; status == TALLY_OK && i < group->count; i++)
-        if (reasons[i][0] != '\0') {
-            snprintf(sentence, bytes, "rank %d cannot use %s: %s",
-                     (int)group->ranks[i], entry->name, reasons[i]);
-            core_log(transports->log, TALLY_LOG_WARN, "%s", sentence);
-            break;
-        }
-    free(reasons);
+        return TALLY_OK;
+    opened->transport = NULL;
+    close_opened(entry, way);
+    if (core_error_text()[0] == '\0')
+        return core_fail(status, "it does not open, and gave no reason (%s)",
+                         tally_status_string(status));
     return status;
 }
 
-tally_status_t transports_agree(struct transports *transports,
-                                struct exchange *exchange,
-                                struct exchange_group *group,
-                                struct transports_entry **out)
+void transports_close_unused(struct transports_entry *entry,
+                             enum transports_way way)
 {
-    char sentence[TRANSPORTS_REASON_BYTES + 300] = "no backend is configured";
-    tally_status_t status = TALLY_OK;
-    uint8_t *usable = calloc((size_t)group->count, 1);
-
-    if (usable == NULL)
-        return core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
-                         (int)group->count);
-    for (int i = 0; status == TALLY_OK && i < transports->count; i++) {
-        struct transports_entry *entry = &transports->entries[i];
-        bool all = true;
-
-        open_entry(transports, entry);
-        uint8_t mine = entry->opened != NULL;
-        status = exchange_allgather(exchange, group, &mine, usable, 1);
-        for (int32_t r = 0; status == TALLY_OK && r < group->count; r++)
-            all = all && usable[r] != 0;
-        if (status == TALLY_OK && all) {
-            *out = entry;
-            goto free_usable;
-        }
-        if (status == TALLY_OK)
-            status = exchange_reasons(exchange, group, entry, transports,
-                                      sentence, sizeof(sentence));
-    }
-    if (status == TALLY_OK)
-        status = core_fail(TALLY_ERR_TRANSPORT,
-                           "no transport joins all ranks: %s", sentence);
-
-free_usable:
-    free(usable);
-    return status;
+    if (entry->opened[way].transport != NULL && !entry->opened[way].used)
+        close_opened(entry, way);
 }
 
 void transports_keep_links(struct transports *transports, struct links *links)
@@ -345,12 +366,9 @@ void transports_free(struct transports *transports)
 {
     if (transports == NULL)
         return;
-    for (int i = 0; i < transports->count; i++) {
-        struct transports_entry *entry = &transports->entries[i];
-        if (entry->opened != NULL)
-            entry->backend->ops->close(entry->opened);
-        free(entry->endpoints);
-    }
+    for (int i = 0; i < transports->count; i++)
+        for (int way = 0; way < TRANSPORTS_WAYS; way++)
+            close_opened(&transports->entries[i], (enum transports_way)way);
     for (size_t i = 0; i < transports->kept_count; i++)
         links_free(transports->kept[i]);
     for (int i = 0; i < transports->count; i++)

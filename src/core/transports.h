@@ -1,30 +1,48 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The transports of a tally_t: which may be used, which could be loaded, which
-// one all ranks of a group agree on. How a file is found and checked is
-// transport/load.h.
+// are open. How a file is found and checked is transport/load.h; which one the
+// ranks of a group agree on, core/join.h.
 #ifndef CORE_TRANSPORTS_H
 #define CORE_TRANSPORTS_H
 
 #include <stdbool.h>
 #include <tally/transport.h>
 
-#include "bootstrap/exchange.h"
+#include "bootstrap/interface.h"
 #include "collective/links.h"
 #include "core/config.h"
 #include "core/health.h"
 #include "core/log.h"
 #include "transport/load.h"
 
-// Entries of TALLY_TRANSPORT.
-#define TRANSPORTS_MAX 8
+// Entries of TALLY_TRANSPORT, and the known ones that "auto" adds.
+#define TRANSPORTS_NAMED_MAX 8
+#define TRANSPORTS_KNOWN_MAX 4
 #define TRANSPORTS_REASON_BYTES 240
+
+// What a backend is opened on: the devices that it finds by itself, or the
+// interface by which this rank is in the rendezvous, which leads to others.
+enum transports_way {
+    TRANSPORTS_BY_ITSELF,
+    TRANSPORTS_BY_INTERFACE,
+    TRANSPORTS_WAYS
+};
+
+struct transports_opened {
+    struct transports *transports;
+    tally_transport_host_t host;  // what the backend is lent
+    tally_transport_t *transport; // NULL: not opened
+    tally_endpoint_t **endpoints; // [world_size], for the links of groups
+    bool used;                    // a group is, or was, joined by it
+    // While it is not: who was lost, as no sign of a rank's health; -1.
+    int32_t lost;
+};
 
 struct transports_entry {
     char name[256]; // "ucx", or a path
     bool tried;
     struct transport_backend *backend; // NULL: not loaded
-    tally_transport_t *opened;         // NULL: not opened
-    tally_endpoint_t **endpoints;      // [world_size], for the links of groups
+    struct transports_opened opened[TRANSPORTS_WAYS];
     char reason[TRANSPORTS_REASON_BYTES];
 };
 
@@ -32,13 +50,14 @@ struct transports {
     bool automatic; // "auto" is in the list
     bool shm_only;  // only "shm" is in the list
     int count;
-    struct transports_entry entries[TRANSPORTS_MAX];
-    tally_transport_host_t host;
+    struct transports_entry
+        entries[TRANSPORTS_NAMED_MAX + TRANSPORTS_KNOWN_MAX];
     const struct config *config;
     const struct core_log *log;
     struct health *health;
     int32_t rank, world_size;
-    struct links **kept; // freed after the transports are closed
+    struct interface interface; // of the rendezvous
+    struct links **kept;        // freed after the transports are closed
     size_t kept_count;
 };
 
@@ -52,12 +71,19 @@ tally_status_t transports_create(const struct config *config,
 // "auto" are not in the list.
 tally_status_t transports_load_named(struct transports *transports);
 
-// Loads (and opens) all candidates, and chooses the first that all ranks of the
-// group have. Collective over the group.
-tally_status_t transports_agree(struct transports *transports,
-                                struct exchange *exchange,
-                                struct exchange_group *group,
-                                struct transports_entry **out);
+// Whether a loaded backend goes another way by the rendezvous' interface: it is
+// known, and the operator has not said which device it is to be.
+bool transports_has_interface(const struct transports *transports,
+                              const struct transports_entry *entry);
+
+// Loads it and opens it, unless that is done. An error says why it cannot.
+tally_status_t transports_open(struct transports *transports,
+                               struct transports_entry *entry,
+                               enum transports_way way);
+
+// Closes what no group is joined by.
+void transports_close_unused(struct transports_entry *entry,
+                             enum transports_way way);
 
 // Takes the links of a group that is gone: a transport may hold buffers of
 // theirs until it is closed.

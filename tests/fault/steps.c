@@ -11,14 +11,17 @@
 #include <unistd.h>
 
 struct act {
-    const char *name; // "die", "stop", "leave", "idle", or NULL
+    const char *name; // NULL: none
     int rank;
     int step;
+    bool again; // ranks below it do steps in a new group when this one is dead
 };
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: steps STEPS [die|stop|leave|idle RANK STEP]\n");
+    fprintf(stderr,
+            "usage: steps STEPS [ACT RANK STEP [again]]\n"
+            "ACT: die, stop, leave, idle, or a command for the shell\n");
     return 2;
 }
 
@@ -43,21 +46,13 @@ static bool do_act(const struct act *act)
         raise(SIGKILL);
     if (strcmp(act->name, "stop") == 0)
         raise(SIGSTOP);
+    if (strcmp(act->name, "leave") == 0)
+        return false;
     if (strcmp(act->name, "idle") == 0)
         sleep(30);
-    return strcmp(act->name, "leave") != 0;
-}
-
-static int close_all(tally_t *tally, tally_group_t *group, tally_step_t *step)
-{
-    if (tally_step_free(step) != TALLY_OK)
-        return failed("free");
-    if (tally_group_free(group) != TALLY_OK)
-        return failed("free");
-    if (tally_close(tally) != TALLY_OK)
-        return failed("close");
-    printf("closed\n");
-    return 0;
+    else if (strcmp(act->name, "stop") != 0)
+        printf("%s: %d\n", act->name, system(act->name));
+    return true;
 }
 
 static tally_status_t one_step(tally_step_t *step, int64_t tokens)
@@ -79,10 +74,65 @@ static tally_status_t one_step(tally_step_t *step, int64_t tokens)
     return status;
 }
 
-static int run(const struct act *act, int steps)
+static tally_status_t create_step(tally_group_t *group, tally_step_t **out)
 {
     tally_step_params_t params = TALLY_INIT(tally_step_params_t);
     tally_channel_t channel = TALLY_INIT(tally_channel_t);
+
+    channel.vocab = 1;
+    params.channels = &channel;
+    params.channel_count = 1;
+    return tally_step_create(group, &params, out);
+}
+
+static int free_all(tally_group_t *group, tally_step_t *step)
+{
+    if (tally_step_free(step) != TALLY_OK ||
+        tally_group_free(group) != TALLY_OK)
+        return failed("free");
+    return 0;
+}
+
+static bool counts_all(tally_step_t *step, int64_t tokens)
+{
+    tally_channel_result_t total = TALLY_INIT(tally_channel_result_t);
+    tally_result_t result = TALLY_INIT(tally_result_t);
+
+    result.channels = &total;
+    result.channel_capacity = 1;
+    return tally_step_result(step, 0, TALLY_RESULT_WAIT, &result) == TALLY_OK &&
+           total.count == tokens;
+}
+
+// Those below `end` go on without the others.
+static int go_on(tally_t *tally, int32_t rank, int32_t end, int steps)
+{
+    tally_group_params_t params = TALLY_INIT(tally_group_params_t);
+    int32_t ranks[64];
+    tally_group_t *group;
+    tally_step_t *step;
+    int64_t tokens = 0;
+
+    for (int32_t i = 0; i < end; i++) {
+        ranks[i] = i;
+        tokens += 1 + i;
+    }
+    params.ranks = ranks;
+    params.rank_count = end;
+    params.key = "again";
+    if (tally_group_create(tally, &params, &group) != TALLY_OK)
+        return failed("again");
+    if (create_step(group, &step) != TALLY_OK)
+        return failed("again");
+    for (int i = 1; i <= steps; i++)
+        if (one_step(step, 1 + rank) != TALLY_OK || !counts_all(step, tokens))
+            return failed("again");
+    printf("again: %d ranks did %d steps\n", (int)end, steps);
+    return free_all(group, step);
+}
+
+static int run(const struct act *act, int steps)
+{
     tally_group_t *group;
     tally_step_t *step;
     tally_t *tally;
@@ -92,10 +142,7 @@ static int run(const struct act *act, int steps)
         return failed("open");
     if (tally_group_create(tally, NULL, &group) != TALLY_OK)
         return failed("group");
-    channel.vocab = 1;
-    params.channels = &channel;
-    params.channel_count = 1;
-    if (tally_step_create(group, &params, &step) != TALLY_OK)
+    if (create_step(group, &step) != TALLY_OK)
         return failed("step");
     tally_rank(tally, &rank, &ranks);
     for (int i = 1; i <= steps; i++) {
@@ -109,17 +156,25 @@ static int run(const struct act *act, int steps)
             break;
         }
     }
-    return close_all(tally, group, step);
+    if (free_all(group, step) != 0)
+        return 1;
+    if (act->again && rank < act->rank && act->rank <= 64 &&
+        go_on(tally, rank, act->rank, steps) != 0)
+        return 1;
+    if (tally_close(tally) != TALLY_OK)
+        return failed("close");
+    printf("closed\n");
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
     struct act act = {0};
 
-    if (argc != 2 && argc != 5)
+    if (argc != 2 && argc != 5 && argc != 6)
         return usage();
-    if (argc == 5)
-        act = (struct act){argv[2], atoi(argv[3]), atoi(argv[4])};
+    if (argc > 2)
+        act = (struct act){argv[2], atoi(argv[3]), atoi(argv[4]), argc == 6};
     setvbuf(stdout, NULL, _IOLBF, 0);
     return run(&act, atoi(argv[1]));
 }

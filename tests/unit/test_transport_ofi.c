@@ -281,8 +281,11 @@ static void expect_no_open(struct side *side, const char *const *settings,
 {
     const struct side_setup setup = {"ofi", LIBRARIES, settings};
     const struct side_setup *before = side->setup;
-    tally_transport_params_t params = {sizeof(params), TALLY_TRANSPORT_ABI, 0,
-                                       1};
+    tally_transport_params_t params = {
+        .size = sizeof(params),
+        .abi = TALLY_TRANSPORT_ABI,
+        .world_size = 1,
+    };
     tally_transport_t *transport;
 
     side->setup = &setup;

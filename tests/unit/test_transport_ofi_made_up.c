@@ -74,8 +74,11 @@ static void expect_choice(const char *providers, const char *named,
 {
     const char *settings[] = {"TALLY_OFI_PROVIDER", named, NULL};
     const struct side_setup setup = {"ofi", LIBRARIES, settings};
-    tally_transport_params_t params = {sizeof(params), TALLY_TRANSPORT_ABI, 0,
-                                       1};
+    tally_transport_params_t params = {
+        .size = sizeof(params),
+        .abi = TALLY_TRANSPORT_ABI,
+        .world_size = 1,
+    };
     struct made_up *made_up = made_up_load();
     struct side side;
     char address[1024];

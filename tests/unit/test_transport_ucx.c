@@ -273,8 +273,11 @@ static void refuse(struct processes_member *member)
 {
     static const char *const nonsense[] = {"TALLY_UCX_TLS", "nonsense", NULL};
     static const struct side_setup setup = {"ucx", LIBRARIES, nonsense};
-    tally_transport_params_t params = {sizeof(params), TALLY_TRANSPORT_ABI, 0,
-                                       1};
+    tally_transport_params_t params = {
+        .size = sizeof(params),
+        .abi = TALLY_TRANSPORT_ABI,
+        .world_size = 1,
+    };
     tally_transport_t *transport;
     char address[8];
     size_t bytes = sizeof(address);

@@ -26,11 +26,10 @@ static bool is_mapped(const uint8_t address[WIRE_ADDRESS_BYTES])
     return memcmp(address, mapped_prefix, sizeof(mapped_prefix)) == 0;
 }
 
-static bool place_take(const struct sockaddr_storage *from,
-                       struct socket_place *out)
+bool socket_place_take(const struct sockaddr *from, struct socket_place *out)
 {
     memset(out, 0, sizeof(*out));
-    if (from->ss_family == AF_INET) {
+    if (from->sa_family == AF_INET) {
         const struct sockaddr_in *four = (const struct sockaddr_in *)from;
 
         memcpy(out->address, mapped_prefix, sizeof(mapped_prefix));
@@ -38,7 +37,7 @@ static bool place_take(const struct sockaddr_storage *from,
         out->port = ntohs(four->sin_port);
         return true;
     }
-    if (from->ss_family == AF_INET6) {
+    if (from->sa_family == AF_INET6) {
         const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)from;
 
         memcpy(out->address, &six->sin6_addr, 16);
@@ -103,7 +102,7 @@ static int listen_at(const struct sockaddr_storage *address, socklen_t bytes,
     if (bind(fd, (const struct sockaddr *)address, bytes) < 0 ||
         listen(fd, SOMAXCONN) < 0 ||
         getsockname(fd, (struct sockaddr *)&bound, &bound_bytes) < 0 ||
-        !place_take(&bound, &place)) {
+        !socket_place_take((struct sockaddr *)&bound, &place)) {
         int why = errno;
 
         close(fd);
@@ -161,7 +160,7 @@ int socket_resolve(const char *host, uint16_t port, struct socket_place *out,
         struct sockaddr_storage address = {0};
 
         memcpy(&address, one->ai_addr, one->ai_addrlen);
-        if (!place_take(&address, &out[count]))
+        if (!socket_place_take((struct sockaddr *)&address, &out[count]))
             continue;
         out[count].port = port;
         count++;
@@ -206,7 +205,7 @@ bool socket_peer(int fd, struct socket_place *out)
     socklen_t bytes = sizeof(address);
 
     return getpeername(fd, (struct sockaddr *)&address, &bytes) == 0 &&
-           place_take(&address, out);
+           socket_place_take((struct sockaddr *)&address, out);
 }
 
 bool socket_own(int fd, struct socket_place *out)
@@ -215,7 +214,7 @@ bool socket_own(int fd, struct socket_place *out)
     socklen_t bytes = sizeof(address);
 
     return getsockname(fd, (struct sockaddr *)&address, &bytes) == 0 &&
-           place_take(&address, out);
+           socket_place_take((struct sockaddr *)&address, out);
 }
 
 bool socket_place_is_loopback(const struct socket_place *place)
@@ -227,16 +226,23 @@ bool socket_place_is_loopback(const struct socket_place *place)
     return memcmp(place->address, six, sizeof(six)) == 0;
 }
 
+void socket_address_text(const struct socket_place *place,
+                         char text[SOCKET_TEXT_BYTES])
+{
+    bool four = is_mapped(place->address);
+
+    snprintf(text, SOCKET_TEXT_BYTES, "?");
+    inet_ntop(four ? AF_INET : AF_INET6, place->address + (four ? 12 : 0), text,
+              SOCKET_TEXT_BYTES);
+}
+
 void socket_place_text(const struct socket_place *place,
                        char text[SOCKET_TEXT_BYTES])
 {
-    char address[INET6_ADDRSTRLEN] = "?";
+    char address[SOCKET_TEXT_BYTES];
 
-    if (is_mapped(place->address)) {
-        inet_ntop(AF_INET, place->address + 12, address, sizeof(address));
-        snprintf(text, SOCKET_TEXT_BYTES, "%s:%u", address, place->port);
-    } else {
-        inet_ntop(AF_INET6, place->address, address, sizeof(address));
-        snprintf(text, SOCKET_TEXT_BYTES, "[%s]:%u", address, place->port);
-    }
+    socket_address_text(place, address);
+    snprintf(text, SOCKET_TEXT_BYTES,
+             is_mapped(place->address) ? "%.45s:%u" : "[%.45s]:%u", address,
+             place->port);
 }

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 #include <tally/tally.h>
 
 #include "bootstrap/link/wire.h"
@@ -39,10 +40,16 @@ int socket_accept(int listener);
 bool socket_peer(int fd, struct socket_place *out);
 bool socket_own(int fd, struct socket_place *out);
 
+// False: neither IPv4 nor IPv6.
+bool socket_place_take(const struct sockaddr *from, struct socket_place *out);
+
 bool socket_place_is_loopback(const struct socket_place *place);
 
 // "10.0.0.1:29400", "[fe80::1]:29400".
 void socket_place_text(const struct socket_place *place,
                        char text[SOCKET_TEXT_BYTES]);
+// The same without the port: "10.0.0.1", "fe80::1".
+void socket_address_text(const struct socket_place *place,
+                         char text[SOCKET_TEXT_BYTES]);
 
 #endif

@@ -175,6 +175,7 @@ static void root_admit(struct member *member, struct connection *guest,
         member->deadline_us = patience_at_us;
         member->patience_us = (int64_t)hello->timeout_ms * 1000;
     }
+    member_note_own(member, guest);
     arrival->came = true;
     arrival->place = guest->place;
     arrival->place.port = hello->port;

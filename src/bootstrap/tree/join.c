@@ -173,6 +173,7 @@ static void take_welcome(struct member *member, struct connection *host)
     host->rank =
         member->join.at_root ? 0 : shape_parent(member->rank, member->radix);
     member->parent = host;
+    member_note_own(member, host);
     member->join.link = NULL;
     member->join.retry_at_us = INT64_MAX;
     admit_open(member);

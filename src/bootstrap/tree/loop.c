@@ -37,6 +37,17 @@ struct connection *member_connection_add(struct member *member, int fd,
     return connection;
 }
 
+void member_note_own(struct member *member, const struct connection *rank)
+{
+    static const struct socket_place none;
+    struct socket_place own;
+
+    if ((memcmp(&member->own, &none, sizeof(none)) == 0 ||
+         socket_place_is_loopback(&member->own)) &&
+        socket_own(rank->fd, &own))
+        member->own = own;
+}
+
 static void begin_finish(struct member *member)
 {
     member->finishing = true;

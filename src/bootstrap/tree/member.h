@@ -107,6 +107,7 @@ struct member {
     struct member_shared shared;
 
     // The thread's own.
+    struct socket_place own; // of a connection to another rank; 0: none yet
     int epoll_fd;
     int listen_fd; // -1: none
     uint16_t port;
@@ -131,6 +132,10 @@ static inline bool member_is_root(const struct member *member)
 // Adds a connection to the loop. Takes the descriptor; NULL if that fails.
 struct connection *member_connection_add(struct member *member, int fd,
                                          enum member_role role);
+
+// Notes by which address a rank is reached that has come to belong to us; not
+// the loopback's, if there is another.
+void member_note_own(struct member *member, const struct connection *rank);
 
 // The rendezvous has failed, here and below: everybody who is connected is told
 // the sentence. Only the first failure counts.

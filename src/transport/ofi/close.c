@@ -67,3 +67,10 @@ void ofi_close(tally_transport_t *transport)
     read_all(transport);
     ofi_worker_release(transport);
 }
+
+void ofi_abandon(tally_transport_t *transport)
+{
+    transport->closing = true;
+    cancel_receives(transport);
+    ofi_worker_release(transport);
+}

@@ -74,6 +74,7 @@ struct tally_transport {
 
 // provider.c: takes the settings; the caller frees the result by freeinfo.
 tally_status_t ofi_provider_choose(const tally_transport_host_t *host,
+                                   const tally_transport_params_t *params,
                                    const struct ofi_library *library,
                                    struct fi_info **out);
 
@@ -133,5 +134,6 @@ int ofi_progress(tally_transport_t *transport);
 
 // close.c
 void ofi_close(tally_transport_t *transport);
+void ofi_abandon(tally_transport_t *transport);
 
 #endif

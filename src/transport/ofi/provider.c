@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Which of libfabric's providers is used, and on which of its domains.
 #include <rdma/fi_errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "transport/ofi/ofi.h"
@@ -96,16 +97,18 @@ static const struct fi_info *pick(const struct fi_info *list, const char *name,
     return NULL;
 }
 
-// FI_SUCCESS with *out, or a positive fi_errno value.
+// FI_SUCCESS with *out, or a positive fi_errno value. source: the address to
+// have, or NULL.
 static int ask(const struct ofi_library *library, const char *name,
-               const char *domain, struct fi_info **out)
+               const char *domain, const char *source, struct fi_info **out)
 {
     struct fi_info *hints = make_hints(library, name);
     struct fi_info *list = NULL;
 
     if (hints == NULL)
         return FI_ENOMEM;
-    int error = -library->getinfo(OFI_API, NULL, NULL, 0, hints, &list);
+    int error = -library->getinfo(OFI_API, source, NULL,
+                                  source != NULL ? FI_SOURCE : 0, hints, &list);
     library->freeinfo(hints);
     if (error != FI_SUCCESS)
         return error;
@@ -117,22 +120,34 @@ static int ask(const struct ofi_library *library, const char *name,
     return FI_SUCCESS;
 }
 
+// What core says of the address that leads to others.
+static const char *told_address(const tally_transport_params_t *params)
+{
+    return params->size >= offsetof(tally_transport_params_t, address) +
+                               sizeof(params->address)
+               ? params->address
+               : NULL;
+}
+
 tally_status_t ofi_provider_choose(const tally_transport_host_t *host,
+                                   const tally_transport_params_t *params,
                                    const struct ofi_library *library,
                                    struct fi_info **out)
 {
     const char *named = setting(host, "TALLY_OFI_PROVIDER");
     const char *domain = setting(host, "TALLY_OFI_DOMAIN");
+    const char *source = domain[0] == '\0' ? told_address(params) : NULL;
     const char *const *names = named[0] != '\0' ? &named : preference;
     size_t count = named[0] != '\0' ? 1 : PREFERENCES;
     int error = FI_ENODATA;
 
     for (size_t i = 0; i < count && error != FI_SUCCESS; i++)
-        error = ask(library, names[i], domain, out);
+        error = ask(library, names[i], domain, source, out);
     if (error == FI_SUCCESS)
         return TALLY_OK;
     return ofi_fail(host, TALLY_ERR_TRANSPORT,
-                    "libfabric has no provider of tagged messages "
+                    "libfabric has no provider of tagged messages%s%s "
                     "(TALLY_OFI_PROVIDER=\"%s\", TALLY_OFI_DOMAIN=\"%s\"): %s",
+                    source != NULL ? " at " : "", source != NULL ? source : "",
                     named, domain, library->strerror(error));
 }

@@ -117,13 +117,14 @@ static void prepare_registered(tally_transport_t *transport)
 
 // Providers catch signals when they are started (PSM), or when an endpoint is
 // opened (shm).
-static tally_status_t open_quietly(tally_transport_t *transport)
+static tally_status_t open_quietly(tally_transport_t *transport,
+                                   const tally_transport_params_t *params)
 {
     struct signals signals;
 
     signals_save(&signals);
     tally_status_t status = ofi_provider_choose(
-        transport->host, &transport->library, &transport->info);
+        transport->host, params, &transport->library, &transport->info);
     if (status == TALLY_OK)
         status = open_domain(transport);
     if (status == TALLY_OK)
@@ -142,7 +143,6 @@ tally_status_t ofi_worker_open(const tally_transport_host_t *host,
         host->allocate(host->context, sizeof(*transport));
     tally_status_t status;
 
-    (void)params;
     if (transport == NULL)
         return ofi_fail(host, TALLY_ERR_MEMORY,
                         "no memory for a libfabric endpoint");
@@ -155,7 +155,7 @@ tally_status_t ofi_worker_open(const tally_transport_host_t *host,
         host->release(host->context, transport);
         return status;
     }
-    status = open_quietly(transport);
+    status = open_quietly(transport, params);
     if (status != TALLY_OK) {
         ofi_worker_release(transport);
         return status;

@@ -102,6 +102,14 @@ static bool is_closing(const tally_transport_t *transport)
     return has_pending(transport);
 }
 
+static void free_closing(tally_transport_t *transport)
+{
+    for (struct tally_endpoint *i = transport->endpoints; i != NULL;
+         i = i->next)
+        if (i->closing != NULL)
+            transport->library.request_free(i->closing);
+}
+
 static void close_endpoints(tally_transport_t *transport)
 {
     int64_t deadline_us = clock_now_us() + CLOSE_US_MAX;
@@ -109,10 +117,7 @@ static void close_endpoints(tally_transport_t *transport)
     start_closing(transport);
     while (is_closing(transport) && clock_now_us() < deadline_us)
         transport->library.worker_progress(transport->worker);
-    for (struct tally_endpoint *i = transport->endpoints; i != NULL;
-         i = i->next)
-        if (i->closing != NULL)
-            transport->library.request_free(i->closing);
+    free_closing(transport);
 }
 
 static void release_endpoints(tally_transport_t *transport)
@@ -126,10 +131,20 @@ static void release_endpoints(tally_transport_t *transport)
     }
 }
 
-void ucx_worker_close(tally_transport_t *transport)
+static void destroy(tally_transport_t *transport)
 {
     const tally_transport_host_t *host = transport->host;
 
+    ucx_message_abandon_all(transport);
+    transport->library.worker_destroy(transport->worker);
+    transport->library.cleanup(transport->context);
+    release_endpoints(transport);
+    ucx_library_close(&transport->library);
+    host->release(host->context, transport);
+}
+
+void ucx_worker_close(tally_transport_t *transport)
+{
     transport->closing = true;
     cancel_receives(transport);
     if (has_live_endpoint(transport))
@@ -137,10 +152,15 @@ void ucx_worker_close(tally_transport_t *transport)
     read_all(transport);
     ucx_message_discard_all(transport);
     close_endpoints(transport);
-    ucx_message_abandon_all(transport);
-    transport->library.worker_destroy(transport->worker);
-    transport->library.cleanup(transport->context);
-    release_endpoints(transport);
-    ucx_library_close(&transport->library);
-    host->release(host->context, transport);
+    destroy(transport);
+}
+
+void ucx_worker_abandon(tally_transport_t *transport)
+{
+    transport->closing = true;
+    cancel_receives(transport);
+    ucx_message_discard_all(transport);
+    start_closing(transport);
+    free_closing(transport);
+    destroy(transport);
 }

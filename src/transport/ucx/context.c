@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // UCX's configuration and context for Tally's own worker: what is set, and why.
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +18,8 @@ static const struct {
     {"TALLY_UCX_TLS", "TLS"},
     {"TALLY_UCX_NET_DEVICES", "NET_DEVICES"},
 };
+
+#define NET_DEVICES_ROW 1
 
 static const char *row_value(const tally_transport_host_t *host, size_t row)
 {
@@ -37,6 +41,32 @@ static tally_status_t apply_rows(const tally_transport_host_t *host,
             return ucx_fail(host, TALLY_ERR_CONFIG, "UCX refuses %s=%s: %s",
                             rows[i].name, value, library->status_string(ucx));
     }
+    return TALLY_OK;
+}
+
+// What core says of the interface that leads to others, unless the operator
+// says otherwise. Of two families UCX would take IPv4, which may lead nowhere.
+// Until 1.16 a key of a transport was known without the transport's name only.
+static tally_status_t apply_interface(const tally_transport_host_t *host,
+                                      const tally_transport_params_t *params,
+                                      const struct ucx_library *library,
+                                      ucp_config_t *config)
+{
+    bool told = params->size >= offsetof(tally_transport_params_t, address) +
+                                    sizeof(params->address) &&
+                params->interface != NULL && params->address != NULL;
+
+    if (!told || row_value(host, NET_DEVICES_ROW)[0] != '\0')
+        return TALLY_OK;
+    ucs_status_t ucx = library->config_modify(config, rows[NET_DEVICES_ROW].key,
+                                              params->interface);
+    if (ucx != UCS_OK)
+        return ucx_fail(host, TALLY_ERR_TRANSPORT, "UCX refuses %s=%s: %s",
+                        rows[NET_DEVICES_ROW].key, params->interface,
+                        library->status_string(ucx));
+    if (strchr(params->address, ':') != NULL)
+        library->config_modify(
+            config, library->minor > 16 ? "TCP_AF_PRIO" : "AF_PRIO", "inet6");
     return TALLY_OK;
 }
 
@@ -78,6 +108,7 @@ static void apply_settings(const struct ucx_library *library,
 }
 
 tally_status_t ucx_context_open(const tally_transport_host_t *host,
+                                const tally_transport_params_t *given,
                                 const struct ucx_library *library,
                                 ucp_context_h *out)
 {
@@ -98,6 +129,8 @@ tally_status_t ucx_context_open(const tally_transport_host_t *host,
                         "UCX cannot read its configuration: %s",
                         library->status_string(ucx));
     status = apply_rows(host, library, config);
+    if (status == TALLY_OK)
+        status = apply_interface(host, given, library, config);
     if (status != TALLY_OK)
         goto release_config;
     apply_settings(library, config);

@@ -46,12 +46,12 @@ static const struct {
 };
 
 static tally_status_t check_version(const tally_transport_host_t *host,
-                                    void *handle)
+                                    struct ucx_library *library)
 {
     __typeof__(ucp_get_version) *get_version;
     unsigned major, minor, release;
 
-    *(void **)&get_version = dlsym(handle, "ucp_get_version");
+    *(void **)&get_version = dlsym(library->handle, "ucp_get_version");
     if (get_version == NULL)
         return ucx_fail(host, TALLY_ERR_TRANSPORT,
                         "the libucp.so.0 in this process is not UCX: it has no "
@@ -62,6 +62,7 @@ static tally_status_t check_version(const tally_transport_host_t *host,
                         "libtally-ucx.so was built against UCX %d.%d, the "
                         "library loaded is %u.%u.%u",
                         UCP_API_MAJOR, UCP_API_MINOR, major, minor, release);
+    library->minor = minor;
     return TALLY_OK;
 }
 
@@ -87,7 +88,7 @@ tally_status_t ucx_library_open(const tally_transport_host_t *host,
     if (library.handle == NULL)
         return ucx_fail(host, TALLY_ERR_TRANSPORT, "UCX cannot be loaded: %s",
                         dlerror());
-    status = check_version(host, library.handle);
+    status = check_version(host, &library);
     if (status != TALLY_OK)
         goto close_library;
     status = find_symbols(host, &library);

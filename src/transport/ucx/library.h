@@ -10,7 +10,8 @@
 #include <ucp/api/ucp.h>
 
 struct ucx_library {
-    void *handle; // of dlopen
+    void *handle;   // of dlopen
+    unsigned minor; // of its version
     __typeof__(ucs_status_string) *status_string;
     __typeof__(ucp_config_read) *config_read;
     __typeof__(ucp_config_modify) *config_modify;

@@ -42,6 +42,7 @@ struct tally_transport {
 
 // context.c
 tally_status_t ucx_context_open(const tally_transport_host_t *host,
+                                const tally_transport_params_t *params,
                                 const struct ucx_library *library,
                                 ucp_context_h *out);
 
@@ -56,6 +57,7 @@ tally_status_t ucx_worker_wait_fd(tally_transport_t *transport, int *fd);
 
 // close.c
 void ucx_worker_close(tally_transport_t *transport);
+void ucx_worker_abandon(tally_transport_t *transport);
 
 // endpoint.c
 tally_status_t ucx_endpoint_connect(tally_transport_t *transport, int32_t peer,

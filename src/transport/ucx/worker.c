@@ -55,7 +55,6 @@ tally_status_t ucx_worker_open(const tally_transport_host_t *host,
         host->allocate(host->context, sizeof(*transport));
     tally_status_t status;
 
-    (void)params;
     if (transport == NULL)
         return ucx_fail(host, TALLY_ERR_MEMORY, "no memory for a UCX worker");
     transport->host = host;
@@ -67,7 +66,8 @@ tally_status_t ucx_worker_open(const tally_transport_host_t *host,
     status = ucx_library_open(host, &transport->library);
     if (status != TALLY_OK)
         goto release_transport;
-    status = ucx_context_open(host, &transport->library, &transport->context);
+    status = ucx_context_open(host, params, &transport->library,
+                              &transport->context);
     if (status != TALLY_OK)
         goto close_library;
     status = create_worker(transport);

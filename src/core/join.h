@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// How the nodes of a group are joined: by the first transport, in the order of
+// TALLY_TRANSPORT, over which their leaders have reached each other. The ranks
+// decide together, so one that cannot use a transport moves all to the next.
+#ifndef CORE_JOIN_H
+#define CORE_JOIN_H
+
+#include "core/objects.h"
+
+// Sets the group's links and its transport, which is polled from now on.
+// Collective over the group; says at one rank why a transport was passed over.
+// Errors: TRANSPORT (none joins all ranks: the sentence has the reasons), those
+// of the exchange.
+tally_status_t join_nodes(tally_group_t *group);
+
+#endif

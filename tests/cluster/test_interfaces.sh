@@ -1,0 +1,77 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Nodes with several interfaces, of which one leads to the others, and nodes of
+# different address families: it works by itself, by the interface over which the
+# ranks found each other, and by the settings that name a device.
+. "${srcdir:-.}/tests/cluster/net.sh"
+
+# totals JOB "NODE..." SETTINGS: begins it. They wait more than they work.
+totals() {
+    ranks_start "$1" "$2" "TALLY_BOOTSTRAP_TIMEOUT=40 TALLY_LOG=info $3" \
+        tests/conformance/totals "${EPOCHS:-20}" 4
+    begun="$begun $1"
+}
+
+totals_end() {
+    for job in $begun; do
+        ranks_end "$job"
+        check_equal "$job: all ranks have the right bits" "" "$failed"
+    done
+    begun=
+}
+
+begun=
+backends=
+[ ! -e .libs/libtally-ucx.so ] || backends="$backends ucx"
+[ ! -e .libs/libtally-ofi.so ] || backends="$backends ofi"
+[ -n "$backends" ] || check_skip "there is no backend"
+
+# A network of its own for each node, and the one that joins them: interfaces in
+# either order. On some hosts the first is one that all hosts have alike, as
+# Docker's, or one whose packets go nowhere.
+network lan
+for i in 1 2 3 4 5 6 7 8; do
+    network "own$i"
+    node "n$i"
+    case $i in
+    1 | 2) plug "n$i" eth0 "own$i" "10.1.$i.1/24" ;;
+    3 | 4) plug "n$i" docker0 "own$i" 172.17.0.1/16 ;;
+    5 | 6) plug "n$i" eth0 "own$i" "10.1.$i.1/16" ;;
+    esac
+    plug "n$i" "net$i" lan "10.0.0.$i/24"
+    case $i in
+    7 | 8) plug "n$i" tail0 "own$i" "10.1.$i.1/24" ;;
+    esac
+done
+node both
+plug both eth0 lan 10.0.0.20/24 fd00::20/64
+node six
+plug six eth0 lan fd00::21/64
+
+for backend in $backends; do
+    for i in 1 3 5 7; do
+        root_address=10.0.0.$i
+        totals "${backend}_$i" "n$i n$((i + 1))" "TALLY_TRANSPORT=$backend"
+    done
+    root_address=10.0.0.1
+    totals "${backend}_mixed" "n1 n3 n5 n7 n2" "TALLY_TRANSPORT=$backend"
+    # One node with both address families, one with IPv6 alone.
+    root_address="[fd00::20]"
+    totals "${backend}_families" "both six" "TALLY_TRANSPORT=$backend"
+    totals_end
+done
+
+# The settings, each node with the name of its own device.
+for i in 5 6; do
+    setting "n$i" "TALLY_UCX_NET_DEVICES=net$i TALLY_OFI_DOMAIN=net$i"
+done
+root_address=10.0.0.5
+for backend in $backends; do
+    totals "${backend}_set" "n5 n6" "TALLY_TRANSPORT=$backend"
+done
+totals_end
+for backend in $backends; do
+    check_equal "$backend: with a device named nothing is passed over" "" \
+        "$(grep -h 'warn: ' "$scratch/${backend}_set".*)"
+done
+check_end
