@@ -129,6 +129,11 @@ typedef struct tally_transport_ops {
     // Writes the version of the library in use, e.g. "UCX 1.13.1". Before open,
     // too.
     void (*library_version)(char *text, size_t bytes);
+    // Writes a line for each device that a worker could use with the settings
+    // in force, for people: "tcp eth0\n". What there is no room for is left
+    // out. Before open, too; blocks while the library looks.
+    tally_status_t (*devices)(const tally_transport_host_t *host, char *text,
+                              size_t bytes);
 } tally_transport_ops_t;
 
 // Hands out the backend's operations. Returns TALLY_ERR_ABI if the backend

@@ -284,6 +284,26 @@ START_TEST(the_version_in_use_is_told_and_nothing_else_is_exported)
 }
 END_TEST
 
+static void list_devices(struct processes_member *member)
+{
+    char text[1024];
+    char none[4];
+    struct side side;
+
+    side_open(&side, member->argument);
+    EXPECT(side.ops->devices(&side.host, text, sizeof(text)) == TALLY_OK);
+    EXPECT(strcmp(text, "tcp lo\n") == 0);
+    EXPECT(side.ops->devices(&side.host, none, sizeof(none)) == TALLY_OK);
+    EXPECT(strlen(none) < sizeof(none));
+    side_close(&side);
+}
+
+START_TEST(devices_that_the_settings_leave_are_listed)
+{
+    run(0, 1, list_devices);
+}
+END_TEST
+
 static void ask_with_an_older_host(struct processes_member *member)
 {
     const tally_transport_ops_t *ops = NULL;
@@ -356,6 +376,7 @@ static TCase *particular(void)
                    an_older_ucx_in_the_process_is_refused_with_both_versions);
     tcase_add_test(tests,
                    the_version_in_use_is_told_and_nothing_else_is_exported);
+    tcase_add_test(tests, devices_that_the_settings_leave_are_listed);
     tcase_add_test(tests, an_older_host_is_refused_and_a_newer_one_is_served);
     return tests;
 }

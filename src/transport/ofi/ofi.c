@@ -25,6 +25,7 @@ static const tally_transport_ops_t ops = {
     .wait_fd = ofi_worker_wait_fd,
     .message_max = OFI_MESSAGE_BYTES_MAX,
     .library_version = ofi_library_version,
+    .devices = ofi_devices,
 };
 
 TALLY_API tally_status_t

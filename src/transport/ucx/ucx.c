@@ -24,6 +24,7 @@ static const tally_transport_ops_t ops = {
     .wait_fd = ucx_worker_wait_fd,
     .message_max = UCX_MESSAGE_BYTES_MAX,
     .library_version = ucx_library_version,
+    .devices = ucx_devices,
 };
 
 TALLY_API tally_status_t
