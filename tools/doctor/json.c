@@ -131,7 +131,10 @@ void report_json_write(FILE *out, const struct job *job,
     json_object_open(&json, NULL);
     json_string(&json, "version", tally_version());
     json_string(&json, "status", severities[findings_worst(findings)]);
-    json_integer(&json, "rank", own->rank);
+    if (own->rank >= 0)
+        json_integer(&json, "rank", own->rank);
+    else
+        json_null(&json, "rank");
     json_integer(&json, "world_size", own->world_size);
     json_bool(&json, "joined", job->joined);
     json_string(&json, "transport",

@@ -42,7 +42,9 @@ static void write_head(FILE *out, const struct job *job)
     const struct facts *own = &job->self->facts;
 
     fprintf(out, "tally_doctor %s: ", tally_version());
-    if (own->world_size <= 1)
+    if (own->world_size < 1)
+        fprintf(out, "a rank on %s that does not know which\n", own->host);
+    else if (own->world_size == 1)
         fprintf(out, "one process on %s\n", own->host);
     else if (!job->joined)
         fprintf(out, "rank %d of %d on %s, by itself\n", (int)own->rank,
@@ -108,8 +110,6 @@ static char *describe(const struct job *job, int32_t index)
     if (out == NULL)
         return NULL;
     fprintf(out, "host %s", facts->host);
-    if (job->node_of != NULL && job->count > 1)
-        fprintf(out, ", node %d", (int)job->node_of[index]);
     fprintf(out,
             ", %d processors, %d GPUs; interfaces: ", (int)facts->processors,
             (int)facts->gpus);
@@ -128,7 +128,22 @@ static char *describe(const struct job *job, int32_t index)
     return text;
 }
 
-// Ranks that have the same are described once.
+// Sentences of no check, each once, after its ranks. Frees them.
+static void write_groups(FILE *out, const char *heading,
+                         struct findings *groups)
+{
+    fputs(heading, out);
+    for (size_t i = 0; i < groups->count; i++) {
+        char ranks[RANKS_BYTES + 1];
+
+        findings_ranks_text(groups->all[i].ranks, groups->all[i].count, ranks,
+                            RANKS_BYTES);
+        strcat(ranks, ":");
+        write_paragraph(out, ranks, groups->all[i].text);
+    }
+    findings_free(groups);
+}
+
 static void write_devices(FILE *out, const struct job *job)
 {
     struct findings groups = {.all = NULL};
@@ -140,16 +155,20 @@ static void write_devices(FILE *out, const struct job *job)
             findings_add(&groups, NULL, SEVERITY_OK, job->ranks[i], "%s", text);
         free(text);
     }
-    fputs("\ndevices\n", out);
-    for (size_t i = 0; i < groups.count; i++) {
-        char ranks[RANKS_BYTES + 1];
+    write_groups(out, "\ndevices\n", &groups);
+}
 
-        findings_ranks_text(groups.all[i].ranks, groups.all[i].count, ranks,
-                            sizeof(ranks) - 1);
-        strcat(ranks, ":");
-        write_paragraph(out, ranks, groups.all[i].text);
-    }
-    findings_free(&groups);
+static void write_nodes(FILE *out, const struct job *job)
+{
+    struct findings groups = {.all = NULL};
+
+    if (job->node_of == NULL || job->node_count < 2)
+        return;
+    for (int32_t i = 0; i < job->count; i++)
+        findings_add(&groups, NULL, SEVERITY_OK, job->ranks[i],
+                     "node %d, on %s", (int)job->node_of[i],
+                     job->facts[i].host);
+    write_groups(out, "\nnodes: who shares memory\n", &groups);
 }
 
 // --------------------------------------------------------------------- matrix
@@ -204,6 +223,7 @@ void report_text_write(FILE *out, const struct job *job,
     write_head(out, job);
     write_findings(out, findings);
     write_devices(out, job);
+    write_nodes(out, job);
     write_matrix(out, job);
     write_verdict(out, findings);
 }

@@ -14,6 +14,12 @@ static bool all_say(const struct job *job, enum facts_kind kind)
     return true;
 }
 
+// A process alone needs no number.
+static int32_t number_of(const struct job *job, int32_t index)
+{
+    return job->facts[index].world_size > 1 ? job->ranks[index] : -1;
+}
+
 void checks_kind(const struct check *check, const struct job *job,
                  struct findings *out)
 {
@@ -25,7 +31,7 @@ void checks_kind(const struct check *check, const struct job *job,
         const char *at = job->facts[i].found[check->kind];
 
         while (note_next(&at, line, sizeof(line))) {
-            findings_add(out, check, check->severity, job->ranks[i], "%s",
+            findings_add(out, check, check->severity, number_of(job, i), "%s",
                          line);
             found = true;
         }
@@ -33,6 +39,6 @@ void checks_kind(const struct check *check, const struct job *job,
     // Of the first only, where they differ: a line a rank would be many.
     if (!found && *fine != '\0')
         findings_add(out, check, SEVERITY_OK,
-                     all_say(job, check->kind) ? -1 : job->ranks[0], "%s",
+                     all_say(job, check->kind) ? -1 : number_of(job, 0), "%s",
                      fine);
 }

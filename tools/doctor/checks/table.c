@@ -158,6 +158,16 @@ const struct check checks_table[] = {
                "TALLY_NODE_SHM, and start the ranks as one user.",
     },
     {
+        .id = "transport.named",
+        .severity = SEVERITY_FAIL,
+        ALONE(FACTS_TRANSPORT),
+        .why = "Where TALLY_TRANSPORT names transports, without auto or shm "
+               "among them, one of them must load, or tally_open fails.",
+        .fix = "Correct TALLY_TRANSPORT, let TALLY_PLUGIN_PATH lead to the "
+               "backend's file, or install its library; tally_info -t says "
+               "what each lacks.",
+    },
+    {
         .id = "transport.backends",
         .severity = SEVERITY_WARN,
         .run = checks_backends,

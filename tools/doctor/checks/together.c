@@ -171,7 +171,7 @@ void checks_nodes(const struct check *check, const struct job *job,
         }
     if (!found)
         findings_add(out, check, SEVERITY_OK, -1,
-                     "%d ranks on %d nodes; ranks of one host share memory",
+                     "ranks of one host share memory: %d ranks, nodes: %d",
                      (int)job->count, (int)job->node_count);
 }
 
@@ -206,6 +206,6 @@ void checks_clocks(const struct check *check, const struct job *job,
     }
     if (!found)
         findings_add(out, check, SEVERITY_OK, -1,
-                     "at most %.3f s apart from rank %d's",
-                     (double)widest * 1e-6, (int)job->ranks[0]);
+                     "at most %.1f ms apart from rank %d's",
+                     (double)widest * 1e-3, (int)job->ranks[0]);
 }

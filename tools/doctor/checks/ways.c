@@ -174,22 +174,29 @@ static void unreached_name(const struct check *check, const struct job *job,
                      "and so %d more pairs, see the matrix", (int)more);
 }
 
+static void pairs_count(const struct job *job, int32_t *tried,
+                        int32_t *unreached)
+{
+    *tried = *unreached = 0;
+    for (int32_t a = 0; job->rows != NULL && a < job->member_count; a++)
+        for (int32_t b = a + 1; b < job->member_count; b++) {
+            *tried += job_pair_us(job, a, b) != PAIRS_UNTRIED;
+            *unreached += is_unreached(job, a, b);
+        }
+}
+
 void checks_reach(const struct check *check, const struct job *job,
                   struct findings *out)
 {
-    int32_t tried = 0, unreached = 0;
+    int32_t tried, unreached;
 
-    if (job->rows == NULL || job->member_count < 2)
+    pairs_count(job, &tried, &unreached);
+    if (tried == 0)
         return;
-    for (int32_t a = 0; a < job->member_count; a++)
-        for (int32_t b = a + 1; b < job->member_count; b++) {
-            tried += job_pair_us(job, a, b) != PAIRS_UNTRIED;
-            unreached += is_unreached(job, a, b);
-        }
     if (unreached == 0) {
-        if (tried > 0)
-            findings_add(out, check, SEVERITY_OK, -1,
-                         "%d pairs reach each other", (int)tried);
+        findings_add(out, check, SEVERITY_OK, -1,
+                     "all that were tried reach each other: %d pairs",
+                     (int)tried);
         return;
     }
     bool *lonely = calloc((size_t)job->member_count, sizeof(*lonely));
@@ -267,8 +274,10 @@ void checks_slow(const struct check *check, const struct job *job,
                  struct findings *out)
 {
     size_t before = out->count;
+    int32_t tried, unreached;
 
-    if (job->rows == NULL || job->member_count < 2)
+    pairs_count(job, &tried, &unreached);
+    if (tried == unreached)
         return;
     if (job_is_crowded(job)) {
         findings_add(out, check, SEVERITY_OK, -1,

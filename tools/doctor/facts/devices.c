@@ -62,7 +62,8 @@ static void interfaces_read(struct facts *facts)
                     "no network interface but the loopback is up and has an "
                     "address");
     snprintf(facts->fine[FACTS_NETWORK], FACTS_FINE_BYTES,
-             "%d addresses, %d of them up and not the loopback's", listed, up);
+             "%d addresses, of which up and not the loopback's: %d", listed,
+             up);
 }
 
 // ----------------------------------------------------------------------- GPUs
@@ -128,6 +129,20 @@ static void gpus_read(struct facts *facts)
 
 // ----------------------------------------------------------------- transports
 
+// tally_open fails where the operator names transports and none can be loaded.
+static void judge_named(struct self *self, int wanted)
+{
+    const struct transports *transports = self->transports;
+
+    for (int i = 0; i < wanted; i++)
+        if (transports->automatic || transports->entries[i].backend != NULL)
+            return;
+    if (wanted > 0)
+        FACTS_FOUND(&self->facts, FACTS_TRANSPORT, "TALLY_TRANSPORT=%s: %s",
+                    config_text(self->config, CONFIG_TRANSPORT),
+                    transports->entries[0].reason);
+}
+
 static void backend_open(struct transports *transports,
                          struct transports_entry *entry,
                          struct facts_transport *out)
@@ -160,13 +175,12 @@ static void backend_open(struct transports *transports,
 
 static void transports_read(struct self *self)
 {
-    char stage[128];
+    int32_t world_size = self->identified ? self->identity.world_size : 1;
+    char stage[sizeof(self->facts.transports[0].name) + 40];
     int wanted;
 
-    if (transports_create(self->config, NULL, NULL, self->facts.rank,
-                          self->facts.world_size > 0 ? self->facts.world_size
-                                                     : 1,
-                          &self->transports) != TALLY_OK) {
+    if (transports_create(self->config, NULL, NULL, self->identity.rank,
+                          world_size, &self->transports) != TALLY_OK) {
         FACTS_FOUND(&self->facts, FACTS_REFUSED, "%s", core_error_text());
         return;
     }
@@ -176,8 +190,7 @@ static void transports_read(struct self *self)
         struct transports_entry *entry = &self->transports->entries[i];
         struct facts_transport *out = &self->facts.transports[i];
 
-        snprintf(out->name, sizeof(out->name), "%.*s",
-                 (int)sizeof(out->name) - 1, entry->name);
+        memcpy(out->name, entry->name, sizeof(out->name));
         snprintf(stage, sizeof(stage), "loading and opening transport %s",
                  out->name);
         watchdog_enter(stage);
@@ -189,6 +202,7 @@ static void transports_read(struct self *self)
             snprintf(out->reason, sizeof(out->reason), "%s", entry->reason);
         watchdog_leave();
     }
+    judge_named(self, wanted);
 }
 
 void facts_devices_read(struct self *self)

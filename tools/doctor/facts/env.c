@@ -58,6 +58,8 @@ static void unknown_read(struct facts *facts)
 {
     const char *names[CONFIG_COUNT + 1] = {NULL};
 
+    snprintf(facts->fine[FACTS_UNKNOWN], FACTS_FINE_BYTES,
+             "no TALLY_* variable is misspelt");
     for (int key = 0; key < CONFIG_COUNT; key++)
         names[key] = config_table[key].name;
     for (char *const *at = environ; *at != NULL; at++) {
@@ -127,6 +129,8 @@ static enum config_key override_of(const char *entry)
 
 static void foreign_read(struct self *self)
 {
+    snprintf(self->facts.fine[FACTS_FOREIGN], FACTS_FINE_BYTES,
+             "no UCX_* or FI_* variable changes what Tally does");
     for (char *const *at = environ; *at != NULL; at++) {
         if ((!begins_with(*at, "UCX_") && !begins_with(*at, "FI_")) ||
             is_harmless(*at))

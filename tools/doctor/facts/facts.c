@@ -152,6 +152,7 @@ tally_status_t self_open(struct self *self)
     if (status != TALLY_OK)
         return status;
     self->identified = identity_find(&all, &self->identity) == TALLY_OK;
+    self->facts.rank = -1;
     if (self->identified)
         identity_read(self);
     else

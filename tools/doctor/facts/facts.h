@@ -26,6 +26,7 @@ enum facts_kind {
     FACTS_MEMLOCK,
     FACTS_NETWORK,
     FACTS_GPU,
+    FACTS_TRANSPORT, // of those that TALLY_TRANSPORT names, none can be used
     FACTS_KINDS
 };
 
@@ -33,7 +34,7 @@ enum facts_kind {
 #define FACTS_FINE_BYTES 192
 
 struct facts_transport {
-    char name[64];
+    char name[256];  // as in struct transports_entry
     uint32_t wanted; // TALLY_TRANSPORT leaves it to be used
     uint32_t usable; // it opened
     char version[128];
@@ -43,8 +44,8 @@ struct facts_transport {
 
 // Travels through the exchange as it is, so it holds no pointers.
 struct facts {
-    int32_t rank, world_size;
-    int32_t local_size; // as the launcher says; 0: unknown
+    int32_t rank, world_size; // -1, 0: not known
+    int32_t local_size;       // as the launcher says; 0: unknown
     int32_t processors;
     uint32_t node_shm; // TALLY_NODE_SHM
     int32_t gpus;      // device files
