@@ -195,8 +195,8 @@ static const char *const splits[] = {
     "TALLY_NODE differs",
     "/dev/shm cannot be used, see there",
     "each has a /dev/shm of its own, as in containers",
-    "what one writes to /dev/shm the other cannot read: they run as different "
-    "users, or a security module forbids it",
+    ("what one writes to /dev/shm the other cannot read: they run as different "
+     "users, or a security module forbids it"),
 };
 
 START_TEST(ranks_of_one_host_on_two_nodes_are_told_why)

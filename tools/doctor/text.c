@@ -134,12 +134,13 @@ static void write_groups(FILE *out, const char *heading,
 {
     fputs(heading, out);
     for (size_t i = 0; i < groups->count; i++) {
-        char ranks[RANKS_BYTES + 1];
+        char ranks[RANKS_BYTES];
+        char lead[RANKS_BYTES + 1];
 
         findings_ranks_text(groups->all[i].ranks, groups->all[i].count, ranks,
-                            RANKS_BYTES);
-        strcat(ranks, ":");
-        write_paragraph(out, ranks, groups->all[i].text);
+                            sizeof(ranks));
+        snprintf(lead, sizeof(lead), "%s:", ranks);
+        write_paragraph(out, lead, groups->all[i].text);
     }
     findings_free(groups);
 }

@@ -37,7 +37,8 @@ static void send_to(struct pairs *pairs, int32_t index, enum pairs_kind kind,
 {
     struct pairs_peer *peer = &pairs->peers[index];
 
-    if (peer->failed || peer->way->ops->send(peer->way, index, kind, number))
+    if (peer->way == NULL || peer->failed ||
+        peer->way->ops->send(peer->way, index, kind, number))
         return;
     peer->failed = true;
     if (pairs->reason[0] == '\0')
