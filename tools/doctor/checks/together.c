@@ -79,15 +79,6 @@ void checks_settings(const struct check *check, const struct job *job,
 
 // ------------------------------------------------------------------- versions
 
-static const char *transport_version(const struct facts *facts,
-                                     const char *name)
-{
-    for (int i = 0; i < TRANSPORTS_MAX; i++)
-        if (strcmp(facts->transports[i].name, name) == 0)
-            return facts->transports[i].version;
-    return "";
-}
-
 // One version at one rank; adds a finding if it is not the first rank's.
 static bool compare(const struct check *check, const struct job *job, int32_t i,
                     const char *what, const char *first, const char *other,
@@ -116,12 +107,13 @@ void checks_versions(const struct check *check, const struct job *job,
         found |= compare(check, job, i, "the kernel", first->kernel,
                          other->kernel, out);
         for (int t = 0; t < TRANSPORTS_MAX; t++) {
-            const char *name = first->transports[t].name;
+            const struct facts_transport *here = &first->transports[t];
+            const struct facts_transport *there =
+                facts_transport_find(other, here->name);
 
-            if (*name == '\0')
-                continue;
-            found |= compare(check, job, i, name, first->transports[t].version,
-                             transport_version(other, name), out);
+            if (here->name[0] != '\0' && there != NULL)
+                found |= compare(check, job, i, here->name, here->version,
+                                 there->version, out);
         }
     }
     if (is_many(job) && !found)

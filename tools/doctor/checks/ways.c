@@ -15,28 +15,12 @@
 // Pairs named one by one.
 #define PAIRS_NAMED 8
 
-static const struct facts_transport *find(const struct facts *facts,
-                                          const char *name)
-{
-    for (int i = 0; i < TRANSPORTS_MAX; i++)
-        if (strcmp(facts->transports[i].name, name) == 0)
-            return &facts->transports[i];
-    return NULL;
-}
-
-static bool is_usable(const struct facts *facts, const char *name)
-{
-    const struct facts_transport *transport = find(facts, name);
-
-    return transport != NULL && transport->usable != 0;
-}
-
 static int32_t users_of(const struct job *job, const char *name)
 {
     int32_t users = 0;
 
     for (int32_t i = 0; i < job->count; i++)
-        users += is_usable(&job->facts[i], name);
+        users += facts_transport_usable(&job->facts[i], name);
     return users;
 }
 
@@ -52,9 +36,10 @@ void checks_backends(const struct check *check, const struct job *job,
         if (*name == '\0' || first->wanted == 0)
             continue;
         for (int32_t i = 0; i < job->count; i++) {
-            const struct facts_transport *here = find(&job->facts[i], name);
+            const struct facts_transport *here =
+                facts_transport_find(&job->facts[i], name);
 
-            if (is_usable(&job->facts[i], name) || users == 0)
+            if (facts_transport_usable(&job->facts[i], name) || users == 0)
                 continue;
             findings_add(out, check, check->severity, job->ranks[i],
                          "cannot use %s, which %d of %d ranks can: %s", name,

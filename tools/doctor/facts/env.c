@@ -77,21 +77,14 @@ static void unknown_read(struct facts *facts)
     }
 }
 
-static const char *get(void *context, const char *name)
-{
-    (void)context;
-    return getenv(name);
-}
-
 // Launchers may stand within each other: then the inner one has more ranks.
 static void launchers_read(struct facts *facts)
 {
-    const struct identity_env env = {.get = get};
     struct identity_claim first, other;
 
-    if (!identity_claim(&env, 0, &first))
+    if (!identity_claim(&facts_environment, 0, &first))
         return;
-    for (size_t i = 1; identity_claim(&env, i, &other); i++)
+    for (size_t i = 1; identity_claim(&facts_environment, i, &other); i++)
         if (other.world_size > first.world_size)
             FACTS_FOUND(facts, FACTS_LAUNCHERS,
                         "%s=%d (%s) is used, but %s=%d (%s) says that there "

@@ -2,45 +2,18 @@
 // See facts.h: who this rank is, and the rest in order.
 #include "doctor/facts/facts.h"
 
-#include <fcntl.h>
 #include <link.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <tally/plugin.h>
-#include <unistd.h>
 
+#include "collective/topology_self.h"
 #include "core/error.h"
+#include "core/processors.h"
 #include "doctor/facts/note.h"
-
-static int32_t processor_count(void)
-{
-    cpu_set_t set;
-
-    // It fails where there are more than it has bits for: 1024.
-    if (sched_getaffinity(0, sizeof(set), &set) != 0)
-        return (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    return (int32_t)CPU_COUNT(&set);
-}
-
-// FNV-1a of the running kernel's boot id, the same for all that run on it.
-static uint64_t boot_hash(void)
-{
-    uint64_t hash = 0xcbf29ce484222325u;
-    char text[64];
-    int file = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-
-    if (file < 0)
-        return hash;
-    ssize_t bytes = read(file, text, sizeof(text));
-    close(file);
-    for (ssize_t i = 0; i < bytes; i++)
-        hash = (hash ^ (unsigned char)text[i]) * 0x100000001b3u;
-    return hash;
-}
 
 static void machine_read(struct facts *facts)
 {
@@ -54,8 +27,8 @@ static void machine_read(struct facts *facts)
         snprintf(facts->kernel, sizeof(facts->kernel), "%s %s", name.sysname,
                  name.release);
     }
-    facts->processors = processor_count();
-    facts->boot = boot_hash();
+    facts->processors = processors_count();
+    facts->boot = topology_self_boot();
     if (stat("/dev/shm", &shared) == 0)
         facts->shm_device = shared.st_dev;
 }
@@ -139,11 +112,28 @@ static const char *get(void *context, const char *name)
     return getenv(name);
 }
 
+const struct identity_env facts_environment = {.get = get};
+
+const struct facts_transport *facts_transport_find(const struct facts *facts,
+                                                   const char *name)
+{
+    for (int i = 0; i < TRANSPORTS_MAX; i++)
+        if (strcmp(facts->transports[i].name, name) == 0)
+            return &facts->transports[i];
+    return NULL;
+}
+
+bool facts_transport_usable(const struct facts *facts, const char *name)
+{
+    const struct facts_transport *transport = facts_transport_find(facts, name);
+
+    return transport != NULL && transport->usable != 0;
+}
+
 tally_status_t self_open(struct self *self)
 {
     char path[PLUGIN_PATH_BYTES];
     const struct identity_env accepted = {get_accepted, path};
-    const struct identity_env all = {.get = get};
     tally_status_t status;
 
     *self = (struct self){.config = NULL};
@@ -151,7 +141,8 @@ tally_status_t self_open(struct self *self)
     status = config_load(&accepted, &self->config);
     if (status != TALLY_OK)
         return status;
-    self->identified = identity_find(&all, &self->identity) == TALLY_OK;
+    self->identified =
+        identity_find(&facts_environment, &self->identity) == TALLY_OK;
     self->facts.rank = -1;
     if (self->identified)
         identity_read(self);

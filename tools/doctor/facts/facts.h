@@ -77,6 +77,14 @@ struct self {
 tally_status_t self_open(struct self *self);
 void self_close(struct self *self);
 
+// The process's, for what looks variables up.
+extern const struct identity_env facts_environment;
+
+// NULL: the rank does not know it.
+const struct facts_transport *facts_transport_find(const struct facts *facts,
+                                                   const char *name);
+bool facts_transport_usable(const struct facts *facts, const char *name);
+
 // A sentence of a kind.
 #define FACTS_FOUND(facts, kind, ...)                                          \
     note_add((facts)->found[kind], FACTS_FOUND_BYTES, __VA_ARGS__)

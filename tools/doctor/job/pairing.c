@@ -45,22 +45,6 @@ static void members_choose(struct job *job)
     }
 }
 
-static const struct facts_transport *find(const struct facts *facts,
-                                          const char *name)
-{
-    for (int i = 0; i < TRANSPORTS_MAX; i++)
-        if (strcmp(facts->transports[i].name, name) == 0)
-            return &facts->transports[i];
-    return NULL;
-}
-
-static bool has(const struct facts *facts, const char *name)
-{
-    const struct facts_transport *transport = find(facts, name);
-
-    return transport != NULL && transport->usable != 0;
-}
-
 // The first, in the order of the first rank, that all have; else the one that
 // most have. The same at all ranks.
 static void transport_choose(struct job *job)
@@ -75,7 +59,7 @@ static void transport_choose(struct job *job)
         if (transport->name[0] == '\0' || transport->wanted == 0)
             continue;
         for (int32_t k = 0; k < job->count; k++)
-            users += has(&job->facts[k], transport->name);
+            users += facts_transport_usable(&job->facts[k], transport->name);
         if (users > most) {
             most = users;
             job->transport = transport->name;
@@ -161,7 +145,8 @@ static tally_status_t links_make(struct pairing *pairing,
 
     for (int32_t m = 0; m < job->member_count; m++) {
         link_of[m] = -1;
-        if (!has(&job->facts[job->members[m]], job->transport))
+        if (!facts_transport_usable(&job->facts[job->members[m]],
+                                    job->transport))
             continue;
         if (m == pairing->own)
             group.index = group.count;
@@ -237,7 +222,8 @@ static void pairs_measure(struct pairing *pairing, struct job_row *row)
             continue;
         if (job->node_of[job->members[m]] == node)
             pairs.peers[m].way = pairing->shared;
-        else if (job->transport != NULL && has(facts, job->transport))
+        else if (job->transport != NULL &&
+                 facts_transport_usable(facts, job->transport))
             pairs.peers[m].way = pairing->tagged;
     }
     pairs_run(&pairs, job->timeout_us / PATIENCE_SHARE);
