@@ -8,8 +8,10 @@
 
 #include "doctor/facts/facts.h"
 #include "doctor/facts/note.h"
+#include "doctor/facts/pack.h"
 #include "doctor/job/clocks.h"
 #include "doctor/job/pairs.h"
+#include "harness/random.h"
 
 static struct facts facts;
 
@@ -137,6 +139,39 @@ START_TEST(notes_are_whole_lines_or_left_out)
 }
 END_TEST
 
+START_TEST(what_is_packed_comes_out_again_and_nothing_else_is_taken)
+{
+    enum { BYTES = 150000 };
+    static uint8_t memory[BYTES], out[BYTES];
+    static uint8_t packed[PACK_BYTES_MAX(BYTES)];
+    struct random random = random_seeded(7);
+
+    for (size_t bytes = 0; bytes <= BYTES; bytes = bytes * 3 + 1) {
+        // Runs of zeroes and of others, of all lengths.
+        for (size_t i = 0, run = 0; i < bytes; i++, run--) {
+            if (run == 0)
+                run =
+                    1 + random_below(&random, 1u << random_below(&random, 17));
+            memory[i] = (uint8_t)(run % 2 * random_below(&random, 256));
+        }
+        size_t length = pack_write(memory, bytes, packed);
+        ck_assert_uint_le(length, sizeof(packed));
+        memset(out, 0xa5, sizeof(out));
+        ck_assert(pack_read(packed, length, out, bytes));
+        ck_assert_mem_eq(out, memory, bytes);
+        for (size_t less = 0; less < length; less += 1 + length / 50)
+            ck_assert(!pack_read(packed, less, out, bytes));
+        if (bytes > 1)
+            ck_assert(!pack_read(packed, length, out, bytes - 1));
+    }
+    memset(memory, 0, sizeof(memory));
+    ck_assert_uint_le(pack_write(memory, BYTES, packed), 16);
+    memset(memory, 1, sizeof(memory));
+    ck_assert_uint_le(pack_write(memory, BYTES, packed), BYTES + 16);
+    ck_assert(!pack_read((const uint8_t[4]){0}, 4, out, 1));
+}
+END_TEST
+
 // Rounds of 10 ms in true time, in which everybody stamps 3 ms after the begin,
 // by a clock that is `ahead` of the observer's.
 START_TEST(the_bounds_of_a_clock_hold_what_it_is_ahead)
@@ -258,6 +293,8 @@ int main(void)
     tcase_add_test(tests, locked_memory_matters_where_there_are_rdma_devices);
     tcase_add_test(tests, too_few_open_files_are_found_with_the_numbers);
     tcase_add_test(tests, notes_are_whole_lines_or_left_out);
+    tcase_add_test(tests,
+                   what_is_packed_comes_out_again_and_nothing_else_is_taken);
     tcase_add_test(tests, the_bounds_of_a_clock_hold_what_it_is_ahead);
     tcase_add_test(tests, many_nodes_ask_only_those_a_bit_away);
     tcase_add_test(

@@ -194,10 +194,11 @@ static void write_matrix(FILE *out, const struct job *job)
         job->member_count > PAIRS_SLOTS)
         return;
     fprintf(out,
-            "\nfrom (row) to (column), %s; one way: 0 is below 1 us, 1 below 2 "
-            "us,\n2 below 4 us, and so on, 9 is above; x: not reached\n      ",
-            job->count > JOB_RANKS_IN_PAIRS ? "by the first rank of each node"
-                                            : "by rank");
+            "\nfrom (row) to (column), by %s; one way:\n0 is below 1 us, 1 "
+            "below 2 us, 2 below 4 us, and so on, 9 is above; x: not "
+            "reached\n      ",
+            job->count > JOB_RANKS_IN_PAIRS ? "the first rank of each node"
+                                            : "rank");
     for (int32_t m = 0; m < job->member_count; m++)
         fprintf(out, " %3d", (int)job->ranks[job->members[m]]);
     for (int32_t from = 0; from < job->member_count; from++) {

@@ -10,6 +10,7 @@
 #include "bootstrap/bootstrap.h"
 #include "collective/topology_self.h"
 #include "core/error.h"
+#include "doctor/facts/pack.h"
 
 // Doctors of all versions of Tally meet, and then see whether their facts have
 // one form.
@@ -71,20 +72,55 @@ static tally_status_t forms_compare(struct job *job)
     return status;
 }
 
+static tally_status_t facts_unpack(const struct job *job, const uint8_t *parts,
+                                   size_t stride, struct facts *all)
+{
+    for (int32_t i = 0; i < job->count; i++)
+        if (!pack_read(parts + (size_t)i * stride, stride, &all[i],
+                       sizeof(*all)))
+            return core_fail(TALLY_ERR_MISMATCH,
+                             "what rank %d tells cannot be read",
+                             (int)job->ranks[i]);
+    return TALLY_OK;
+}
+
+// First the lengths, then room for the longest.
 static tally_status_t facts_gather(struct job *job)
 {
+    tally_status_t status = TALLY_ERR_MEMORY;
+    uint8_t *own = NULL, *parts = NULL;
+    uint32_t *lengths = room_for(job, sizeof(*lengths));
     struct facts *all = room_for(job, sizeof(*all));
+    uint32_t stride = 0;
 
-    if (all == NULL)
-        return TALLY_ERR_MEMORY;
-    tally_status_t status = gather(job, &job->self->facts, all, sizeof(*all));
-    if (status != TALLY_OK) {
-        free(all);
-        return status;
-    }
+    if (lengths != NULL && all != NULL)
+        own = calloc(1, PACK_BYTES_MAX(sizeof(*all)));
+    if (own == NULL)
+        goto free_all;
+    uint32_t length =
+        (uint32_t)pack_write(&job->self->facts, sizeof(job->self->facts), own);
+    status = gather(job, &length, lengths, sizeof(length));
+    if (status != TALLY_OK)
+        goto free_all;
+    for (int32_t i = 0; i < job->count; i++)
+        if (lengths[i] > stride)
+            stride = lengths[i];
+    parts = room_for(job, stride);
+    status = parts != NULL ? gather(job, own, parts, stride) : TALLY_ERR_MEMORY;
+    if (status == TALLY_OK)
+        status = facts_unpack(job, parts, stride, all);
+    if (status != TALLY_OK)
+        goto free_all;
     free(job->facts);
     job->facts = all;
-    return TALLY_OK;
+    all = NULL;
+
+free_all:
+    free(parts);
+    free(own);
+    free(all);
+    free(lengths);
+    return status;
 }
 
 static int64_t wall_us(void)
