@@ -269,8 +269,8 @@ END_TEST
 
 START_TEST(pairs_that_do_not_reach_each_other_are_named_one_way_is_enough)
 {
-    scene.rows[1].us[4] = PAIRS_UNREACHED;
-    strcpy(scene.rows[1].reason, "UCX has no way");
+    scene.rows[4].us[1] = PAIRS_UNREACHED;
+    strcpy(scene.rows[4].reason, "UCX has no way");
     check_finds("way.reach", "FAIL ranks 1 (host0) and 4 (host1) do not reach "
                              "each other over ucx: UCX has no way");
 }

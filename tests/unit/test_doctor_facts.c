@@ -247,9 +247,11 @@ static void puppet_poll(struct pairs_way *way, struct pairs *pairs)
         uint32_t number = puppet->number[peer];
 
         puppet->number[peer] = 0;
-        if (number == 0 || peer == SILENT || (peer == STOPS && number > 5))
+        if (number == 0 || (peer == STOPS && number > 5))
             continue;
         pairs_take(pairs, peer, PAIRS_PONG, number - 1); // an old one
+        if (peer == SILENT)
+            continue;
         pairs_take(pairs, peer, PAIRS_PONG, number);
         pairs_take(pairs, peer, PAIRS_OVER, 0);
     }

@@ -87,16 +87,17 @@ static tally_status_t facts_unpack(const struct job *job, const uint8_t *parts,
 // First the lengths, then room for the longest.
 static tally_status_t facts_gather(struct job *job)
 {
-    tally_status_t status = TALLY_ERR_MEMORY;
-    uint8_t *own = NULL, *parts = NULL;
     uint32_t *lengths = room_for(job, sizeof(*lengths));
     struct facts *all = room_for(job, sizeof(*all));
+    uint8_t *own = calloc(1, PACK_BYTES_MAX(sizeof(*all)));
+    uint8_t *parts = NULL;
     uint32_t stride = 0;
+    tally_status_t status;
 
-    if (lengths != NULL && all != NULL)
-        own = calloc(1, PACK_BYTES_MAX(sizeof(*all)));
-    if (own == NULL)
+    if (lengths == NULL || all == NULL || own == NULL) {
+        status = core_fail(TALLY_ERR_MEMORY, "no memory for facts");
         goto free_all;
+    }
     uint32_t length =
         (uint32_t)pack_write(&job->self->facts, sizeof(job->self->facts), own);
     status = gather(job, &length, lengths, sizeof(length));
@@ -105,6 +106,11 @@ static tally_status_t facts_gather(struct job *job)
     for (int32_t i = 0; i < job->count; i++)
         if (lengths[i] > stride)
             stride = lengths[i];
+    if (stride > PACK_BYTES_MAX(sizeof(*all))) {
+        status = core_fail(TALLY_ERR_MISMATCH, "facts of %u bytes",
+                           (unsigned)stride);
+        goto free_all;
+    }
     parts = room_for(job, stride);
     status = parts != NULL ? gather(job, own, parts, stride) : TALLY_ERR_MEMORY;
     if (status == TALLY_OK)
@@ -191,8 +197,7 @@ static tally_status_t nodes_find(struct job *job)
     return TALLY_OK;
 }
 
-// -------------------------------------------------- who does not answer any
-// more
+// ------------------------------------------------------------- who is missing
 
 static void group_begin(struct job *job)
 {
@@ -212,8 +217,8 @@ static bool is_among(int32_t rank, const int32_t *ranks, int32_t count)
     return false;
 }
 
-// Goes on without them. False: it is not known who they are, or there is
-// nobody else.
+// Goes on without the missing. False: it is not known who they are, or the root
+// is among them.
 static bool leave_behind(struct job *job)
 {
     int32_t own = job->ranks[job->index];
@@ -223,7 +228,6 @@ static bool leave_behind(struct job *job)
     if (missing == NULL)
         return false;
     int32_t count = bootstrap_missing(job->exchange, missing);
-    // Without the root there is no meeting.
     bool possible = count > 0 && !is_among(0, missing, count) &&
                     !is_among(own, missing, count);
     for (int32_t i = 0; possible && i < job->count; i++) {

@@ -82,7 +82,7 @@ static int32_t locals_list(const struct pairing *pairing, int32_t *locals)
     return count;
 }
 
-// Collective. A segment that cannot be made or opened leaves pairs unreached.
+// Collective. A segment that cannot be made or opened leaves pairs untried.
 static tally_status_t shared_way_open(struct pairing *pairing)
 {
     struct job *job = pairing->job;
@@ -134,69 +134,60 @@ static struct transports_entry *entry_of(const struct job *job)
     return NULL;
 }
 
-// Collective over the members that have the transport, which `ranks` gets.
+// Collective: who is no member or lacks the transport takes part, with nothing.
 static tally_status_t links_make(struct pairing *pairing,
                                  const struct transports_entry *entry,
-                                 int32_t *ranks, int32_t *link_of,
                                  struct links **out)
 {
     struct job *job = pairing->job;
-    struct exchange_group group = {.ranks = ranks, .key = "doctor's pairs"};
+    const tally_transport_ops_t *ops = NULL;
+    tally_transport_t *transport = NULL;
 
-    for (int32_t m = 0; m < job->member_count; m++) {
-        link_of[m] = -1;
-        if (!facts_transport_usable(&job->facts[job->members[m]],
-                                    job->transport))
-            continue;
-        if (m == pairing->own)
-            group.index = group.count;
-        ranks[group.count] = job->ranks[job->members[m]];
-        link_of[m] = group.count++;
+    if (entry != NULL) {
+        ops = entry->backend->ops;
+        transport = entry->opened;
+        links_address_read(ops, transport, &pairing->address);
     }
-    links_address_read(entry->backend->ops, entry->opened, &pairing->address);
-    return links_create(entry->backend->ops, entry->opened, &pairing->address,
-                        NULL, job->exchange, &group, out);
+    return links_create(ops, transport, &pairing->address, NULL, job->exchange,
+                        &job->group, out);
+}
+
+static struct pairs_way *tagged_make(struct pairing *pairing,
+                                     const struct transports_entry *entry,
+                                     struct links *links)
+{
+    struct job *job = pairing->job;
+    const struct tagged_params params = {
+        .ops = entry->backend->ops,
+        .transport = entry->opened,
+        .links = links,
+        .link_of = job->members,
+        .count = job->member_count,
+        .own = pairing->own,
+        .space = ++job->spaces,
+    };
+
+    return tagged_open(&params);
 }
 
 static tally_status_t tagged_way_open(struct pairing *pairing)
 {
     struct job *job = pairing->job;
     const struct transports_entry *entry = NULL;
-    size_t count = (size_t)job->member_count;
-    tally_status_t status = TALLY_OK;
 
-    if (pairing->own >= 0 && job->transport != NULL && *job->transport != '\0')
-        entry = entry_of(job);
-    if (entry == NULL)
+    if (job->transport == NULL || *job->transport == '\0')
         return TALLY_OK;
+    if (pairing->own >= 0)
+        entry = entry_of(job);
     struct kept *kept = calloc(1, sizeof(*kept));
-    int32_t *ranks = calloc(count, sizeof(*ranks));
-    int32_t *link_of = calloc(count, sizeof(*link_of));
-    if (kept == NULL || ranks == NULL || link_of == NULL) {
-        free(kept);
-        status = core_fail(TALLY_ERR_MEMORY, "no memory for %zu ranks", count);
-        goto free_ranks;
-    }
+    if (kept == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for links");
     kept->next = job->kept;
     job->kept = kept;
-    status = links_make(pairing, entry, ranks, link_of, &kept->links);
-    if (status != TALLY_OK)
-        goto free_ranks;
-    const struct tagged_params params = {
-        .ops = entry->backend->ops,
-        .transport = entry->opened,
-        .links = kept->links,
-        .link_of = link_of,
-        .count = job->member_count,
-        .own = pairing->own,
-        .space = ++job->spaces,
-    };
-    kept->tagged = tagged_open(&params);
-    pairing->tagged = kept->tagged;
-
-free_ranks:
-    free(link_of);
-    free(ranks);
+    tally_status_t status = links_make(pairing, entry, &kept->links);
+    if (status == TALLY_OK && entry != NULL)
+        pairing->tagged = kept->tagged =
+            tagged_make(pairing, entry, kept->links);
     return status;
 }
 

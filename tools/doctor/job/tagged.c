@@ -91,8 +91,7 @@ static void tagged_poll(struct pairs_way *way, struct pairs *pairs)
     for (int32_t i = 0; i < tagged->params.count; i++) {
         struct message *message = &tagged->receives[i];
 
-        if (tagged->link_of[i] < 0 || i == tagged->params.own ||
-            message->request.status != TALLY_OK)
+        if (i == tagged->params.own || message->request.status != TALLY_OK)
             continue;
         struct packet packet = message->packet;
         receive(tagged, i);
@@ -126,7 +125,7 @@ struct pairs_way *tagged_open(const struct tagged_params *params)
     }
     memcpy(tagged->link_of, params->link_of, count * sizeof(*params->link_of));
     for (int32_t i = 0; i < params->count; i++)
-        if (tagged->link_of[i] >= 0 && i != params->own)
+        if (i != params->own)
             receive(tagged, i);
     return &tagged->base;
 }
@@ -136,8 +135,7 @@ void tagged_cancel(struct pairs_way *way)
     struct tagged *tagged = (struct tagged *)way;
 
     for (int32_t i = 0; i < tagged->params.count; i++)
-        if (tagged->receives[i].request.status == TALLY_NOT_YET &&
-            tagged->link_of[i] >= 0 && i != tagged->params.own)
+        if (tagged->receives[i].request.status == TALLY_NOT_YET)
             tagged->params.ops->cancel(tagged->params.transport,
                                        &tagged->receives[i].request);
 }

@@ -22,9 +22,9 @@ struct pairs_way *shared_open(void *memory, const int32_t *locals,
 void shared_free(struct pairs_way *way);
 
 // --- tagged.c
-// Members of the pairs are known to `links` by numbers of its own:
-// link_of[member], -1: not there. Both are copied or borrowed until free.
-// `space` tells apart openings on one transport. NULL: no memory.
+// Members of the pairs have other numbers among `links`: link_of[member], which
+// is copied. The links are borrowed until free. `space` tells apart openings on
+// one transport. NULL: no memory.
 struct tagged_params {
     const tally_transport_ops_t *ops;
     tally_transport_t *transport;
