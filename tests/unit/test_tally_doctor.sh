@@ -82,7 +82,7 @@ check "no transport is needed" says ok transport.common \
     "none is needed: one node holds all ranks"
 check "all pairs are tried" says ok way.reach \
     "all that were tried reach each other: 3 pairs"
-check "the clocks of one machine agree" begins ok clock.skew "at most 0"
+check "the clocks of one machine agree" begins ok clock.skew "at most "
 check_equal "the matrix has a row for each rank, with digits" 3 \
     "$(grep -c "^ *[012]\(   [.0-9]\)\{3\}$" "$out")"
 check_equal "and its diagonal is not tried" "..." \
@@ -206,14 +206,14 @@ check "a root without an address is told" begins FAIL meet.root \
     'rank 1: the root'\''s host "no..where" is not known: '
 
 of_rank='[ $TALLY_RANK != 2 ] || exit 0;'
-run 3 --timeout 2
+run 3 --timeout 8
 check_equal "a rank that does not come is a failure" 2 $status
 check_equal "the others name it, each for itself" 2 \
-    "$(grep -c "^FAIL *meet.ranks *rank 2 did not come within 2 s$" "$out")"
+    "$(grep -c "^FAIL *meet.ranks *rank 2 did not come within 8 s$" "$out")"
 of_rank=
 
 of_rank='[ $TALLY_RANK = 0 ] || export TALLY_JOB=other;'
-run 2 --timeout 5
+run 2 --timeout 8
 check "a rank of another job is told" grep -q \
     'FAIL *meet.ranks .*is of job "other", here is job "' "$out"
 of_rank=
@@ -275,6 +275,16 @@ else
     echo "no mount namespace here: other /dev/shm are not tested"
 fi
 
+# A network namespace has a loopback that is down, and nothing else.
+if unshare -n true 2>/dev/null; then
+    TALLY_RANK=0 TALLY_WORLD_SIZE=2 TALLY_ROOT=192.0.2.1:29400 \
+        unshare -n tools/tally_doctor --timeout 1 >"$out" 2>"$err"
+    check "a host without a network is told" says FAIL device.network \
+        "rank 0: no network interface but the loopback is up and has an address"
+else
+    echo "no network namespace here: a host without a network is not tested"
+fi
+
 # ------------------------------------------------------------------- transports
 
 TALLY_TRANSPORT=uxc alone
@@ -317,14 +327,14 @@ fi
 # ------------------------------------------------------------- nothing hangs it
 
 if [ -e "$backends/libtally-stuck.so" ]; then
-    TALLY_TRANSPORT=$backends/libtally-stuck.so alone --timeout 2
+    TALLY_TRANSPORT=$backends/libtally-stuck.so alone --timeout 1
     check_equal "a library that hangs is a failure" 2 $status
     check_equal "which is told" \
         "tally_doctor: FAIL: loading and opening transport $backends/libtally-stuck.so does not come to an end: a library or a driver hangs" \
         "$(cat "$err")"
     keep=
     TALLY_NODE_SHM=0 TALLY_TRANSPORT=$backends/libtally-stopping.so \
-        run 3 --timeout 5
+        run 3 --timeout 10
     check_equal "a rank that is stopped on the way is a failure" 2 $status
     check "it is named" says FAIL meet.absent \
         "rank 2: came, and then did not answer any more"

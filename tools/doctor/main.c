@@ -9,6 +9,9 @@
 #include "doctor/report.h"
 #include "doctor/watchdog.h"
 
+// What a library or a driver may take beyond what ranks may.
+#define LIBRARY_SECONDS 10
+
 static int exit_status(enum severity worst, bool strict)
 {
     if (worst == SEVERITY_FAIL)
@@ -55,7 +58,7 @@ int main(int argc, char **argv)
         fputs(options_usage, stdout);
         return EXIT_FINE;
     }
-    watchdog_begin((unsigned)(options.timeout_us / 1000000));
+    watchdog_begin((unsigned)(options.timeout_us / 1000000) + LIBRARY_SECONDS);
     self = calloc(1, sizeof(*self));
     if (self == NULL || self_open(self) != TALLY_OK) {
         fprintf(stderr, "tally_doctor: %s\n",

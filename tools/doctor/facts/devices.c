@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bootstrap/link/socket.h"
 #include "core/error.h"
 #include "doctor/facts/facts.h"
 #include "doctor/facts/note.h"
@@ -35,8 +36,18 @@ static bool address_text(const struct sockaddr *address, char *text,
     return false;
 }
 
-static void interfaces_read(struct facts *facts)
+// Whether ranks may be on other hosts: not if the launcher says that all are
+// here, nor if the root is at the loopback.
+static bool has_distant_ranks(const struct identity *identity)
 {
+    return identity->world_size > 1 &&
+           identity->local_size != identity->world_size &&
+           !socket_host_is_loopback(identity->host);
+}
+
+static void interfaces_read(struct self *self)
+{
+    struct facts *facts = &self->facts;
     struct ifaddrs *list;
     int up = 0, listed = 0;
 
@@ -55,9 +66,7 @@ static void interfaces_read(struct facts *facts)
         up += runs && (i->ifa_flags & IFF_LOOPBACK) == 0;
     }
     freeifaddrs(list);
-    // Where the launcher says that all ranks are here, none is needed.
-    if (up == 0 && facts->world_size > 1 &&
-        facts->local_size != facts->world_size)
+    if (up == 0 && has_distant_ranks(&self->identity))
         FACTS_FOUND(facts, FACTS_NETWORK,
                     "no network interface but the loopback is up and has an "
                     "address");
@@ -207,7 +216,7 @@ static void transports_read(struct self *self)
 
 void facts_devices_read(struct self *self)
 {
-    interfaces_read(&self->facts);
+    interfaces_read(self);
     gpus_read(&self->facts);
     transports_read(self);
 }
