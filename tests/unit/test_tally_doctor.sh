@@ -150,6 +150,10 @@ check "it is told with the nearest name" says WARN env.unknown \
 check "and what to do" grep -q "^ *fix: Rename or unset it" "$out"
 TALLY_TIMEOT=3 run 2 --strict
 check_equal "--strict makes it a failure" 1 $status
+TALLY_TIMEOT=3 TALLY_STRICT_ENV=1 alone
+check_equal "as it is one where the environment is strict" 2 $status
+check "and is told" says FAIL env.refused \
+    "TALLY_TIMEOT is not a variable of Tally: did you mean TALLY_TIMEOUT?"
 
 TALLY_RADIX=99 TALLY_LOG=loud alone
 check_equal "a refused value is a failure" 2 $status

@@ -55,8 +55,7 @@ void checks_backends(const struct check *check, const struct job *job,
     }
 }
 
-// Whether there is a way between nodes at all, or, for a rank by itself, might
-// be.
+// Whether there is a way between nodes, where one is needed.
 void checks_transport(const struct check *check, const struct job *job,
                       struct findings *out)
 {

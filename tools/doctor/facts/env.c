@@ -54,11 +54,15 @@ static void refused_read(struct self *self)
              set);
 }
 
-static void unknown_read(struct facts *facts)
+// Where the environment is strict, a name is refused like a value.
+static void unknown_read(struct self *self)
 {
+    enum facts_kind kind = config_flag(self->config, CONFIG_STRICT_ENV)
+                               ? FACTS_REFUSED
+                               : FACTS_UNKNOWN;
     const char *names[CONFIG_COUNT + 1] = {NULL};
 
-    snprintf(facts->fine[FACTS_UNKNOWN], FACTS_FINE_BYTES,
+    snprintf(self->facts.fine[FACTS_UNKNOWN], FACTS_FINE_BYTES,
              "no TALLY_* variable is misspelt");
     for (int key = 0; key < CONFIG_COUNT; key++)
         names[key] = config_table[key].name;
@@ -71,7 +75,7 @@ static void unknown_read(struct facts *facts)
         if (config_find(name) != CONFIG_COUNT)
             continue;
         const char *nearest = config_nearest(name, names);
-        FACTS_FOUND(facts, FACTS_UNKNOWN, "%s is not a variable of Tally%s%s%s",
+        FACTS_FOUND(&self->facts, kind, "%s is not a variable of Tally%s%s%s",
                     name, nearest != NULL ? ": did you mean " : "",
                     nearest != NULL ? nearest : "", nearest != NULL ? "?" : "");
     }
@@ -148,7 +152,7 @@ static void secret_read(struct self *self)
 void facts_env_read(struct self *self)
 {
     refused_read(self);
-    unknown_read(&self->facts);
+    unknown_read(self);
     launchers_read(&self->facts);
     foreign_read(self);
     secret_read(self);
