@@ -138,6 +138,11 @@ typedef struct tally_transport_ops {
     // As close, but at once: nothing that was sent needs to arrive, and no
     // progress is made. Without it, close is called.
     void (*abandon)(tally_transport_t *transport);
+    // Writes a line for each device that a worker could use with the settings
+    // in force, for people: "tcp eth0\n". What there is no room for is left
+    // out. Before open, too; blocks while the library looks.
+    tally_status_t (*devices)(const tally_transport_host_t *host, char *text,
+                              size_t bytes);
 } tally_transport_ops_t;
 
 // Hands out the backend's operations. Returns TALLY_ERR_ABI if the backend

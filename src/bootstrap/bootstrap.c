@@ -44,6 +44,7 @@ static void member_free(struct member *member)
     free(member->secret);
     free(member->version);
     free(member->settings);
+    free(member->missing);
     free(member->arrivals);
     free(member);
 }
@@ -77,12 +78,14 @@ static tally_status_t take_params(struct member *member,
     member->version = strdup(params->version);
     member->settings = strdup(params->settings);
     member->secret_bytes = params->secret_bytes;
+    member->missing = calloc((size_t)member->size, sizeof(*member->missing));
     if (params->secret != NULL)
         member->secret = malloc(params->secret_bytes + 1);
     if (member_is_root(member))
         member->arrivals =
             calloc((size_t)member->size, sizeof(*member->arrivals));
     if (member->version == NULL || member->settings == NULL ||
+        member->missing == NULL ||
         (params->secret != NULL && member->secret == NULL) ||
         (member_is_root(member) && member->arrivals == NULL))
         return core_fail(TALLY_ERR_MEMORY, "no memory for the rendezvous");
@@ -199,13 +202,16 @@ static int32_t find_gone(const struct member *member,
                : find_state(member, group, grace_us, *state = HEALTH_LEFT);
 }
 
-static tally_status_t say_gone(int32_t rank, enum health_state state)
+static tally_status_t say_gone(struct member *member, int32_t rank,
+                               enum health_state state)
 {
+    member->missing[0] = rank;
+    member->missing_count = 1;
     return core_fail(TALLY_ERR_PEER, "rank %d %s", (int)rank,
                      state == HEALTH_LEFT ? "left (tally_close)" : "died");
 }
 
-static tally_status_t say_missing(const struct member *member,
+static tally_status_t say_missing(struct member *member,
                                   const struct exchange_group *group,
                                   const struct member_request *request)
 {
@@ -216,8 +222,10 @@ static tally_status_t say_missing(const struct member *member,
 
         for (uint32_t j = 0; j < request->present_count && !present; j++)
             present = request->present[j] == group->ranks[i];
-        if (!present)
-            rank_list_add(&missing, group->ranks[i]);
+        if (present)
+            continue;
+        rank_list_add(&missing, group->ranks[i]);
+        member->missing[member->missing_count++] = group->ranks[i];
     }
     return core_fail(TALLY_ERR_TIMEOUT, "%s did not come within %g s",
                      rank_list_text(&missing),
@@ -242,7 +250,7 @@ static tally_status_t await(struct member *member,
             break;
         gone = find_gone(member, group, GRACE_US, &state);
         if (gone >= 0)
-            return say_gone(gone, state);
+            return say_gone(member, gone, state);
         if (clock_now_us() >= end_us)
             return core_fail(TALLY_ERR_TIMEOUT,
                              "rank 0 did not answer within %g s",
@@ -255,7 +263,7 @@ static tally_status_t await(struct member *member,
                ? find_gone(member, group, 0, &state)
                : -1;
     if (gone >= 0)
-        return say_gone(gone, state);
+        return say_gone(member, gone, state);
     if (request->status != TALLY_OK)
         return core_fail(request->status, "%s", request->sentence);
     return TALLY_OK;
@@ -281,6 +289,7 @@ static tally_status_t rendezvous_allgather(struct exchange *exchange,
         return core_fail(TALLY_ERR_INVALID, "an exchange of %zu bytes a rank",
                          bytes);
     group->sequence++;
+    member->missing_count = 0;
     if (group->count == 1) {
         memcpy(recv, send, bytes);
         return TALLY_OK;
@@ -296,6 +305,15 @@ static tally_status_t rendezvous_allgather(struct exchange *exchange,
     pthread_mutex_unlock(&shared->lock);
     free(request.present);
     return status;
+}
+
+int32_t bootstrap_missing(const struct exchange *exchange, int32_t *missing)
+{
+    const struct member *member = (const struct member *)exchange;
+    size_t count = (size_t)member->missing_count;
+
+    memcpy(missing, member->missing, count * sizeof(*missing));
+    return member->missing_count;
 }
 
 static const struct exchange_ops rendezvous_ops = {

@@ -44,5 +44,9 @@ tally_status_t bootstrap_open(const struct bootstrap_params *params,
 // cannot be told.
 void bootstrap_interface(const struct exchange *exchange,
                          struct interface *out);
+// For who goes on without some: the ranks that the last all-gather waited for
+// in vain, if it ended with TIMEOUT or PEER. `exchange` is of bootstrap_open,
+// `missing` has room for its group. Returns how many, 0 if it is not known.
+int32_t bootstrap_missing(const struct exchange *exchange, int32_t *missing);
 
 #endif

@@ -188,13 +188,41 @@ static const struct launcher launchers[] = {
     {"PMIx", "PMIX_RANK", "TALLY_WORLD_SIZE", NULL, complete_mpi},
 };
 
+#define LAUNCHERS (sizeof(launchers) / sizeof(launchers[0]))
+
+static bool is_there(const struct identity_env *env,
+                     const struct launcher *launcher)
+{
+    return variable(env, launcher->rank) != NULL &&
+           (launcher == launchers || variable(env, launcher->size) != NULL);
+}
+
 static const struct launcher *find_launcher(const struct identity_env *env)
 {
-    for (size_t i = 0; i < sizeof(launchers) / sizeof(launchers[0]); i++)
-        if (variable(env, launchers[i].rank) != NULL &&
-            (i == 0 || variable(env, launchers[i].size) != NULL))
+    for (size_t i = 0; i < LAUNCHERS; i++)
+        if (is_there(env, &launchers[i]))
             return &launchers[i];
     return NULL;
+}
+
+bool identity_claim(const struct identity_env *env, size_t index,
+                    struct identity_claim *out)
+{
+    for (size_t i = 0; i < LAUNCHERS; i++) {
+        const struct launcher *launcher = &launchers[i];
+        struct identity_claim claim = {launcher->source, launcher->rank,
+                                       launcher->size, 0, 0};
+
+        if (!is_there(env, launcher) ||
+            read_integer(env, claim.rank_name, 0, &claim.rank) != TALLY_OK ||
+            read_integer(env, claim.size_name, 1, &claim.world_size) !=
+                TALLY_OK ||
+            index-- > 0)
+            continue;
+        *out = claim;
+        return true;
+    }
+    return false;
 }
 
 static tally_status_t take_launcher(const struct identity_env *env,

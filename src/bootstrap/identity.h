@@ -4,6 +4,8 @@
 #ifndef BOOTSTRAP_IDENTITY_H
 #define BOOTSTRAP_IDENTITY_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <tally/tally.h>
 
@@ -25,6 +27,19 @@ struct identity {
     uint16_t ports[IDENTITY_PORTS_MAX]; // candidates, tried in order
     int32_t port_count;
 };
+
+// What one launcher says, by variables that may be left over from another.
+struct identity_claim {
+    const char *source;    // as in struct identity
+    const char *rank_name; // of the variables that say it
+    const char *size_name;
+    int32_t rank, world_size;
+};
+
+// Claim `index` of those that are there; the first is the one that counts.
+// False past the last.
+bool identity_claim(const struct identity_env *env, size_t index,
+                    struct identity_claim *out);
 
 // Errors: CONFIG with the names and values at fault.
 tally_status_t identity_find(const struct identity_env *env,

@@ -21,7 +21,7 @@ static uint64_t hash_add(uint64_t hash, const void *bytes, size_t count)
 }
 
 // Where it cannot be read, all such hosts look alike: it is only a hint.
-static uint64_t boot_hash(void)
+uint64_t topology_self_boot(void)
 {
     char boot[64];
     uint64_t hash = FNV_BASIS;
@@ -55,5 +55,6 @@ void topology_self_read(const struct topology_params *params,
         self->alone = 1;
         return;
     }
-    self->hint = hash_add(boot_hash(), &shared.st_dev, sizeof(shared.st_dev));
+    self->hint =
+        hash_add(topology_self_boot(), &shared.st_dev, sizeof(shared.st_dev));
 }

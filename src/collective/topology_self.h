@@ -15,6 +15,9 @@ struct topology_self {
     uint32_t alone; // 1: shares memory with nobody
 };
 
+// A hash of the running kernel's boot id: the same for all that run on it.
+uint64_t topology_self_boot(void);
+
 void topology_self_read(const struct topology_params *params,
                         struct topology_self *self);
 

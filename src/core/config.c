@@ -64,9 +64,10 @@ static bool is_choice(const char *list, const char *text)
     return false;
 }
 
-static tally_status_t check_value(const struct config_row *row,
-                                  const char *text)
+tally_status_t config_check(enum config_key key, const char *text)
 {
+    const struct config_row *row = &config_table[key];
+
     switch (row->type) {
     case CONFIG_BOOL:
     case CONFIG_CHOICE:
@@ -114,7 +115,7 @@ tally_status_t config_load(const struct identity_env *env, struct config **out)
                 core_fail(TALLY_ERR_MEMORY, "no memory for the configuration");
             goto free_config;
         }
-        status = check_value(row, text);
+        status = config_check((enum config_key)key, text);
         if (status != TALLY_OK)
             goto free_config;
     }

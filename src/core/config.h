@@ -70,6 +70,9 @@ struct config {
 tally_status_t config_load(const struct identity_env *env, struct config **out);
 void config_free(struct config *config);
 
+// Whether a row takes this value. Errors: CONFIG, as config_load.
+tally_status_t config_check(enum config_key key, const char *text);
+
 // Variables TALLY_* of the environment that no row knows: a warning with the
 // nearest name for each; an error with strict.
 tally_status_t config_check_names(const struct config *config,

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // tally_open and tally_close: what belongs to a process, brought up in order.
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "core/api.h"
 #include "core/error.h"
 #include "core/objects.h"
+#include "core/processors.h"
 #include "core/settings.h"
 #include "core/struct_check.h"
 
@@ -17,16 +17,6 @@ static const char *environment_get(void *context, const char *name)
 {
     (void)context;
     return getenv(name);
-}
-
-static int32_t processor_count(void)
-{
-    cpu_set_t set;
-
-    // It fails where there are more than it has bits for: 1024.
-    if (sched_getaffinity(0, sizeof(set), &set) != 0)
-        return (int32_t)sysconf(_SC_NPROCESSORS_ONLN);
-    return (int32_t)CPU_COUNT(&set);
 }
 
 static tally_status_t find_identity(tally_t *tally,
@@ -189,7 +179,7 @@ static tally_status_t bring_up(tally_t *tally)
     tally->rank = identity.rank;
     tally->world_size = identity.world_size;
     tally->local_size = identity.local_size;
-    tally->processors = processor_count();
+    tally->processors = processors_count();
     tally->log.rank = identity.world_size > 1 ? identity.rank : -1;
     memcpy(tally->launcher, identity.source, sizeof(tally->launcher));
     tally->everybody =

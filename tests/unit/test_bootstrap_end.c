@@ -78,6 +78,9 @@ static void killed_rank(struct processes_member *member, int32_t killed)
     EXPECT(rendezvous_gather(&rendezvous, &group, 2) == TALLY_ERR_PEER);
     EXPECT(clock_now_us() < before_us + 5000000);
     if (killed != 0) {
+        int32_t missing[PROCESSES_MAX];
+        EXPECT(bootstrap_missing(rendezvous.exchange, missing) == 1);
+        EXPECT(missing[0] == killed);
         EXPECT(strcmp(core_error_text(), "rank 1 died") == 0);
     }
     rendezvous_close(&rendezvous);
@@ -237,6 +240,7 @@ static void one_does_not_exchange(struct processes_member *member)
 {
     struct rendezvous rendezvous;
     struct exchange_group group = all_of(member);
+    int32_t missing[PROCESSES_MAX];
 
     open_rank(&rendezvous, member, 1);
     EXPECT(rendezvous.status == TALLY_OK);
@@ -244,12 +248,15 @@ static void one_does_not_exchange(struct processes_member *member)
         EXPECT(rendezvous_gather(&rendezvous, &group, 1) == TALLY_ERR_TIMEOUT);
         EXPECT(strcmp(core_error_text(), "rank 2 did not come within 1 s") ==
                0);
+        EXPECT(bootstrap_missing(rendezvous.exchange, missing) == 1);
+        EXPECT(missing[0] == 2);
     }
     processes_barrier(member);
     // Afterwards exchanges work again.
     struct exchange_group again = all_of(member);
     again.key = "again";
     EXPECT(rendezvous_gather(&rendezvous, &again, 2) == TALLY_OK);
+    EXPECT(bootstrap_missing(rendezvous.exchange, missing) == 0);
     processes_barrier(member);
     rendezvous_close(&rendezvous);
 }

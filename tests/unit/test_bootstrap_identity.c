@@ -255,6 +255,37 @@ START_TEST(what_is_wrong_is_named)
 }
 END_TEST
 
+START_TEST(every_launcher_that_left_variables_is_told_the_first_counts)
+{
+    const char *list[] = {"OMPI_COMM_WORLD_RANK",
+                          "1",
+                          "OMPI_COMM_WORLD_SIZE",
+                          "4",
+                          "SLURM_PROCID",
+                          "0",
+                          "SLURM_STEP_NUM_TASKS",
+                          "2",
+                          "RANK",
+                          "nonsense",
+                          "WORLD_SIZE",
+                          "8",
+                          NULL};
+    const struct identity_env env = {list_get, list};
+    struct identity_claim claim;
+
+    ck_assert(identity_claim(&env, 0, &claim));
+    ck_assert_str_eq(claim.source, "Open MPI");
+    ck_assert_str_eq(claim.rank_name, "OMPI_COMM_WORLD_RANK");
+    ck_assert_str_eq(claim.size_name, "OMPI_COMM_WORLD_SIZE");
+    ck_assert_int_eq(claim.rank, 1);
+    ck_assert_int_eq(claim.world_size, 4);
+    ck_assert(identity_claim(&env, 1, &claim));
+    ck_assert_str_eq(claim.source, "Slurm");
+    ck_assert_int_eq(claim.world_size, 2);
+    ck_assert(!identity_claim(&env, 2, &claim));
+}
+END_TEST
+
 START_TEST(the_first_host_of_a_list_is_found)
 {
     char host[32];
@@ -315,6 +346,8 @@ int main(void)
     tcase_add_test(tcase, pmix_takes_its_size_from_our_variable);
     tcase_add_test(tcase, a_job_can_be_named);
     tcase_add_test(tcase, what_is_wrong_is_named);
+    tcase_add_test(tcase,
+                   every_launcher_that_left_variables_is_told_the_first_counts);
     tcase_add_test(tcase, the_first_host_of_a_list_is_found);
     tcase_add_test(tcase, the_tasks_of_a_node_are_found);
     tcase_add_test(tcase, ranks_are_listed_for_people);

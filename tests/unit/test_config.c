@@ -104,6 +104,10 @@ START_TEST(a_wrong_value_is_refused_with_what_was_expected)
 
     ck_assert_int_eq(load(one, &config), TALLY_ERR_CONFIG);
     ck_assert_str_eq(core_error_text(), wrong[_i].sentence);
+    core_fail(TALLY_OK, "something before");
+    ck_assert_int_eq(config_check(config_find(wrong[_i].name), wrong[_i].value),
+                     TALLY_ERR_CONFIG);
+    ck_assert_str_eq(core_error_text(), wrong[_i].sentence);
 }
 END_TEST
 

@@ -146,7 +146,7 @@ check "whatever the environment says" cmp -s "$out" "$page"
 check_equal "every variable is in tally(7)" "$(table)" \
     "$(sed -n 's/^\.It Ev \(TALLY_[A-Z0-9_]*\)$/\1/p' "$page")"
 
-for tool in tally_info tally_perf tally_run; do
+for tool in tally_doctor tally_info tally_perf tally_run; do
     [ -x tools/$tool ] || continue
     timeout 60 tools/$tool --help >"$out"
     for option in $(grep -o -e '--[a-z][a-z-]*' "$out" | sort -u); do

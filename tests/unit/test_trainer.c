@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Tests of the example trainer: its text, batches, model and optimizer. How its
-// ranks sum gradients is in test_trainer_sum.c, its curves and options in
-// test_trainer_curve.c.
+// Tests of the example trainer: its text, batches and model. Its optimizer is
+// in test_trainer_optimizer.c, how its ranks sum gradients in
+// test_trainer_sum.c, its curves and options in test_trainer_curve.c.
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -9,7 +9,6 @@
 
 #include "trainer/model/batch.h"
 #include "trainer/model/model.h"
-#include "trainer/model/optimizer.h"
 #include "trainer/model/random.h"
 #include "trainer/model/text.h"
 
@@ -422,56 +421,11 @@ START_TEST(logits_do_not_depend_on_the_rest_of_the_batch)
 }
 END_TEST
 
-// ------------------------------------------------------------------- optimizer
-
-#define VALUES 3
-
-START_TEST(sgd_goes_down_the_gradient)
-{
-    float parameters[VALUES] = {1, 2, 3};
-    const double gradient[VALUES] = {0.5, -1, 0};
-    struct optimizer sgd;
-
-    ck_assert(optimizer_create(optimizer_rule_find("sgd"), 0.25, VALUES, &sgd));
-    optimizer_apply(&sgd, parameters, gradient);
-    ck_assert_float_eq(parameters[0], 0.875f);
-    ck_assert_float_eq(parameters[1], 2.25f);
-    ck_assert_float_eq(parameters[2], 3);
-    optimizer_free(&sgd);
-}
-END_TEST
-
-// A constant gradient moves a parameter by the learning rate in each step.
-START_TEST(adam_steps_by_the_learning_rate_whatever_the_gradients_size)
-{
-    float parameters[VALUES] = {0, 0, 0};
-    const double gradient[VALUES] = {1e-3, -1e2, 0};
-    struct optimizer adam;
-
-    ck_assert(
-        optimizer_create(optimizer_rule_find("adam"), 0.01, VALUES, &adam));
-    for (int step = 1; step <= 10; step++) {
-        optimizer_apply(&adam, parameters, gradient);
-        ck_assert_double_eq_tol((double)parameters[0], -0.01 * step, 1e-5);
-        ck_assert_double_eq_tol((double)parameters[1], 0.01 * step, 1e-5);
-        ck_assert_float_eq(parameters[2], 0);
-    }
-    optimizer_free(&adam);
-}
-END_TEST
-
-START_TEST(an_unknown_rule_is_not_found)
-{
-    ck_assert_ptr_null(optimizer_rule_find("adamant"));
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("trainer");
     TCase *texts = tcase_create("text and batches");
     TCase *models = tcase_create("model");
-    TCase *optimizers = tcase_create("optimizer");
 
     tcase_add_checked_fixture(texts, text_open, text_close);
     tcase_set_timeout(texts, 60);
@@ -493,12 +447,6 @@ int main(void)
     tcase_add_test(models, gradients_of_tokens_add_up);
     tcase_add_test(models, logits_do_not_depend_on_the_rest_of_the_batch);
     suite_add_tcase(suite, models);
-
-    tcase_add_test(optimizers, sgd_goes_down_the_gradient);
-    tcase_add_test(optimizers,
-                   adam_steps_by_the_learning_rate_whatever_the_gradients_size);
-    tcase_add_test(optimizers, an_unknown_rule_is_not_found);
-    suite_add_tcase(suite, optimizers);
 
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

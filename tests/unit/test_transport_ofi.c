@@ -3,10 +3,8 @@
 // transport must do, and what is particular to it. What needs a provider that
 // this machine lacks is in test_transport_ofi_made_up.c.
 #include <check.h>
-#include <dirent.h>
 #include <dlfcn.h>
 #include <rdma/fabric.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +12,7 @@
 
 #include "conformance/tagged.h"
 #include "core/error.h"
+#include "harness/process_state.h"
 #include "harness/side.h"
 
 #define LIBRARIES BUILD_FOLDER "/.libs"
@@ -149,60 +148,20 @@ START_TEST(a_stopped_peer_does_not_hold_close_up)
 }
 END_TEST
 
-// Code of the C library that memory hooks would patch, and signals.
-static const char *const hooked[] = {"mmap",  "munmap", "mremap", "madvise",
-                                     "shmat", "shmdt",  "brk",    "sbrk"};
-
-#define HOOKED ((int)(sizeof(hooked) / sizeof(hooked[0])))
-#define CODE_BYTES 16
-
-struct process_state {
-    unsigned char code[HOOKED][CODE_BYTES];
-    void (*handlers[NSIG])(int);
-    void *signal_stack;
-};
-
-static void note_state(struct process_state *state)
-{
-    struct sigaction action;
-    stack_t stack;
-
-    memset(state, 0, sizeof(*state));
-    for (int i = 0; i < HOOKED; i++)
-        memcpy(state->code[i], dlsym(RTLD_DEFAULT, hooked[i]), CODE_BYTES);
-    for (int i = 1; i < NSIG; i++)
-        if (sigaction(i, NULL, &action) == 0)
-            state->handlers[i] = action.sa_handler;
-    EXPECT(sigaltstack(NULL, &stack) == 0);
-    state->signal_stack = stack.ss_sp;
-}
-
-static void expect_untouched(const struct process_state *before)
-{
-    struct process_state now;
-
-    note_state(&now);
-    for (int i = 0; i < HOOKED; i++)
-        EXPECT(memcmp(now.code[i], before->code[i], CODE_BYTES) == 0);
-    for (int i = 1; i < NSIG; i++)
-        EXPECT(now.handlers[i] == before->handlers[i]);
-    EXPECT(now.signal_stack == before->signal_stack);
-}
-
 static void stay_untouched(struct processes_member *member)
 {
     struct process_state before;
     struct side side;
     char byte = 1;
 
-    note_state(&before);
+    process_state_note(&before);
     side_join(&side, member);
     side_send(&side, 1 - member->rank, 1, &byte, 1);
     side_receive(&side, 1, &byte, 1);
-    expect_untouched(&before);
+    process_state_expect(&before);
     processes_barrier(member);
     side_close(&side);
-    expect_untouched(&before);
+    process_state_expect(&before);
 }
 
 START_TEST(libfabric_patches_no_code_and_catches_no_signals)
@@ -210,28 +169,6 @@ START_TEST(libfabric_patches_no_code_and_catches_no_signals)
     run(_i, 2, stay_untouched);
 }
 END_TEST
-
-static int open_files(void)
-{
-    DIR *folder = opendir("/proc/self/fd");
-    int count = 0;
-
-    EXPECT(folder != NULL);
-    while (readdir(folder) != NULL)
-        count++;
-    closedir(folder);
-    return count;
-}
-
-static long resident_kib(void)
-{
-    FILE *file = fopen("/proc/self/statm", "r");
-    long size = 0, resident = 0;
-
-    EXPECT(file != NULL && fscanf(file, "%ld %ld", &size, &resident) == 2);
-    fclose(file);
-    return resident * sysconf(_SC_PAGESIZE) / 1024;
-}
 
 static void load_and_unload(struct processes_member *member)
 {
@@ -245,8 +182,8 @@ static void load_and_unload(struct processes_member *member)
         struct side side;
 
         if (round == WARM_UP) {
-            files = open_files();
-            kib = resident_kib();
+            files = process_open_files();
+            kib = process_resident_kib();
         }
         side_join(&side, member);
         side_send(&side, 1 - member->rank, 1, &byte, 1);
@@ -258,10 +195,11 @@ static void load_and_unload(struct processes_member *member)
                NULL);
         processes_barrier(member);
     }
-    EXPECT(open_files() == files);
+    EXPECT(process_open_files() == files);
     if (member->rank == 0)
         fprintf(stderr, "%s: %d rounds: resident memory grew by %ld KiB\n",
-                setup->settings[1], ROUNDS - WARM_UP, resident_kib() - kib);
+                setup->settings[1], ROUNDS - WARM_UP,
+                process_resident_kib() - kib);
 }
 
 START_TEST(twenty_rounds_of_load_open_close_unload_keep_no_file_open)
@@ -398,6 +336,26 @@ START_TEST(the_version_in_use_is_told_and_nothing_else_is_exported)
 }
 END_TEST
 
+static void list_devices(struct processes_member *member)
+{
+    char text[1024];
+    char none[4];
+    struct side side;
+
+    side_open(&side, member->argument);
+    EXPECT(side.ops->devices(&side.host, text, sizeof(text)) == TALLY_OK);
+    EXPECT(strcmp(text, "tcp;ofi_rxm lo\n") == 0);
+    EXPECT(side.ops->devices(&side.host, none, sizeof(none)) == TALLY_OK);
+    EXPECT(strlen(none) < sizeof(none));
+    side_close(&side);
+}
+
+START_TEST(devices_that_the_settings_leave_are_listed)
+{
+    run(STREAMS, 1, list_devices);
+}
+END_TEST
+
 static void ask_with_an_older_host(struct processes_member *member)
 {
     const tally_transport_ops_t *ops = NULL;
@@ -474,6 +432,7 @@ static TCase *particular(void)
         tests, an_older_libfabric_in_the_process_is_refused_with_both_versions);
     tcase_add_test(tests,
                    the_version_in_use_is_told_and_nothing_else_is_exported);
+    tcase_add_test(tests, devices_that_the_settings_leave_are_listed);
     tcase_add_test(tests, an_older_host_is_refused_and_a_newer_one_is_served);
     return tests;
 }

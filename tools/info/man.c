@@ -114,7 +114,8 @@ bool info_man_write(FILE *out)
         write_row(out, &row);
     fputs(".El\n"
           ".Sh SEE ALSO\n"
-          ".Xr tally_info 1 ,\n.Xr tally_perf 1 ,\n.Xr tally_run 1\n",
+          ".Xr tally_doctor 1 ,\n.Xr tally_info 1 ,\n"
+          ".Xr tally_perf 1 ,\n.Xr tally_run 1\n",
           out);
     return !failed;
 }

@@ -105,6 +105,8 @@ struct member {
     int wake_fd;
 
     struct member_shared shared;
+    int32_t *missing; // the caller's: of the last exchange; [world size]
+    int32_t missing_count;
 
     // The thread's own.
     struct socket_place own; // of a connection to another rank; 0: none yet

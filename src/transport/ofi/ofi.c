@@ -26,6 +26,7 @@ static const tally_transport_ops_t ops = {
     .message_max = OFI_MESSAGE_BYTES_MAX,
     .library_version = ofi_library_version,
     .abandon = ofi_abandon,
+    .devices = ofi_devices,
 };
 
 TALLY_API tally_status_t

@@ -73,6 +73,8 @@ struct tally_transport {
 };
 
 // provider.c: takes the settings; the caller frees the result by freeinfo.
+tally_status_t ofi_devices(const tally_transport_host_t *host, char *text,
+                           size_t bytes);
 tally_status_t ofi_provider_choose(const tally_transport_host_t *host,
                                    const tally_transport_params_t *params,
                                    const struct ofi_library *library,

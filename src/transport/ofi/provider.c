@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Which of libfabric's providers is used, and on which of its domains.
+// Which of libfabric's providers is used, and on which of its domains; and
+// which there are.
 #include <rdma/fi_errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "transport/ofi/ofi.h"
 #include "transport/ofi/status.h"
 #include "transport/ofi/version.h"
+#include "transport/signals.h"
 
 // The first that there is, unless the operator names another. What has hardware
 // below it comes first. Used only if named:
@@ -97,19 +100,28 @@ static const struct fi_info *pick(const struct fi_info *list, const char *name,
     return NULL;
 }
 
-// FI_SUCCESS with *out, or a positive fi_errno value. source: the address to
-// have, or NULL.
-static int ask(const struct ofi_library *library, const char *name,
-               const char *domain, const char *source, struct fi_info **out)
+// All that a provider has; FI_SUCCESS, or a positive fi_errno value. source: the
+// address to have, or NULL.
+static int list_all(const struct ofi_library *library, const char *name,
+                    const char *source, struct fi_info **out)
 {
     struct fi_info *hints = make_hints(library, name);
-    struct fi_info *list = NULL;
 
     if (hints == NULL)
         return FI_ENOMEM;
     int error = -library->getinfo(OFI_API, source, NULL,
-                                  source != NULL ? FI_SOURCE : 0, hints, &list);
+                                  source != NULL ? FI_SOURCE : 0, hints, out);
     library->freeinfo(hints);
+    return error;
+}
+
+// FI_SUCCESS with *out, or a positive fi_errno value.
+static int ask(const struct ofi_library *library, const char *name,
+               const char *domain, const char *source, struct fi_info **out)
+{
+    struct fi_info *list = NULL;
+    int error = list_all(library, name, source, &list);
+
     if (error != FI_SUCCESS)
         return error;
     const struct fi_info *picked = pick(list, name, domain);
@@ -129,25 +141,95 @@ static const char *told_address(const tally_transport_params_t *params)
                : NULL;
 }
 
+// What the operator leaves to choose from.
+struct choice {
+    const char *named; // "": not said
+    const char *domain;
+    const char *const *names;
+    size_t count;
+};
+
+static void choice_read(const tally_transport_host_t *host,
+                        struct choice *choice)
+{
+    choice->named = setting(host, "TALLY_OFI_PROVIDER");
+    choice->domain = setting(host, "TALLY_OFI_DOMAIN");
+    bool free_ = choice->named[0] == '\0';
+    choice->names = free_ ? preference : &choice->named;
+    choice->count = free_ ? PREFERENCES : 1;
+}
+
 tally_status_t ofi_provider_choose(const tally_transport_host_t *host,
                                    const tally_transport_params_t *params,
                                    const struct ofi_library *library,
                                    struct fi_info **out)
 {
-    const char *named = setting(host, "TALLY_OFI_PROVIDER");
-    const char *domain = setting(host, "TALLY_OFI_DOMAIN");
-    const char *source = domain[0] == '\0' ? told_address(params) : NULL;
-    const char *const *names = named[0] != '\0' ? &named : preference;
-    size_t count = named[0] != '\0' ? 1 : PREFERENCES;
+    struct choice choice;
     int error = FI_ENODATA;
 
-    for (size_t i = 0; i < count && error != FI_SUCCESS; i++)
-        error = ask(library, names[i], domain, source, out);
+    choice_read(host, &choice);
+    const char *source =
+        choice.domain[0] == '\0' ? told_address(params) : NULL;
+    for (size_t i = 0; i < choice.count && error != FI_SUCCESS; i++)
+        error = ask(library, choice.names[i], choice.domain, source, out);
     if (error == FI_SUCCESS)
         return TALLY_OK;
     return ofi_fail(host, TALLY_ERR_TRANSPORT,
                     "libfabric has no provider of tagged messages%s%s "
                     "(TALLY_OFI_PROVIDER=\"%s\", TALLY_OFI_DOMAIN=\"%s\"): %s",
                     source != NULL ? " at " : "", source != NULL ? source : "",
-                    named, domain, library->strerror(error));
+                    choice.named, choice.domain, library->strerror(error));
+}
+
+// Whether an earlier entry of the list is the same to people: providers offer
+// a device once for each kind of address.
+static bool is_repeated(const struct fi_info *list, const struct fi_info *info)
+{
+    for (; list != info; list = list->next)
+        if (list->domain_attr->name != NULL &&
+            strcmp(list->domain_attr->name, info->domain_attr->name) == 0)
+            return true;
+    return false;
+}
+
+static void write_devices(const struct fi_info *list, const char *name,
+                          const char *domain, FILE *out)
+{
+    for (const struct fi_info *i = list; i != NULL; i = i->next)
+        if (i->domain_attr->name != NULL && is_of_domain(i, domain) &&
+            is_usable(i) && !is_repeated(list, i))
+            fprintf(out, "%s %s\n", name, i->domain_attr->name);
+}
+
+tally_status_t ofi_devices(const tally_transport_host_t *host, char *text,
+                           size_t bytes)
+{
+    struct ofi_library library;
+    struct signals signals;
+    struct choice choice;
+    FILE *out;
+    tally_status_t status = ofi_library_open(host, &library);
+
+    if (status != TALLY_OK)
+        return status;
+    choice_read(host, &choice);
+    out = fmemopen(text, bytes, "w");
+    if (out == NULL) {
+        status = ofi_fail(host, TALLY_ERR_MEMORY, "no memory for devices");
+        goto close_library;
+    }
+    signals_save(&signals); // providers catch them when they are started
+    for (size_t i = 0; i < choice.count; i++) {
+        struct fi_info *list = NULL;
+        if (list_all(&library, choice.names[i], NULL, &list) != FI_SUCCESS)
+            continue;
+        write_devices(list, choice.names[i], choice.domain, out);
+        library.freeinfo(list);
+    }
+    signals_restore(&signals);
+    fclose(out);
+
+close_library:
+    ofi_library_close(&library);
+    return status;
 }

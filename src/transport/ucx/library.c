@@ -26,6 +26,7 @@ static const struct {
     SYMBOL(config_print),
     SYMBOL(config_release),
     SYMBOL(init_version),
+    SYMBOL(context_print_info),
     SYMBOL(cleanup),
     SYMBOL(worker_create),
     SYMBOL(worker_destroy),

@@ -25,6 +25,7 @@ static const tally_transport_ops_t ops = {
     .message_max = UCX_MESSAGE_BYTES_MAX,
     .library_version = ucx_library_version,
     .abandon = ucx_worker_abandon,
+    .devices = ucx_devices,
 };
 
 TALLY_API tally_status_t

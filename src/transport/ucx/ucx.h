@@ -46,6 +46,10 @@ tally_status_t ucx_context_open(const tally_transport_host_t *host,
                                 const struct ucx_library *library,
                                 ucp_context_h *out);
 
+// devices.c
+tally_status_t ucx_devices(const tally_transport_host_t *host, char *text,
+                           size_t bytes);
+
 // worker.c
 tally_status_t ucx_worker_open(const tally_transport_host_t *host,
                                const tally_transport_params_t *params,
