@@ -16,6 +16,7 @@
 
 #include "core/clock.h"
 #include "core/error.h"
+#include "core/log.h"
 
 #define TRANSPORTS_MAX 8
 
@@ -64,6 +65,26 @@ static void nap(int64_t us)
     struct timespec time = {us / 1000000, us % 1000000 * 1000};
 
     nanosleep(&time, NULL);
+}
+
+void progress_lock(struct progress *progress)
+{
+    core_log_hold();
+    pthread_mutex_lock(&progress->lock);
+}
+
+static bool progress_try_lock(struct progress *progress)
+{
+    if (pthread_mutex_trylock(&progress->lock) != 0)
+        return false;
+    core_log_hold();
+    return true;
+}
+
+void progress_unlock(struct progress *progress)
+{
+    pthread_mutex_unlock(&progress->lock);
+    core_log_release();
 }
 
 static bool any_pending(const struct progress *progress)
@@ -126,7 +147,7 @@ static void *thread_main(void *argument)
         int64_t sleep_us = 0;
         int64_t now_us = clock_now_us();
 
-        if (pthread_mutex_trylock(&progress->lock) == 0) {
+        if (progress_try_lock(progress)) {
             move(progress);
             check(progress, now_us);
             pending = any_pending(progress);
@@ -135,7 +156,7 @@ static void *thread_main(void *argument)
                 atomic_store(&progress->asleep, 1);
             if (progress->transport_count > 0)
                 sleep_us = sleep_with_transport_us;
-            pthread_mutex_unlock(&progress->lock);
+            progress_unlock(progress);
         }
         if (sleeps) {
             sleep_thread(progress, sleep_us);
@@ -185,21 +206,13 @@ void progress_free(struct progress *progress)
     free(progress);
 }
 
-void progress_lock(struct progress *progress)
-{
-    pthread_mutex_lock(&progress->lock);
-}
-
-void progress_unlock(struct progress *progress)
-{
-    pthread_mutex_unlock(&progress->lock);
-}
-
 // Signals are the host program's: its own threads take them.
-static tally_status_t start_thread(struct progress *progress)
+tally_status_t progress_start(struct progress *progress)
 {
     sigset_t all, before;
 
+    if (progress->thread_runs)
+        return TALLY_OK;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&progress->thread, NULL, thread_main, progress);
@@ -212,18 +225,12 @@ static tally_status_t start_thread(struct progress *progress)
     return TALLY_OK;
 }
 
-tally_status_t progress_attach(struct progress *progress, struct queue *queue)
+void progress_attach(struct progress *progress, struct queue *queue)
 {
-    tally_status_t status =
-        progress->thread_runs ? TALLY_OK : start_thread(progress);
-
-    if (status != TALLY_OK)
-        return status;
     progress_lock(progress);
     queue->next = progress->queues;
     progress->queues = queue;
     progress_unlock(progress);
-    return TALLY_OK;
 }
 
 void progress_detach(struct progress *progress, struct queue *queue)
@@ -345,12 +352,12 @@ tally_status_t progress_wait(struct progress *progress, struct queue *queue,
         bool look = moves % MOVES_PER_CHECK == 0 || phase == WAIT_NAP;
         int64_t now_us = look ? clock_now_us() : 0;
 
-        if (pthread_mutex_trylock(&progress->lock) == 0) {
+        if (progress_try_lock(progress)) {
             move(progress);
             if (look)
                 check(progress, now_us);
             status = queue_result(queue, ticket, lanes);
-            pthread_mutex_unlock(&progress->lock);
+            progress_unlock(progress);
         }
         if (status != TALLY_NOT_YET)
             break;
