@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "transport/descriptors.h"
 
 #define ALIGNMENT_BYTES 64
 
@@ -235,6 +236,7 @@ static void open_entry(struct transports *transports,
         .world_size = transports->world_size,
     };
     char before[TRANSPORTS_REASON_BYTES];
+    struct descriptors descriptors;
 
     transports_try(transports, entry);
     if (entry->backend == NULL || entry->opened != NULL)
@@ -248,8 +250,10 @@ static void open_entry(struct transports *transports,
         return;
     }
     snprintf(before, sizeof(before), "%s", core_error_text());
+    descriptors_note(&descriptors);
     tally_status_t status =
         entry->backend->ops->open(&transports->host, &params, &entry->opened);
+    descriptors_seal(&descriptors);
     if (status == TALLY_OK)
         return;
     entry->opened = NULL;

@@ -39,6 +39,9 @@ int socket_accept(int listener);
 bool socket_peer(int fd, struct socket_place *out);
 bool socket_own(int fd, struct socket_place *out);
 
+// Whether it is a socket that listens.
+bool socket_listens(int fd);
+
 bool socket_place_is_loopback(const struct socket_place *place);
 
 // "10.0.0.1:29400", "[fe80::1]:29400".
