@@ -28,6 +28,8 @@ struct connection {
     bool broken;      // nothing more can be sent or received
     bool closing;     // to be closed once all is sent
     uint32_t watched; // the owner's: events of epoll
+    int64_t since_us; // the owner's: when it came
+    bool proven;      // the owner's: has answered a welcome
     struct connection_buffer in, out;
     struct connection *next; // the owner's list
 };

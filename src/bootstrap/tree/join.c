@@ -166,6 +166,22 @@ static void take_redirect(struct member *member, struct connection *host,
     go_to(member, false);
 }
 
+static void take_later(struct member *member, struct connection *host,
+                       const struct connection_frame *frame)
+{
+    struct wire_later later;
+
+    if (!wire_later_decode(frame->body, frame->header.bytes, &later)) {
+        join_broken(member, "it does not speak as the root does");
+        return;
+    }
+    host->role = ROLE_FINISHED;
+    host->closing = true;
+    member->join.link = NULL;
+    member->join.sent_away = true;
+    member->join.retry_at_us = clock_now_us() + (int64_t)later.pause_ms * 1000;
+}
+
 static void take_welcome(struct member *member, struct connection *host)
 {
     host->role = ROLE_PARENT;
@@ -175,6 +191,7 @@ static void take_welcome(struct member *member, struct connection *host)
     member->parent = host;
     member->join.link = NULL;
     member->join.retry_at_us = INT64_MAX;
+    presence_came(member, member->rank);
     admit_open(member);
 }
 
@@ -215,7 +232,8 @@ void join_frame(struct member *member, struct connection *host,
         return;
     }
     if ((frame->header.type == WIRE_WELCOME ||
-         frame->header.type == WIRE_REDIRECT) &&
+         frame->header.type == WIRE_REDIRECT ||
+         frame->header.type == WIRE_LATER) &&
         !hello_answer_proven(member, host, frame)) {
         join_broken(member, "who listens there does not know TALLY_SECRET");
         return;
@@ -235,6 +253,9 @@ void join_frame(struct member *member, struct connection *host,
         return;
     case WIRE_REDIRECT:
         take_redirect(member, host, frame);
+        return;
+    case WIRE_LATER:
+        take_later(member, host, frame);
         return;
     case WIRE_REFUSE:
         take_refusal(member, frame);

@@ -31,9 +31,12 @@ struct connection *member_connection_add(struct member *member, int fd,
     }
     connection->role = (int)role;
     connection->watched = event.events;
+    connection->since_us = clock_now_us();
     socket_peer(fd, &connection->place);
     connection->next = member->connections;
     member->connections = connection;
+    if (++member->connection_count > member->connection_most)
+        member->connection_most = member->connection_count;
     return connection;
 }
 
@@ -261,6 +264,7 @@ static void sweep(struct member *member)
 
         if (is_over(member, one)) {
             *link = one->next;
+            member->connection_count--;
             connection_free(one);
         } else {
             watch(member, one);
@@ -277,7 +281,7 @@ static int64_t earlier(int64_t a, int64_t b)
 static int wait_ms(const struct member *member)
 {
     int64_t now_us = clock_now_us();
-    int64_t next = gather_next_us(member);
+    int64_t next = earlier(gather_next_us(member), admit_next_us(member));
 
     if (member->state == MEMBER_COMING_UP) {
         int64_t deadline_us = member->deadline_us;
@@ -314,6 +318,7 @@ static void tick(struct member *member)
     join_tick(member, now_us);
     presence_tick(member, now_us);
     gather_tick(member, now_us);
+    admit_tick(member, now_us);
 }
 
 static void begin(struct member *member)

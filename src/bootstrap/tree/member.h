@@ -68,6 +68,7 @@ struct member_request {
 struct member_join {
     struct connection *link; // NULL: between two attempts
     bool at_root;
+    bool sent_away;             // it was there, and told us to come again
     struct socket_place parent; // once redirected
     int32_t candidate;          // the next port
     int32_t tries;              // without a pause
@@ -81,10 +82,9 @@ struct member_join {
 
 // Of the root: who has come.
 struct member_arrival {
-    bool came;    // said hello
     bool in_tree; // its parent has it
     struct socket_place place;
-    struct connection *waiting; // for its parent to come
+    struct connection *waiting; // for its parent to be in the tree
 };
 
 struct gather;
@@ -116,10 +116,14 @@ struct member {
     bool finishing;          // says its last words
     int64_t finish_at_us;
     struct connection *connections;
-    struct connection *parent; // NULL: none (yet, or any more)
+    int32_t connection_count, connection_most; // at once
+    bool crowded;                              // the listener is not heard
+    struct connection *parent;                 // NULL: none (yet, or any more)
     struct member_join join;
     struct member_arrival *arrivals; // of the root: [size]
     int32_t in_tree;                 // of the root: how many are
+    int32_t waiting;                 // of the root: how many do
+    int64_t appointment_us;          // of the root: the last one that it gave
     struct gather *gathers;
 };
 

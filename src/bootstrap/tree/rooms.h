@@ -31,6 +31,12 @@ void admit_open(struct member *member);
 void admit_accept(struct member *member);
 void admit_frame(struct member *member, struct connection *guest,
                  const struct connection_frame *frame);
+// Of the root: a rank is in the tree, so its children may go to it.
+void admit_children_of(struct member *member, int32_t rank);
+// A guest is gone that waited, or had not answered a welcome.
+void admit_forget(struct member *member, struct connection *guest);
+void admit_tick(struct member *member, int64_t now_us);
+int64_t admit_next_us(const struct member *member);
 void admit_close(struct member *member); // no more guests
 
 // --- join.c: the guest's side
