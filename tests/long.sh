@@ -120,7 +120,7 @@ gate clang-tidy tidy
 gate valgrind-reload reload_under_valgrind
 gate distcheck distribution
 gate demo examples/trainer/demo.sh build --steps 100
-gate fuzz tests/fuzz/run.sh
+gate fuzz env SECONDS_EACH=60 tests/fuzz/run.sh
 gate soak in_build ../tests/fault/soak.sh
 gate mutants env SHARE=12 tests/mutants.sh
 echo "# TOTAL: $gates" >build-gates/check.log

@@ -8,6 +8,7 @@
 #include <check.h>
 #include <poll.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -24,7 +25,8 @@
 #define RADIX 2 // so that rank 3 is a child of rank 1
 #define SECRET "sesame"
 
-// More than the guests that a host takes.
+// Guests that a host takes, and more than those.
+#define GUESTS 64
 #define CROWD 100
 
 struct attack {
@@ -152,15 +154,33 @@ static void reset(int fd)
 // --------------------------------------------------------------- a job under
 // it
 
+// The root says how many connections it had.
+static void check_connections(void *context, tally_log_level_t level,
+                              const char *line)
+{
+    int ranks, connections;
+
+    (void)level;
+    if (sscanf(line, "all %d ranks have come, at most %d connections", &ranks,
+               &connections) != 2)
+        return;
+    ck_assert_int_le(connections, RADIX + GUESTS);
+    *(bool *)context = true;
+}
+
 static void run_rank(struct attack *attack, struct ranks_member *member)
 {
     struct rendezvous rendezvous;
     int32_t ranks[RANKS];
     struct exchange_group group = {ranks, RANKS, member->rank, "all", 0};
+    bool checked = false;
+    const struct core_log log = {TALLY_LOG_INFO, member->rank,
+                                 check_connections, &checked};
 
     for (int32_t i = 0; i < RANKS; i++)
         ranks[i] = i;
     rendezvous_prepare(&rendezvous, member->rank, RANKS, attack->port);
+    rendezvous.params.log = &log;
     rendezvous.params.radix = RADIX;
     rendezvous.params.timeout_us = 60000000;
     if (attack->secret) {
@@ -171,6 +191,7 @@ static void run_rank(struct attack *attack, struct ranks_member *member)
         usleep(1000);
     rendezvous_open(&rendezvous);
     ck_assert_str_eq(rendezvous.sentence, "");
+    ck_assert(checked == (member->rank == 0));
     atomic_fetch_add(&attack->up, 1);
     ck_assert_int_eq(rendezvous_gather(&rendezvous, &group, 7), TALLY_OK);
     ranks_barrier(member);
