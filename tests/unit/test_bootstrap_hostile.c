@@ -44,14 +44,15 @@ struct attack {
 
 // ------------------------------------------------------------------ by hand
 
-// Connects, as soon as the root is there.
-static int reach(const struct attack *attack)
+// Connects, as soon as the root is there. -1: it listens no more, for all ranks
+// are up.
+static int reach(struct attack *attack)
 {
     struct socket_place place, peer;
     const char *why;
 
     socket_resolve("127.0.0.1", attack->port, &place, 1, &why);
-    for (;;) {
+    while (atomic_load(&attack->up) < RANKS) {
         int fd = socket_connect(&place);
         struct pollfd poll_fd = {fd, POLLOUT, 0};
 
@@ -61,13 +62,15 @@ static int reach(const struct attack *attack)
             close(fd);
         usleep(2000);
     }
+    return -1;
 }
 
 static void keep(struct attack *attack, int fd)
 {
     if (attack->count == CROWD)
         close(attack->fds[--attack->count]);
-    attack->fds[attack->count++] = fd;
+    if (fd >= 0)
+        attack->fds[attack->count++] = fd;
 }
 
 static void say(int fd, const void *bytes, size_t count)
@@ -284,7 +287,8 @@ static void trickle(struct attack *attack)
         say(attack->fds[i], hello + random_below(&attack->random, 8), 1);
         if (recv(attack->fds[i], hello, 1, MSG_DONTWAIT | MSG_PEEK) == 0) {
             close(attack->fds[i]);
-            attack->fds[i] = reach(attack);
+            attack->fds[i] = attack->fds[--attack->count];
+            keep(attack, reach(attack));
         }
     }
     usleep(20000);
