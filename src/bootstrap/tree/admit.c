@@ -10,14 +10,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
-#include "bootstrap/link/inherited.h"
 #include "bootstrap/secret.h"
 #include "bootstrap/tree/rooms.h"
 #include "bootstrap/tree/shape.h"
-#include "core/clock.h"
 #include "core/error.h"
 
 // Taken at once, so that a crowd of guests does not starve the admitted.
@@ -38,12 +34,14 @@ static const int64_t longest_pause_us = MEMBER_LINGER_US / 2;
 tally_status_t admit_listen(struct member *member)
 {
     const struct identity *identity = &member->identity;
+    struct network *network = member->network;
     bool loopback = socket_host_is_loopback(identity->host);
     int32_t count = member_is_root(member) ? identity->port_count : 1;
 
     for (int32_t i = 0; i < count && member->listen_fd < 0; i++)
-        socket_listen(member_is_root(member) ? identity->ports[i] : 0, loopback,
-                      &member->listen_fd, &member->port);
+        network->ops->listen(network,
+                             member_is_root(member) ? identity->ports[i] : 0,
+                             loopback, &member->listen_fd, &member->port);
     if (member->listen_fd < 0 && member_is_root(member))
         return core_fail(TALLY_ERR_BOOTSTRAP,
                          "rank 0 cannot listen at %s of %s: %s",
@@ -52,29 +50,27 @@ tally_status_t admit_listen(struct member *member)
     if (member->listen_fd < 0)
         return core_fail(TALLY_ERR_BOOTSTRAP, "rank %d cannot listen: %s",
                          (int)member->rank, strerror(errno));
-    inherited_watch(member->listen_fd);
     return TALLY_OK;
 }
 
-static void hear_listener(struct member *member, int operation)
+static void hear_listener(struct member *member, bool added)
 {
-    struct epoll_event event = {.events = member->crowded ? 0 : EPOLLIN,
-                                .data.ptr = &member->listen_fd};
-
-    if (epoll_ctl(member->epoll_fd, operation, member->listen_fd, &event) < 0)
+    if (member->network->ops->watch(member->network, member->listen_fd, added,
+                                    member->crowded ? 0 : EPOLLIN,
+                                    &member->listen_fd) < 0)
         member_fail(member, TALLY_ERR_SYSTEM, "epoll_ctl: %s", strerror(errno));
 }
 
 void admit_open(struct member *member)
 {
     if (member->listen_fd >= 0) // or it has no children
-        hear_listener(member, EPOLL_CTL_ADD);
+        hear_listener(member, false);
 }
 
 void admit_close(struct member *member)
 {
     if (member->listen_fd >= 0)
-        inherited_close(member->listen_fd);
+        member->network->ops->close(member->network, member->listen_fd);
     member->listen_fd = -1;
 }
 
@@ -118,7 +114,7 @@ void admit_tick(struct member *member, int64_t now_us)
         return; // its place is free after the next sweep
     }
     member->crowded = false;
-    hear_listener(member, EPOLL_CTL_MOD);
+    hear_listener(member, true);
 }
 
 int64_t admit_next_us(const struct member *member)
@@ -140,10 +136,11 @@ void admit_accept(struct member *member)
 
         if (is_full(member)) {
             member->crowded = true;
-            hear_listener(member, EPOLL_CTL_MOD);
+            hear_listener(member, true);
             return;
         }
-        int fd = socket_accept(member->listen_fd);
+        int fd =
+            member->network->ops->accept(member->network, member->listen_fd);
         if (fd < 0 && (errno == EMFILE || errno == ENFILE) &&
             !turn_out_a_guest(member, INT64_MAX))
             member_fail(member, TALLY_ERR_SYSTEM,
@@ -208,7 +205,8 @@ static void redirect(struct member *member, struct connection *guest,
 
     memcpy(answer.address, parent->address, sizeof(answer.address));
     if (socket_place_is_loopback(parent) &&
-        !socket_place_is_loopback(&guest->place) && socket_own(guest->fd, &own))
+        !socket_place_is_loopback(&guest->place) &&
+        member->network->ops->own(member->network, guest->fd, &own))
         memcpy(answer.address, own.address, sizeof(answer.address));
     size_t bytes = wire_place_encode(&answer, body, sizeof(body));
     hello_answer_mac(member, WIRE_REDIRECT, guest->nonce, body, bytes);
@@ -227,7 +225,7 @@ static void send_away(struct member *member, struct connection *guest)
 {
     struct wire_later answer = {{0}, 0};
     uint8_t body[sizeof(answer)];
-    int64_t now_us = clock_now_us();
+    int64_t now_us = network_now_us(member->network);
     int64_t pause_us =
         member->appointment_us + between_appointments_us - now_us;
 
@@ -302,7 +300,7 @@ static bool may_replace(struct member *member, struct connection *guest)
 
     if (first == NULL)
         return true;
-    if (clock_now_us() < first->since_us + silence_us) {
+    if (network_now_us(member->network) < first->since_us + silence_us) {
         send_away(member, guest);
         return false;
     }
@@ -332,7 +330,7 @@ static void root_admit(struct member *member, struct connection *guest,
 {
     struct member_arrival *arrival = &member->arrivals[hello->rank];
     int64_t patience_at_us =
-        clock_now_us() + (int64_t)hello->patience_ms * 1000;
+        network_now_us(member->network) + (int64_t)hello->patience_ms * 1000;
     char sentence[MEMBER_SENTENCE_BYTES];
 
     if (arrival->in_tree || arrival->waiting != NULL) {

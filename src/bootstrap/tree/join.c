@@ -6,12 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "bootstrap/secret.h"
 #include "bootstrap/tree/rooms.h"
 #include "bootstrap/tree/shape.h"
-#include "core/clock.h"
 
 // Pauses between rounds of attempts double from the first to the last.
 static const int64_t first_pause_us = 5000;
@@ -41,26 +39,17 @@ static int connect_to_root(struct member *member)
 
     snprintf(join->place, sizeof(join->place), "%s:%u", identity->host,
              identity->ports[port]);
-    int count = socket_resolve(identity->host, identity->ports[port], places,
-                               ADDRESSES_MAX, &why);
+    int count = member->network->ops->resolve(member->network, identity->host,
+                                              identity->ports[port], places,
+                                              ADDRESSES_MAX, &why);
     join->candidate++;
     if (count == 0) {
         remember(member, why);
         return -1;
     }
     // All its ports by one address, then all by the next.
-    return socket_connect(&places[round % count]);
-}
-
-// 0 to below - 1. Not random(), whose numbers are the host program's.
-static int64_t draw(int64_t below)
-{
-    uint32_t number;
-
-    if (getrandom(&number, sizeof(number), GRND_NONBLOCK) !=
-        (ssize_t)sizeof(number))
-        number = (uint32_t)clock_now_us();
-    return number % below;
+    return member->network->ops->connect(member->network,
+                                         &places[round % count]);
 }
 
 static void pause_then_retry(struct member *member)
@@ -82,7 +71,8 @@ static void pause_then_retry(struct member *member)
     }
     // Ranks that began together do not come back together.
     join->retry_at_us =
-        clock_now_us() + join->pause_us / 2 + draw(join->pause_us);
+        network_now_us(member->network) + join->pause_us / 2 +
+        member->network->ops->draw(member->network, (uint32_t)join->pause_us);
     if (join->pause_us < last_pause_us)
         join->pause_us *= 2;
 }
@@ -95,8 +85,9 @@ static void try_connect(struct member *member)
     errno = 0;
     if (!join->at_root)
         socket_place_text(&join->parent, join->place);
-    int fd =
-        join->at_root ? connect_to_root(member) : socket_connect(&join->parent);
+    int fd = join->at_root ? connect_to_root(member)
+                           : member->network->ops->connect(member->network,
+                                                           &join->parent);
     if (fd < 0) {
         if (errno != 0)
             remember(member, strerror(errno));
@@ -110,8 +101,9 @@ static void try_connect(struct member *member)
         return;
     }
     // A parent hears us when it has a parent itself.
-    join->give_up_at_us =
-        join->at_root ? clock_now_us() + challenge_us : INT64_MAX;
+    join->give_up_at_us = join->at_root
+                              ? network_now_us(member->network) + challenge_us
+                              : INT64_MAX;
     join->link->connecting = true;
 }
 
@@ -179,7 +171,8 @@ static void take_later(struct member *member, struct connection *host,
     host->closing = true;
     member->join.link = NULL;
     member->join.sent_away = true;
-    member->join.retry_at_us = clock_now_us() + (int64_t)later.pause_ms * 1000;
+    member->join.retry_at_us =
+        network_now_us(member->network) + (int64_t)later.pause_ms * 1000;
 }
 
 static void take_welcome(struct member *member, struct connection *host)

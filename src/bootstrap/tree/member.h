@@ -102,12 +102,12 @@ struct member {
     const struct core_log *log;
     struct health *health;
     pthread_t thread;
-    int wake_fd;
+    int wake_fd;             // -1: nobody wakes it
+    struct network *network; // owned
 
     struct member_shared shared;
 
     // The thread's own.
-    int epoll_fd;
     int listen_fd; // -1: none
     uint16_t port;
     enum member_state state; // as shared.state
@@ -131,6 +131,11 @@ static inline bool member_is_root(const struct member *member)
 {
     return member->rank == 0;
 }
+
+// Takes the network, whatever comes of it. Errors: MEMORY, CONFIG, UNSUPPORTED.
+tally_status_t member_create(const struct bootstrap_params *params,
+                             struct network *network, struct member **out);
+void member_free(struct member *member);
 
 // Adds a connection to the loop. Takes the descriptor; NULL if that fails.
 struct connection *member_connection_add(struct member *member, int fd,

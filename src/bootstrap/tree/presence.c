@@ -7,7 +7,6 @@
 #include "bootstrap/rank_list.h"
 #include "bootstrap/tree/rooms.h"
 #include "bootstrap/tree/shape.h"
-#include "core/clock.h"
 
 void presence_go(struct member *member)
 {

@@ -76,6 +76,15 @@ int64_t gather_next_us(const struct member *member);
 void gather_free_all(struct member *member);
 
 // --- loop.c
-void *loop_run(void *member);
+void *loop_run(void *member); // all of it, in a thread of its own
+
+// Or one after the other. First:
+void loop_begin(struct member *member);
+// Then turns, each with what `wait` of the network told. False: it is over.
+#define LOOP_EVENTS_MAX 64
+bool loop_turn(struct member *member, const struct epoll_event *events,
+               int count);
+// How long until the next turn, at most, if nothing comes. -1: no limit.
+int loop_wait_ms(const struct member *member);
 
 #endif
