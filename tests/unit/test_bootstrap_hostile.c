@@ -21,8 +21,8 @@
 #include "harness/ranks.h"
 #include "harness/rendezvous.h"
 
-#define RANKS 4
-#define RADIX 2 // so that rank 3 is a child of rank 1
+#define RANKS 8
+#define RADIX 2 // so that rank 7 is a child of 3, and that of 1
 #define SECRET "sesame"
 
 // Guests that a host takes, and more than those.

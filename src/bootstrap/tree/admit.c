@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The host's side of coming up. The root hears every rank's hello, checks it,
-// and keeps its own children; others it sends to their parent, once that is in
-// the tree. A parent hears only its children.
+// and keeps its own children; others it sends to their parent, once that has
+// come. A parent hears only its children.
 //
 // However many ranks come at once, in whatever order, and whoever else does: a
 // host has no more connections than children and a fixed number of guests. The
@@ -27,9 +27,8 @@ static const int64_t silence_us = 1000000;
 // Appointments of those who are to come again: the first one, and how far apart
 // they are, so that a crowd does not come back as one.
 static const int64_t first_appointment_us = 5000;
-static const int64_t between_appointments_us = 200;
-// Longer pauses would not hear the root's verdict.
-static const int64_t longest_pause_us = MEMBER_LINGER_US / 2;
+static const int64_t between_appointments_us = 50;
+static const int64_t longest_pause_us = 10000000;
 
 tally_status_t admit_listen(struct member *member)
 {
@@ -232,6 +231,10 @@ static void send_away(struct member *member, struct connection *guest)
     if (pause_us < first_appointment_us)
         pause_us = first_appointment_us;
     pause_us = at_most(pause_us, longest_pause_us);
+    // By the deadline, to hear the verdict.
+    pause_us = at_most(pause_us, member->deadline_us - now_us);
+    if (pause_us < 0)
+        pause_us = 0;
     member->appointment_us = now_us + pause_us;
     answer.pause_ms = (uint32_t)(pause_us / 1000);
     size_t bytes = wire_later_encode(&answer, body, sizeof(body));
@@ -270,6 +273,7 @@ void admit_children_of(struct member *member, int32_t rank)
 {
     int64_t child = shape_first_child(rank, member->radix);
 
+    member->arrivals[rank].came = true;
     for (int i = 0; rank > 0 && i < member->radix && child + i < member->size;
          i++) {
         struct connection *waiting = member->arrivals[child + i].waiting;
@@ -350,10 +354,12 @@ static void root_admit(struct member *member, struct connection *guest,
     int32_t parent = shape_parent(hello->rank, member->radix);
     if (parent == 0)
         welcome(member, guest);
-    else if (member->arrivals[parent].in_tree)
+    else if (member->arrivals[parent].came)
         redirect(member, guest, &member->arrivals[parent].place);
     else
         wait_for_parent(member, guest);
+    if (parent != 0) // a child of ours has to answer first
+        admit_children_of(member, hello->rank);
 }
 
 static void parent_admit(struct member *member, struct connection *guest)

@@ -18,7 +18,14 @@ static const int64_t last_pause_us = 500000;
 static const int64_t challenge_us = 10000000;
 
 // A parent was there when the root named it: after so many pauses it is gone.
+// Then the root is asked again, so many times.
 #define PARENT_ROUNDS_MAX 10
+#define RETURNS_MAX 3
+
+// A crowd that begins together comes to the root by and by, or the kernel there
+// would have no place for most of it and let them wait for seconds.
+#define CROWD_MIN 4096
+static const int64_t crowd_each_us = 20;
 
 #define ADDRESSES_MAX 8
 
@@ -52,6 +59,30 @@ static int connect_to_root(struct member *member)
                                          &places[round % count]);
 }
 
+static void go_to(struct member *member, bool at_root, int64_t at_us)
+{
+    member->join.at_root = at_root;
+    member->join.pause_us = first_pause_us;
+    member->join.tries = 0;
+    member->join.rounds = 0;
+    member->join.retry_at_us = at_us; // join_tick goes
+}
+
+// The next pause: twice as long as the last one, or longer where the host says
+// so. Ranks that began together do not come back together.
+static void pause_at_least(struct member *member, int64_t least_us)
+{
+    struct member_join *join = &member->join;
+    struct network *network = member->network;
+    int64_t pause_us = join->pause_us / 2 +
+                       network->ops->draw(network, (uint32_t)join->pause_us);
+
+    if (join->pause_us < last_pause_us)
+        join->pause_us *= 2;
+    join->retry_at_us =
+        network_now_us(network) + (pause_us > least_us ? pause_us : least_us);
+}
+
 static void pause_then_retry(struct member *member)
 {
     struct member_join *join = &member->join;
@@ -63,18 +94,18 @@ static void pause_then_retry(struct member *member)
     }
     join->tries = 0;
     if (++join->rounds > PARENT_ROUNDS_MAX && !join->at_root) {
+        // Whoever had its name may not have been it.
+        if (++join->returns <= RETURNS_MAX) {
+            go_to(member, true, 0);
+            return;
+        }
         member_fail(member, TALLY_ERR_BOOTSTRAP,
                     "rank %d is not at %s any more: %s",
                     (int)shape_parent(member->rank, member->radix), join->place,
                     join->why);
         return;
     }
-    // Ranks that began together do not come back together.
-    join->retry_at_us =
-        network_now_us(member->network) + join->pause_us / 2 +
-        member->network->ops->draw(member->network, (uint32_t)join->pause_us);
-    if (join->pause_us < last_pause_us)
-        join->pause_us *= 2;
+    pause_at_least(member, 0);
 }
 
 static void try_connect(struct member *member)
@@ -107,18 +138,15 @@ static void try_connect(struct member *member)
     join->link->connecting = true;
 }
 
-static void go_to(struct member *member, bool at_root)
-{
-    member->join.at_root = at_root;
-    member->join.pause_us = first_pause_us;
-    member->join.tries = 0;
-    member->join.rounds = 0;
-    try_connect(member);
-}
-
 void join_begin(struct member *member)
 {
-    go_to(member, true);
+    struct network *network = member->network;
+    int64_t spread_us =
+        member->size < CROWD_MIN ? 1 : member->size * crowd_each_us;
+
+    go_to(member, true,
+          network_now_us(network) +
+              network->ops->draw(network, (uint32_t)spread_us));
 }
 
 void join_connected(struct member *member, struct connection *host)
@@ -155,7 +183,7 @@ static void take_redirect(struct member *member, struct connection *host,
     host->role = ROLE_FINISHED;
     host->closing = true;
     member->join.link = NULL;
-    go_to(member, false);
+    go_to(member, false, 0);
 }
 
 static void take_later(struct member *member, struct connection *host,
@@ -171,8 +199,7 @@ static void take_later(struct member *member, struct connection *host,
     host->closing = true;
     member->join.link = NULL;
     member->join.sent_away = true;
-    member->join.retry_at_us =
-        network_now_us(member->network) + (int64_t)later.pause_ms * 1000;
+    pause_at_least(member, (int64_t)later.pause_ms * 1000);
 }
 
 static void take_welcome(struct member *member, struct connection *host)

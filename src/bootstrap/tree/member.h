@@ -73,6 +73,7 @@ struct member_join {
     int32_t candidate;          // the next port
     int32_t tries;              // without a pause
     int32_t rounds;             // pauses made
+    int32_t returns;            // from parents that were not there, to the root
     int64_t pause_us;
     int64_t retry_at_us;             // INT64_MAX: not between two attempts
     int64_t give_up_at_us;           // on a host that does not challenge us
@@ -82,9 +83,10 @@ struct member_join {
 
 // Of the root: who has come.
 struct member_arrival {
+    bool came;    // said hello, so that its children may go there
     bool in_tree; // its parent has it
     struct socket_place place;
-    struct connection *waiting; // for its parent to be in the tree
+    struct connection *waiting; // for its parent to come
 };
 
 struct gather;

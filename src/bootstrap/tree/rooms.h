@@ -31,7 +31,7 @@ void admit_open(struct member *member);
 void admit_accept(struct member *member);
 void admit_frame(struct member *member, struct connection *guest,
                  const struct connection_frame *frame);
-// Of the root: a rank is in the tree, so its children may go to it.
+// Of the root: a rank has come, so its children may go to it.
 void admit_children_of(struct member *member, int32_t rank);
 // A guest is gone that waited, or had not answered a welcome.
 void admit_forget(struct member *member, struct connection *guest);
