@@ -72,7 +72,7 @@ static void send_at(struct plain *plain, int64_t time_ns, int32_t host,
         return;
     }
     *arrival = head;
-    if (head.count > 0)
+    if (bytes != NULL)
         memcpy(arrival->bytes, bytes, head.count);
     if (!sim_heap_push(&plain->heap, (struct sim_event){
                                          .time_ns = time_ns,
