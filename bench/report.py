@@ -343,18 +343,24 @@ def host_loss(results):
 
 def bootstrap(results):
     rows = []
-    for ranks in (2, 16, 64, 256):
+    for ranks in (2, 16, 64, 256, 1000):
         slowest = results.median(f"bootstrap.{ranks}", "max_s")
         aim = f"under 2 s, {verdict(slowest, 2)}" if ranks == 64 else ""
         rows.append((str(ranks),
                      figure(results.median(f"bootstrap.{ranks}", "p50_s"), 3),
-                     figure(slowest, 3), aim))
+                     figure(slowest, 3), aim,
+                     figure(results.median(f"bootstrap.{ranks}", "root_kib")
+                            / 1024, 1),
+                     figure(results.median(f"bootstrap.{ranks}",
+                                           "root_connections"), 0)))
     return f"""## Coming up
 
 Real processes on this machine, from before the first is started to the return
-of each one's `tally_open`.
+of each one's `tally_open`; and what it costs rank 0, to which all come: resident
+memory, and connections, both the most at any time.
 
-{table(("ranks", "half of them s", "all s", "aim"), rows)}
+{table(("ranks", "half of them s", "all s", "aim", "rank 0 MiB",
+        "its connections"), rows)}
 """
 
 

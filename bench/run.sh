@@ -131,7 +131,7 @@ for repeat in $(seq $repeats); do
     if has host_loss; then
         measure host_loss.$repeat bench/host_loss --json
     fi
-    for n in 2 16 64 256; do
+    for n in 2 16 64 256 1000; do
         if has bootstrap; then
             measure bootstrap.$n.$repeat bench/bootstrap --json --ranks $n
         fi

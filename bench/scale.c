@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // All-reduces of many ranks over simulated networks, for curves of time against
-// the number of ranks. Prints JSON, the same at each call; bench/scale.py makes
-// doc/scale.md of it. It measures a model and the shipping schedule on it, no
-// machine.
+// the number of ranks, and how they find each other. Prints JSON, the same at
+// each call; bench/scale.py makes doc/scale.md of it. It measures a model and
+// the shipping schedule on it, no machine.
 //     scale [--max RANKS]
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/profiles.h"
+#include "bench/scale_join.h"
 #include "core/error.h"
 #include "json.h"
 #include "numeric/record.h"
@@ -24,35 +26,6 @@ static const int32_t sizes[] = {
     32,   48,   64,   100,  128,   192,   256,   512,    1000,
     1024, 2048, 3000, 4096, 10000, 16384, 32768, 100000,
 };
-
-struct profile {
-    const char *name;
-    const char *title;
-    // As a ping-pong sees it, half a round trip: with both overheads.
-    int64_t one_way_ns;
-    int64_t overhead_ns; // of a call that sends, and of one that receives
-    int64_t jitter_ns;
-    int64_t bytes_per_us;
-    const char *source;
-};
-
-static const struct profile profiles[] = {
-    {"infiniband", "InfiniBand", 1500, 300, 200, 25000,
-     "Shamis et al., \"UCX: An Open Source Framework for HPC Network APIs and "
-     "Beyond\", HOTI 2015: 0.89 us between two hosts; the rest is left to "
-     "switches"},
-    {"efa", "EFA", 15000, 1000, 2000, 12500,
-     "Chakraborty et al., \"Designing Scalable and High-Performance MPI "
-     "Libraries on Amazon Elastic Fabric Adapter\", HOTI 2019; Shalev et al., "
-     "\"A Cloud-Optimized Transport Protocol for Elastic and Scalable HPC\", "
-     "IEEE Micro 40(6), 2020"},
-    {"tcp", "TCP", 25000, 1500, 5000, 3125,
-     "Firestone et al., \"Azure Accelerated Networking: SmartNICs in the "
-     "Public Cloud\", NSDI 2018: below 15 us between virtual machines where "
-     "hardware helps; the rest is left to hosts where none does"},
-};
-
-#define PROFILES (sizeof(profiles) / sizeof(profiles[0]))
 
 static struct sim_options profile_options(const struct profile *profile,
                                           uint64_t seed)
@@ -372,6 +345,10 @@ int main(int argc, char **argv)
         }
     }
     json_array_close(&json);
+    if (joins_measure(&json, (int32_t)max) != TALLY_OK) {
+        fprintf(stderr, "scale: %s\n", core_error_text());
+        return 1;
+    }
     json_object_close(&json);
     json_end(&json);
     return 0;

@@ -14,6 +14,7 @@ import sys
 
 RADICES = ("2", "4", "8", "16")
 RADIX_MAX = 16  # of "auto"
+JOIN_CONNECTIONS_MAX = 32 + 64  # children and guests
 DRAWN = RADICES + ("auto",)
 COLOURS = {"2": "#0072b2", "4": "#009e73", "8": "#e69f00", "16": "#cc79a7",
            "auto": "#000000"}
@@ -25,6 +26,7 @@ class Points:
     def __init__(self, data):
         self.profiles = data["profiles"]
         self.all = data["points"]
+        self.joins = data["joins"]
         self.table = {(p["profile"], p["ranks"], p["plan"]): p
                       for p in self.all}
         self.sizes = sorted({p["ranks"] for p in self.all})
@@ -73,6 +75,12 @@ def faults(points):
             yield f"{where}: {point['wrong']} totals are wrong"
         if point["sent_max"] > bound(point["plan"], point["ranks"]):
             yield f"{where}: a rank sends {point['sent_max']} messages"
+    for join in points.joins:
+        where = f"{join['profile']}, {join['ranks']} ranks"
+        if join["up"] != join["ranks"]:
+            yield f"{where}: {join['up']} came up"
+        if join["connections"] > JOIN_CONNECTIONS_MAX:
+            yield f"{where}: {join['connections']} connections at the root"
 
 
 def table(headings, rows):
@@ -132,6 +140,17 @@ def message_rows(points):
         yield row
 
 
+def join_rows(points):
+    titles = {p["name"]: p["title"] for p in points.profiles}
+    for join in points.joins:
+        ranks = join["ranks"]
+        yield (titles[join["profile"]], f"{ranks:,}",
+               f"{join['time_ns'] / 1e9:.3f}", str(join["depth"]),
+               str(join["connections"]), f"{join['accepted'] / ranks:.1f}",
+               f"{join['received'] / ranks:.1f}", f"{join['sent'] / ranks:.1f}",
+               f"{join['busy_ns'] / 1e9:.3f}")
+
+
 def worst(points, profile, plan):
     ranks = max(points.sizes, key=lambda n: points.ratio(profile, n, plan))
     ratio = points.ratio(profile, ranks, plan)
@@ -170,6 +189,9 @@ def markdown(points, curves):
                         f"Microseconds.\n\n{rows}\n")
     profiles = table(("network", "one way us", "overhead us", "jitter us",
                       "Gb/s", "one way after"), profile_rows(points))
+    joins = table(("latency of", "ranks", "all are up s", "depth",
+                   "connections at once", "visits a rank", "messages in a rank",
+                   "out", "busy s"), join_rows(points))
     messages = table(("ranks",) + tuple(f"radix {r}" for r in RADICES) +
                      ("auto", "partners, auto"), message_rows(points))
     return f"""# How an all-reduce grows
@@ -214,6 +236,17 @@ What the busiest rank sends, of what it may send; and with how many others a ran
 is connected.
 
 {messages}
+
+## Finding each other
+
+The rendezvous' tree as it ships (`src/bootstrap/tree`), over simulated TCP
+(`src/bootstrap/sim`): all ranks begin at once, in any order, and go to the root,
+which sends each to its parent. Every call on a socket costs 1.5 us, and the
+root's kernel queues {4096:,} connections. What it comes to at the root: its
+connections at once are {JOIN_CONNECTIONS_MAX} at most, however many ranks there
+are, and its messages grow with their number, a few each.
+
+{joins}
 """
 
 

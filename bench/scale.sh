@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
-# Simulates all-reduces of up to 100,000 ranks and writes doc/scale.md and
+# Simulates all-reduces of up to 100,000 ranks, and how they find each other, and
+# writes doc/scale.md and
 # doc/scale.svg from what comes out. It takes a few minutes, one processor and
 # some GiB of memory at the end; the figures do not depend on the machine.
 #     bench/scale.sh [BUILD] [MAX [FOLDER]]

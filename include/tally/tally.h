@@ -107,8 +107,10 @@ typedef struct tally_host {
     size_t size;
     uint32_t abi;
     void *context;
-    // Takes one line without newline. Called by any thread, with locks held:
-    // it must not call Tally, nor wait for a thread that does. NULL: stderr.
+    // Takes one line without newline. Called by any thread, with no lock of
+    // Tally's held: so it may wait for a lock of its own, which its holder may
+    // keep over calls on steps, but not over calls that open, create, free or
+    // close. It must not call Tally. NULL: stderr.
     void (*log)(void *context, tally_log_level_t level, const char *line);
     // Looks up an environment variable; NULL if it is not set. NULL: getenv.
     // Called only within tally_open.

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "bootstrap/rank_list.h"
-#include "bootstrap/secret.h"
 #include "bootstrap/tree/rooms.h"
 #include "core/clock.h"
 #include "core/error.h"
@@ -22,88 +21,19 @@
 #define LOOK_US 50000
 #define GRACE_US 500000
 
-static void member_free(struct member *member)
+// What the caller's side of a member needs: its thread is woken by the caller,
+// who may ask which ranks were missing.
+static tally_status_t open_caller_side(struct member *member)
 {
-    struct connection *next;
+    struct network *network = member->network;
 
-    for (struct connection *one = member->connections; one != NULL;
-         one = next) {
-        next = one->next;
-        connection_free(one);
-    }
-    gather_free_all(member);
-    admit_close(member);
-    if (member->epoll_fd >= 0)
-        close(member->epoll_fd);
-    if (member->wake_fd >= 0)
-        close(member->wake_fd);
-    pthread_mutex_destroy(&member->shared.lock);
-    pthread_cond_destroy(&member->shared.changed);
-    if (member->secret != NULL)
-        explicit_bzero(member->secret, member->secret_bytes);
-    free(member->secret);
-    free(member->version);
-    free(member->settings);
-    free(member->missing);
-    free(member->arrivals);
-    free(member);
-}
-
-static void shared_init(struct member_shared *shared)
-{
-    pthread_condattr_t attributes;
-
-    pthread_mutex_init(&shared->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&shared->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
-}
-
-static tally_status_t take_params(struct member *member,
-                                  const struct bootstrap_params *params)
-{
-    member->identity = *params->identity;
-    member->rank = params->identity->rank;
-    member->size = params->identity->world_size;
-    member->radix = params->radix > 0 ? params->radix : BOOTSTRAP_RADIX_MAX;
-    member->timeout_us = params->timeout_us;
-    member->deadline_us = clock_now_us() + params->timeout_us;
-    member->patience_us = params->timeout_us;
-    member->abi = params->abi;
-    member->log = params->log;
-    member->health = params->health;
-    member->join.retry_at_us = INT64_MAX;
-    member->join.at_root = true;
-    member->version = strdup(params->version);
-    member->settings = strdup(params->settings);
-    member->secret_bytes = params->secret_bytes;
     member->missing = calloc((size_t)member->size, sizeof(*member->missing));
-    if (params->secret != NULL)
-        member->secret = malloc(params->secret_bytes + 1);
-    if (member_is_root(member))
-        member->arrivals =
-            calloc((size_t)member->size, sizeof(*member->arrivals));
-    if (member->version == NULL || member->settings == NULL ||
-        member->missing == NULL ||
-        (params->secret != NULL && member->secret == NULL) ||
-        (member_is_root(member) && member->arrivals == NULL))
+    if (member->missing == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for the rendezvous");
-    if (params->secret == NULL)
-        return TALLY_OK;
-    memcpy(member->secret, params->secret, params->secret_bytes);
-    return secret_check_supported();
-}
-
-static tally_status_t open_descriptors(struct member *member)
-{
-    struct epoll_event event = {.events = EPOLLIN,
-                                .data.ptr = &member->wake_fd};
-
-    member->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     member->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (member->epoll_fd < 0 || member->wake_fd < 0 ||
-        epoll_ctl(member->epoll_fd, EPOLL_CTL_ADD, member->wake_fd, &event) < 0)
+    if (member->wake_fd < 0 ||
+        network->ops->watch(network, member->wake_fd, false, EPOLLIN,
+                            &member->wake_fd) < 0)
         return core_fail(TALLY_ERR_SYSTEM, "the rendezvous: %s",
                          strerror(errno));
     return TALLY_OK;
@@ -324,18 +254,18 @@ static const struct exchange_ops rendezvous_ops = {
 tally_status_t bootstrap_open(const struct bootstrap_params *params,
                               struct exchange **out)
 {
-    struct member *member = calloc(1, sizeof(*member));
+    struct network *network = network_open();
+    struct member *member;
     tally_status_t status;
 
-    if (member == NULL)
-        return core_fail(TALLY_ERR_MEMORY, "no memory for the rendezvous");
-    member->base.ops = &rendezvous_ops;
-    member->epoll_fd = member->wake_fd = member->listen_fd = -1;
-    shared_init(&member->shared);
-    status = take_params(member, params);
+    if (network == NULL)
+        return core_fail(TALLY_ERR_SYSTEM, "the rendezvous: %s",
+                         strerror(errno));
+    status = member_create(params, network, &member);
     if (status != TALLY_OK)
-        goto free_member;
-    status = open_descriptors(member);
+        return status;
+    member->base.ops = &rendezvous_ops;
+    status = open_caller_side(member);
     if (status != TALLY_OK)
         goto free_member;
     status = start_thread(member);

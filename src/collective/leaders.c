@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "numeric/record.h"
+#include "transport/descriptors.h"
 
 #define CACHE_LINE_BYTES 64
 
@@ -59,6 +60,7 @@ struct leaders {
     tally_status_t failure; // of start
     int32_t failed;         // rank at fault; -1: none
     int32_t stage;          // under way
+    bool connecting;        // first reduction: see descriptors.h
     bool sent;              // its messages were given to the transport
     uint32_t missing;       // bit i: receive_from[i] of it is to come
     int32_t confirmed;      // in stages below it all sends are complete
@@ -190,6 +192,7 @@ tally_status_t leaders_create(const struct allreduce_params *params,
     leaders->transport = links_transport(params->links);
     leaders->rank = topology->rank;
     leaders->tag_space = params->tag_space;
+    leaders->connecting = links_are_real(params->links);
     leaders->records = params->records;
     leaders->max_lanes = params->max_lanes;
     leaders->message_bytes =
@@ -291,7 +294,7 @@ static tally_status_t sends_check(struct leaders *leaders, int32_t index)
     return status;
 }
 
-static tally_status_t message_send(struct leaders *leaders, int32_t peer,
+static tally_status_t message_post(struct leaders *leaders, int32_t peer,
                                    tally_request_t *request)
 {
     tally_endpoint_t *endpoint;
@@ -309,6 +312,32 @@ static tally_status_t message_send(struct leaders *leaders, int32_t peer,
         return TALLY_OK;
     request->status = TALLY_OK; // nothing was posted
     return peer_fail(leaders, status, peer, "message to", core_error_text());
+}
+
+// Transports connect at the first message.
+static tally_status_t message_send(struct leaders *leaders, int32_t peer,
+                                   tally_request_t *request)
+{
+    struct descriptors before;
+
+    if (!leaders->connecting)
+        return message_post(leaders, peer, request);
+    descriptors_note(&before);
+    tally_status_t status = message_post(leaders, peer, request);
+    descriptors_seal(&before);
+    return status;
+}
+
+// All partners have been heard, so all connections that came are there.
+static void connecting_end(struct leaders *leaders)
+{
+    struct descriptors before;
+
+    if (!leaders->connecting)
+        return;
+    descriptors_note(&before);
+    descriptors_seal(&before);
+    leaders->connecting = false;
 }
 
 static tally_status_t stage_send(struct leaders *leaders, const int64_t *total)
@@ -473,6 +502,8 @@ tally_status_t leaders_progress(struct leaders *leaders, int64_t *total)
         leaders->stage++;
         leaders->sent = false;
     }
+    if (status == TALLY_OK)
+        connecting_end(leaders);
     return status == TALLY_NOT_YET ? sends_watch(leaders) : status;
 }
 

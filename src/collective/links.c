@@ -199,6 +199,11 @@ tally_status_t links_endpoint(struct links *links, int32_t rank,
     return TALLY_OK;
 }
 
+bool links_are_real(const struct links *links)
+{
+    return links->shared != NULL;
+}
+
 int32_t links_world_rank(const struct links *links, int32_t rank)
 {
     return links->directory->world_ranks[rank];

@@ -4,6 +4,7 @@
 #ifndef COLLECTIVE_LINKS_H
 #define COLLECTIVE_LINKS_H
 
+#include <stdbool.h>
 #include <tally/transport.h>
 
 #include "bootstrap/exchange.h"
@@ -59,6 +60,9 @@ void links_free(struct links *links);
 // The endpoint to a rank of the group.
 tally_status_t links_endpoint(struct links *links, int32_t rank,
                               tally_endpoint_t **out);
+
+// Whether the transport is one that is loaded, and connects by system calls.
+bool links_are_real(const struct links *links);
 
 int32_t links_world_rank(const struct links *links, int32_t rank);
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "collective/agreement.h"
 #include "core/api.h"
 #include "core/error.h"
 #include "core/objects.h"
@@ -204,9 +205,11 @@ static tally_status_t exchange_layouts(const tally_step_t *step,
     return status;
 }
 
-// Sees that all ranks have this layout, and agrees on a tag space that is new
-// to all of them.
-static tally_status_t agree(tally_step_t *step, uint16_t *tag_space)
+// Sees that all ranks are ready and have this layout, and agrees on a tag space
+// that is new to all of them. `own`: how this rank fared; if not well, it comes
+// only to say so.
+static tally_status_t agree(tally_step_t *step, tally_status_t own,
+                            uint16_t *tag_space)
 {
     tally_group_t *group = step->group;
     struct layout layout;
@@ -215,14 +218,16 @@ static tally_status_t agree(tally_step_t *step, uint16_t *tag_space)
     struct layout_digest *digests;
     bool equal = true;
 
-    write_layout(step, &layout);
-    mine.digest = digest_of(&layout);
+    if (own == TALLY_OK) {
+        write_layout(step, &layout);
+        mine.digest = digest_of(&layout);
+    }
     digests = calloc((size_t)group->members.count, sizeof(*digests));
     if (digests == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
                          (int)group->members.count);
-    tally_status_t status = exchange_allgather(group->exchange, &group->members,
-                                               &mine, digests, sizeof(mine));
+    tally_status_t status = agreement_gather(
+        group->exchange, &group->members, own, &mine, digests, sizeof(mine));
     uint32_t space = 0;
     for (int32_t i = 0; status == TALLY_OK && i < group->members.count; i++) {
         equal = equal && digests[i].digest == digests[0].digest;
@@ -271,11 +276,29 @@ static tally_status_t allocate_all(tally_step_t *step)
     return TALLY_OK;
 }
 
-static tally_status_t create_queue(tally_step_t *step, uint16_t tag_space)
+static tally_status_t create_queue(tally_step_t *step)
+{
+    tally_group_t *group = step->group;
+    struct queue_params params = {
+        .watch = group->watch,
+        .health = group->tally->health,
+        .fate = &group->fate,
+        .log = &group->tally->log,
+        .group_key = group->key,
+        .ranks = group->ranks,
+        .rank_count = group->members.count,
+        .lane_count = step->lane_count,
+        .timeout_us = config_microseconds(group->tally->config, CONFIG_TIMEOUT),
+    };
+
+    return queue_create(&params, &step->queue);
+}
+
+static tally_status_t create_reduction(tally_step_t *step, uint16_t tag_space)
 {
     tally_group_t *group = step->group;
     tally_t *tally = group->tally;
-    struct allreduce_params reduction = {
+    struct allreduce_params params = {
         .topology = group->topology,
         .links = group->links,
         .exchange = group->exchange,
@@ -286,32 +309,8 @@ static tally_status_t create_queue(tally_step_t *step, uint16_t tag_space)
         .crowded = group->crowded,
         .tag_space = tag_space,
     };
-    struct queue_params params = {
-        .watch = group->watch,
-        .health = tally->health,
-        .fate = &group->fate,
-        .log = &tally->log,
-        .group_key = group->key,
-        .ranks = group->ranks,
-        .rank_count = group->members.count,
-        .lane_count = step->lane_count,
-        .timeout_us = config_microseconds(tally->config, CONFIG_TIMEOUT),
-    };
-    tally_status_t status = allreduce_create(&reduction, &params.allreduce);
 
-    if (status != TALLY_OK)
-        return status;
-    status = queue_create(&params, &step->queue);
-    if (status != TALLY_OK) {
-        allreduce_free(params.allreduce);
-        return status;
-    }
-    status = progress_attach(tally->progress, step->queue);
-    if (status != TALLY_OK) {
-        queue_free(step->queue);
-        step->queue = NULL;
-    }
-    return status;
+    return allreduce_create(&params, &step->queue->allreduce);
 }
 
 static void release(tally_step_t *step)
@@ -331,11 +330,11 @@ static void release(tally_step_t *step)
     free(step);
 }
 
-static tally_status_t build(tally_step_t *step,
-                            const tally_step_params_t *params)
+// What one rank alone can fail at.
+static tally_status_t prepare(tally_step_t *step,
+                              const tally_step_params_t *params)
 {
     tally_status_t status = check_params(params);
-    uint16_t tag_space;
 
     if (status != TALLY_OK)
         return status;
@@ -348,12 +347,27 @@ static tally_status_t build(tally_step_t *step,
     status = allocate_all(step);
     for (uint32_t k = 0; status == TALLY_OK && k < step->channel_count; k++)
         status = take_channel(params, k, &step->channels[k]);
-    if (status != TALLY_OK)
-        return status;
-    status = agree(step, &tag_space);
-    if (status != TALLY_OK)
-        return status;
-    return create_queue(step, tag_space);
+    if (status == TALLY_OK)
+        status = create_queue(step);
+    if (status == TALLY_OK)
+        status = progress_start(step->group->tally->progress);
+    return status;
+}
+
+// Once all ranks know that all are ready, a step is made at all of them or at
+// none: what comes then is agreed too, or cannot fail.
+static tally_status_t build(tally_step_t *step,
+                            const tally_step_params_t *params)
+{
+    tally_status_t status = prepare(step, params);
+    uint16_t tag_space;
+
+    status = agree(step, status, &tag_space);
+    if (status == TALLY_OK)
+        status = create_reduction(step, tag_space);
+    if (status == TALLY_OK)
+        progress_attach(step->group->tally->progress, step->queue);
+    return status;
 }
 
 tally_status_t tally_step_create(tally_group_t *group,

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "transport/check.h"
+#include "transport/descriptors.h"
 
 #define ALIGNMENT_BYTES 64
 
@@ -314,6 +315,7 @@ tally_status_t transports_open(struct transports *transports,
         .rank = transports->rank,
         .world_size = transports->world_size,
     };
+    struct descriptors descriptors;
 
     transports_try(transports, entry);
     if (entry->backend == NULL)
@@ -331,8 +333,10 @@ tally_status_t transports_open(struct transports *transports,
         return core_fail(TALLY_ERR_MEMORY, "no memory for %d endpoints",
                          (int)transports->world_size);
     (void)core_fail(TALLY_OK, "%s", ""); // an older sentence is no reason
+    descriptors_note(&descriptors);
     tally_status_t status =
         entry->backend->ops->open(&opened->host, &params, &opened->transport);
+    descriptors_seal(&descriptors);
     if (status == TALLY_OK)
         return TALLY_OK;
     opened->transport = NULL;

@@ -44,6 +44,9 @@ struct wait {
     uint64_t ticket;
 };
 
+// As progress_lock, where that needs no waiting.
+bool engine_try_lock(struct progress *progress);
+
 // All with the lock held.
 
 // One move of everything. Returns whether a transport had something.

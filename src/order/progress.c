@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "core/error.h"
+#include "core/log.h"
 #include "order/engine.h"
 
 // The clock is read once in so many moves of a waiting thread.
@@ -27,6 +28,26 @@ static void relax(void)
 #elif defined(__aarch64__)
     __asm__ volatile("isb");
 #endif
+}
+
+void progress_lock(struct progress *progress)
+{
+    core_log_hold();
+    pthread_mutex_lock(&progress->lock);
+}
+
+bool engine_try_lock(struct progress *progress)
+{
+    if (pthread_mutex_trylock(&progress->lock) != 0)
+        return false;
+    core_log_hold();
+    return true;
+}
+
+void progress_unlock(struct progress *progress)
+{
+    pthread_mutex_unlock(&progress->lock);
+    core_log_release();
 }
 
 bool engine_move(struct progress *progress)
@@ -107,21 +128,13 @@ void progress_free(struct progress *progress)
     free(progress);
 }
 
-void progress_lock(struct progress *progress)
-{
-    pthread_mutex_lock(&progress->lock);
-}
-
-void progress_unlock(struct progress *progress)
-{
-    pthread_mutex_unlock(&progress->lock);
-}
-
 // Signals are the host program's: its own threads take them.
-static tally_status_t start_thread(struct progress *progress)
+tally_status_t progress_start(struct progress *progress)
 {
     sigset_t all, before;
 
+    if (progress->thread_runs)
+        return TALLY_OK;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error =
@@ -135,18 +148,12 @@ static tally_status_t start_thread(struct progress *progress)
     return TALLY_OK;
 }
 
-tally_status_t progress_attach(struct progress *progress, struct queue *queue)
+void progress_attach(struct progress *progress, struct queue *queue)
 {
-    tally_status_t status =
-        progress->thread_runs ? TALLY_OK : start_thread(progress);
-
-    if (status != TALLY_OK)
-        return status;
     progress_lock(progress);
     queue->next = progress->queues;
     progress->queues = queue;
     progress_unlock(progress);
-    return TALLY_OK;
 }
 
 void progress_detach(struct progress *progress, struct queue *queue)
@@ -281,13 +288,13 @@ tally_status_t progress_wait(struct progress *progress, struct queue *queue,
         bool look = moves % MOVES_PER_CHECK == 0;
         int64_t now_us = look ? clock_now_us() : 0;
 
-        if (pthread_mutex_trylock(&progress->lock) == 0) {
+        if (engine_try_lock(progress)) {
             move_in_line(progress);
             if (look)
                 engine_check(progress, now_us);
             engine_tell_waits(progress);
             status = queue_result(queue, ticket, lanes);
-            pthread_mutex_unlock(&progress->lock);
+            progress_unlock(progress);
             sleeper_wake(progress->sleeper);
         }
         if (status != TALLY_NOT_YET)

@@ -27,8 +27,11 @@ void progress_free(struct progress *progress);
 void progress_lock(struct progress *progress);
 void progress_unlock(struct progress *progress);
 
-// Begins to move a queue, and starts the thread if it does not run yet.
-tally_status_t progress_attach(struct progress *progress, struct queue *queue);
+// Starts the thread if it does not run yet.
+tally_status_t progress_start(struct progress *progress);
+
+// Begins to move a queue, which has its all-reduce.
+void progress_attach(struct progress *progress, struct queue *queue);
 void progress_detach(struct progress *progress, struct queue *queue);
 
 // Begins to poll a transport. Polling ends with progress_drop_transport.

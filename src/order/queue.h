@@ -61,7 +61,7 @@ struct queue {
 
 // Borrows all but the allreduce, which it takes.
 struct queue_params {
-    struct allreduce *allreduce;
+    struct allreduce *allreduce; // NULL: given before anything is posted
     struct watch *watch;
     struct health *health;
     struct queue_fate *fate;

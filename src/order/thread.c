@@ -213,9 +213,9 @@ void *engine_thread(void *argument)
     while (!atomic_load(&progress->stop)) {
         struct rest rest = {.us = nap_longest_us}; // who has the lock moves
 
-        if (pthread_mutex_trylock(&progress->lock) == 0) {
+        if (engine_try_lock(progress)) {
             rest = look(progress, &seen);
-            pthread_mutex_unlock(&progress->lock);
+            progress_unlock(progress);
         }
         if (!rest.sleeps)
             nap(rest.us);

@@ -6,9 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <tally/tally.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "fault/small_job.h"
 
 struct act {
     const char *name; // NULL: none
@@ -55,44 +56,6 @@ static bool do_act(const struct act *act)
     return true;
 }
 
-static tally_status_t one_step(tally_step_t *step, int64_t tokens)
-{
-    static const int32_t values[64] = {0};
-    tally_labels_t labels = TALLY_INIT(tally_labels_t);
-    tally_status_t status;
-
-    labels.type = TALLY_I32;
-    labels.values = values;
-    labels.tokens = tokens;
-    status = tally_step_begin(step, 1, NULL);
-    if (status == TALLY_OK)
-        status = tally_step_count(step, 0, &labels, NULL);
-    if (status == TALLY_OK)
-        status = tally_step_reduce(step, NULL);
-    if (status == TALLY_OK)
-        status = tally_step_end(step, NULL);
-    return status;
-}
-
-static tally_status_t create_step(tally_group_t *group, tally_step_t **out)
-{
-    tally_step_params_t params = TALLY_INIT(tally_step_params_t);
-    tally_channel_t channel = TALLY_INIT(tally_channel_t);
-
-    channel.vocab = 1;
-    params.channels = &channel;
-    params.channel_count = 1;
-    return tally_step_create(group, &params, out);
-}
-
-static int free_all(tally_group_t *group, tally_step_t *step)
-{
-    if (tally_step_free(step) != TALLY_OK ||
-        tally_group_free(group) != TALLY_OK)
-        return failed("free");
-    return 0;
-}
-
 static bool counts_all(tally_step_t *step, int64_t tokens)
 {
     tally_channel_result_t total = TALLY_INIT(tally_channel_result_t);
@@ -105,12 +68,10 @@ static bool counts_all(tally_step_t *step, int64_t tokens)
 }
 
 // Those below `end` go on without the others.
-static int go_on(tally_t *tally, int32_t rank, int32_t end, int steps)
+static int go_on(struct small_job *job, int32_t end, int steps)
 {
     tally_group_params_t params = TALLY_INIT(tally_group_params_t);
     int32_t ranks[64];
-    tally_group_t *group;
-    tally_step_t *step;
     int64_t tokens = 0;
 
     for (int32_t i = 0; i < end; i++) {
@@ -120,48 +81,39 @@ static int go_on(tally_t *tally, int32_t rank, int32_t end, int steps)
     params.ranks = ranks;
     params.rank_count = end;
     params.key = "again";
-    if (tally_group_create(tally, &params, &group) != TALLY_OK)
-        return failed("again");
-    if (create_step(group, &step) != TALLY_OK)
+    if (small_job_leave(job) != TALLY_OK)
+        return failed("free");
+    if (small_job_enter(job, &params) != TALLY_OK)
         return failed("again");
     for (int i = 1; i <= steps; i++)
-        if (one_step(step, 1 + rank) != TALLY_OK || !counts_all(step, tokens))
+        if (small_job_step(job, 1 + job->rank) != TALLY_OK ||
+            !counts_all(job->step, tokens))
             return failed("again");
     printf("again: %d ranks did %d steps\n", (int)end, steps);
-    return free_all(group, step);
+    return 0;
 }
 
 static int run(const struct act *act, int steps)
 {
-    tally_group_t *group;
-    tally_step_t *step;
-    tally_t *tally;
-    int32_t rank, ranks;
+    struct small_job job = {0};
 
-    if (tally_open(NULL, &tally) != TALLY_OK)
+    if (small_job_open(&job) != TALLY_OK)
         return failed("open");
-    if (tally_group_create(tally, NULL, &group) != TALLY_OK)
-        return failed("group");
-    if (create_step(group, &step) != TALLY_OK)
-        return failed("step");
-    tally_rank(tally, &rank, &ranks);
     for (int i = 1; i <= steps; i++) {
-        if (act->name != NULL && act->rank == rank && act->step == i &&
+        if (act->name != NULL && act->rank == job.rank && act->step == i &&
             !do_act(act))
             break;
         double begin = seconds_now();
-        if (one_step(step, 1 + rank) != TALLY_OK) {
+        if (small_job_step(&job, 1 + job.rank) != TALLY_OK) {
             printf("step %d failed within %.0f s: %s\n", i,
                    seconds_now() - begin + 0.5, tally_last_error());
             break;
         }
     }
-    if (free_all(group, step) != 0)
+    if (act->again && job.rank < act->rank && act->rank <= 64 &&
+        go_on(&job, act->rank, steps) != 0)
         return 1;
-    if (act->again && rank < act->rank && act->rank <= 64 &&
-        go_on(tally, rank, act->rank, steps) != 0)
-        return 1;
-    if (tally_close(tally) != TALLY_OK)
+    if (small_job_close(&job) != TALLY_OK)
         return failed("close");
     printf("closed\n");
     return 0;

@@ -44,6 +44,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t bytes)
     case WIRE_REDIRECT:
         ROUND_TRIP(place);
         break;
+    case WIRE_LATER:
+        ROUND_TRIP(later);
+        break;
     case WIRE_REFUSE:
         ROUND_TRIP(refuse);
         break;

@@ -84,3 +84,20 @@ eventually() {
         sleep 0.05
     done
 }
+
+# The settings of every way in which ranks may reach each other here, a line
+# each: the node's shared memory, then each transport by itself, on the loopback.
+transport_ways() {
+    echo "TALLY_TRANSPORT=shm"
+    if [ -e .libs/libtally-ucx.so ]; then
+        ucx="TALLY_TRANSPORT=ucx TALLY_NODE_SHM=0"
+        echo "$ucx TALLY_UCX_TLS=posix,cma,self"
+        echo "$ucx TALLY_UCX_TLS=tcp TALLY_UCX_NET_DEVICES=lo"
+    fi
+    if [ -e .libs/libtally-ofi.so ]; then
+        ofi="TALLY_TRANSPORT=ofi TALLY_NODE_SHM=0"
+        echo "$ofi TALLY_OFI_PROVIDER=shm"
+        echo "$ofi TALLY_OFI_PROVIDER=tcp;ofi_rxm TALLY_OFI_DOMAIN=lo"
+        echo "$ofi TALLY_OFI_PROVIDER=net TALLY_OFI_DOMAIN=lo"
+    fi
+}

@@ -122,6 +122,17 @@ START_TEST(a_mac_covers_secret_type_nonce_and_body)
 END_TEST
 #endif
 
+// The kernel's, until the test's process ends.
+static struct network *network(void)
+{
+    static struct network *kernel;
+
+    if (kernel == NULL)
+        kernel = network_open();
+    ck_assert_ptr_nonnull(kernel);
+    return kernel;
+}
+
 START_TEST(frames_pass_a_socket_in_pieces)
 {
     int ends[2];
@@ -134,8 +145,8 @@ START_TEST(frames_pass_a_socket_in_pieces)
         body[i] = (uint8_t)(i * 7);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends),
                      0);
-    struct connection *a = connection_create_take(ends[0]);
-    struct connection *b = connection_create_take(ends[1]);
+    struct connection *a = connection_create_take(network(), ends[0]);
+    struct connection *b = connection_create_take(network(), ends[1]);
     b->body_max = WIRE_BODY_BYTES_MAX;
     for (int i = 0; i < 3; i++)
         connection_send(a, WIRE_RESULT, body, bytes);
@@ -173,7 +184,7 @@ START_TEST(a_guest_may_not_send_much)
 
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends),
                      0);
-    struct connection *b = connection_create_take(ends[1]);
+    struct connection *b = connection_create_take(network(), ends[1]);
     wire_header_encode(&header, raw);
     ck_assert_int_eq(write(ends[0], raw, sizeof(raw)), sizeof(raw));
     connection_receive(b);

@@ -5,24 +5,20 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include "bootstrap/link/inherited.h"
 
 #define ROOM_MIN 4096
 // Read at once, so that one busy peer does not starve the others.
 #define RECEIVE_MAX ((size_t)1 << 20)
 
-struct connection *connection_create_take(int fd)
+struct connection *connection_create_take(struct network *network, int fd)
 {
     struct connection *connection = calloc(1, sizeof(*connection));
 
     if (connection == NULL) {
-        close(fd);
+        network->ops->close(network, fd);
         return NULL;
     }
-    inherited_watch(fd);
+    connection->network = network;
     connection->fd = fd;
     connection->rank = -1;
     connection->body_max = WIRE_GUEST_BYTES_MAX;
@@ -33,7 +29,7 @@ void connection_free(struct connection *connection)
 {
     if (connection == NULL)
         return;
-    inherited_close(connection->fd);
+    connection->network->ops->close(connection->network, connection->fd);
     free(connection->in.bytes);
     free(connection->out.bytes);
     free(connection);
@@ -99,12 +95,14 @@ static bool try_again(int error)
 void connection_flush(struct connection *connection)
 {
     struct connection_buffer *out = &connection->out;
+    struct network *network = connection->network;
 
     if (connection->connecting || connection->broken)
         return;
     while (out->begin < out->end) {
-        ssize_t sent = send(connection->fd, out->bytes + out->begin,
-                            out->end - out->begin, MSG_NOSIGNAL);
+        ssize_t sent =
+            network->ops->send(network, connection->fd, out->bytes + out->begin,
+                               out->end - out->begin);
 
         if (sent < 0) {
             // What the other side said last may still be there to read: only
@@ -133,7 +131,8 @@ void connection_receive(struct connection *connection)
             return;
         }
         size_t room = in->room - in->end;
-        ssize_t got = recv(connection->fd, in->bytes + in->end, room, 0);
+        ssize_t got = connection->network->ops->receive(
+            connection->network, connection->fd, in->bytes + in->end, room);
         if (got < 0 && try_again(errno))
             return;
         if (got <= 0) {

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "bootstrap/link/socket.h"
+#include "bootstrap/link/network.h"
 #include "bootstrap/link/wire.h"
 
 struct connection_buffer {
@@ -18,6 +18,7 @@ struct connection_buffer {
 };
 
 struct connection {
+    struct network *network; // borrowed
     int fd;
     int role;                        // the owner's
     int32_t rank;                    // of the other side; -1: not known
@@ -28,6 +29,8 @@ struct connection {
     bool broken;      // nothing more can be sent or received
     bool closing;     // to be closed once all is sent
     uint32_t watched; // the owner's: events of epoll
+    int64_t since_us; // the owner's: when it came
+    bool proven;      // the owner's: has answered a welcome
     struct connection_buffer in, out;
     struct connection *next; // the owner's list
 };
@@ -44,7 +47,7 @@ enum connection_next {
 };
 
 // Takes the descriptor. NULL: no memory; the descriptor is closed.
-struct connection *connection_create_take(int fd);
+struct connection *connection_create_take(struct network *network, int fd);
 void connection_free(struct connection *connection);
 
 // Sends a frame, or keeps it. Where that fails, the connection is broken.

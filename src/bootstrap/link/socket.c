@@ -217,6 +217,15 @@ bool socket_own(int fd, struct socket_place *out)
            socket_place_take((struct sockaddr *)&address, out);
 }
 
+bool socket_listens(int fd)
+{
+    int listens = 0;
+    socklen_t bytes = sizeof(listens);
+
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &bytes) == 0 &&
+           listens != 0;
+}
+
 bool socket_place_is_loopback(const struct socket_place *place)
 {
     static const uint8_t six[WIRE_ADDRESS_BYTES] = {[15] = 1};

@@ -42,6 +42,8 @@ bool socket_own(int fd, struct socket_place *out);
 
 // False: neither IPv4 nor IPv6.
 bool socket_place_take(const struct sockaddr *from, struct socket_place *out);
+// Whether it is a socket that listens.
+bool socket_listens(int fd);
 
 bool socket_place_is_loopback(const struct socket_place *place);
 

@@ -131,6 +131,12 @@ static void pass_place(struct cursor *cursor, struct wire_place *frame)
     pass_u16(cursor, &frame->port);
 }
 
+static void pass_later(struct cursor *cursor, struct wire_later *frame)
+{
+    pass_bytes(cursor, frame->mac, sizeof(frame->mac));
+    pass_u32(cursor, &frame->pause_ms);
+}
+
 static void pass_refuse(struct cursor *cursor, struct wire_refuse *frame)
 {
     pass_i32(cursor, &frame->status);
@@ -192,6 +198,7 @@ WIRE_DEFINE(challenge)
 WIRE_DEFINE(hello)
 WIRE_DEFINE(welcome)
 WIRE_DEFINE(place)
+WIRE_DEFINE(later)
 WIRE_DEFINE(refuse)
 WIRE_DEFINE(news)
 WIRE_DEFINE(gather)

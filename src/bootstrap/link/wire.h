@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 // Changes with the meaning of any frame.
-#define WIRE_PROTOCOL 1
+#define WIRE_PROTOCOL 2
 
 #define WIRE_HEADER_BYTES 8
 #define WIRE_NONCE_BYTES 32
@@ -29,6 +29,7 @@ enum wire_type {
     WIRE_HELLO,     // guest to server: who it is
     WIRE_WELCOME,   // server: I am your parent
     WIRE_REDIRECT,  // root: your parent is elsewhere
+    WIRE_LATER,     // server: come again
     WIRE_REFUSE,    // down: the rendezvous has failed, or you are a stranger
     WIRE_NEWS,      // both ways: a rank has come, left, or died
     WIRE_GO,        // down: all have come
@@ -75,6 +76,11 @@ struct wire_place {
     uint8_t mac[WIRE_MAC_BYTES];
     uint8_t address[WIRE_ADDRESS_BYTES];
     uint16_t port;
+};
+
+struct wire_later {
+    uint8_t mac[WIRE_MAC_BYTES];
+    uint32_t pause_ms;
 };
 
 struct wire_refuse {
@@ -136,6 +142,7 @@ WIRE_DECLARE(challenge);
 WIRE_DECLARE(hello);
 WIRE_DECLARE(welcome);
 WIRE_DECLARE(place);
+WIRE_DECLARE(later);
 WIRE_DECLARE(refuse);
 WIRE_DECLARE(news);
 WIRE_DECLARE(gather);

@@ -8,7 +8,6 @@
 
 #include "bootstrap/tree/rooms.h"
 #include "bootstrap/tree/shape.h"
-#include "core/clock.h"
 
 struct gather {
     struct gather *next;
@@ -69,7 +68,8 @@ static struct gather *begin(struct member *member,
     gather->bytes = frame->part.length;
     gather->deadline_us = INT64_MAX;
     if (member_is_root(member)) {
-        gather->deadline_us = clock_now_us() + member->timeout_us;
+        gather->deadline_us =
+            network_now_us(member->network) + member->timeout_us;
         gather->ranks = calloc(frame->count, sizeof(*gather->ranks));
         gather->parts = calloc(frame->count, frame->part.length + 1);
         if (gather->ranks == NULL || gather->parts == NULL) {

@@ -8,7 +8,6 @@
 
 #include "bootstrap/secret.h"
 #include "bootstrap/tree/rooms.h"
-#include "core/clock.h"
 
 static struct wire_text text_of(const char *string)
 {
@@ -32,7 +31,7 @@ static uint32_t milliseconds(int64_t us)
 void hello_send(struct member *member, struct connection *host,
                 const uint8_t host_nonce[WIRE_NONCE_BYTES])
 {
-    int64_t left_us = member->deadline_us - clock_now_us();
+    int64_t left_us = member->deadline_us - network_now_us(member->network);
     struct wire_hello hello = {
         .secured = member->secret != NULL,
         .abi = member->abi,

@@ -6,12 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "bootstrap/secret.h"
 #include "bootstrap/tree/rooms.h"
 #include "bootstrap/tree/shape.h"
-#include "core/clock.h"
 
 // Pauses between rounds of attempts double from the first to the last.
 static const int64_t first_pause_us = 5000;
@@ -20,7 +18,14 @@ static const int64_t last_pause_us = 500000;
 static const int64_t challenge_us = 10000000;
 
 // A parent was there when the root named it: after so many pauses it is gone.
+// Then the root is asked again, so many times.
 #define PARENT_ROUNDS_MAX 10
+#define RETURNS_MAX 3
+
+// A crowd that begins together comes to the root by and by, or the kernel there
+// would have no place for most of it and let them wait for seconds.
+#define CROWD_MIN 4096
+static const int64_t crowd_each_us = 20;
 
 #define ADDRESSES_MAX 8
 
@@ -41,26 +46,41 @@ static int connect_to_root(struct member *member)
 
     snprintf(join->place, sizeof(join->place), "%s:%u", identity->host,
              identity->ports[port]);
-    int count = socket_resolve(identity->host, identity->ports[port], places,
-                               ADDRESSES_MAX, &why);
+    int count = member->network->ops->resolve(member->network, identity->host,
+                                              identity->ports[port], places,
+                                              ADDRESSES_MAX, &why);
     join->candidate++;
     if (count == 0) {
         remember(member, why);
         return -1;
     }
     // All its ports by one address, then all by the next.
-    return socket_connect(&places[round % count]);
+    return member->network->ops->connect(member->network,
+                                         &places[round % count]);
 }
 
-// 0 to below - 1. Not random(), whose numbers are the host program's.
-static int64_t draw(int64_t below)
+static void go_to(struct member *member, bool at_root, int64_t at_us)
 {
-    uint32_t number;
+    member->join.at_root = at_root;
+    member->join.pause_us = first_pause_us;
+    member->join.tries = 0;
+    member->join.rounds = 0;
+    member->join.retry_at_us = at_us; // join_tick goes
+}
 
-    if (getrandom(&number, sizeof(number), GRND_NONBLOCK) !=
-        (ssize_t)sizeof(number))
-        number = (uint32_t)clock_now_us();
-    return number % below;
+// The next pause: twice as long as the last one, or longer where the host says
+// so. Ranks that began together do not come back together.
+static void pause_at_least(struct member *member, int64_t least_us)
+{
+    struct member_join *join = &member->join;
+    struct network *network = member->network;
+    int64_t pause_us = join->pause_us / 2 +
+                       network->ops->draw(network, (uint32_t)join->pause_us);
+
+    if (join->pause_us < last_pause_us)
+        join->pause_us *= 2;
+    join->retry_at_us =
+        network_now_us(network) + (pause_us > least_us ? pause_us : least_us);
 }
 
 static void pause_then_retry(struct member *member)
@@ -74,17 +94,18 @@ static void pause_then_retry(struct member *member)
     }
     join->tries = 0;
     if (++join->rounds > PARENT_ROUNDS_MAX && !join->at_root) {
+        // Whoever had its name may not have been it.
+        if (++join->returns <= RETURNS_MAX) {
+            go_to(member, true, 0);
+            return;
+        }
         member_fail(member, TALLY_ERR_BOOTSTRAP,
                     "rank %d is not at %s any more: %s",
                     (int)shape_parent(member->rank, member->radix), join->place,
                     join->why);
         return;
     }
-    // Ranks that began together do not come back together.
-    join->retry_at_us =
-        clock_now_us() + join->pause_us / 2 + draw(join->pause_us);
-    if (join->pause_us < last_pause_us)
-        join->pause_us *= 2;
+    pause_at_least(member, 0);
 }
 
 static void try_connect(struct member *member)
@@ -95,8 +116,9 @@ static void try_connect(struct member *member)
     errno = 0;
     if (!join->at_root)
         socket_place_text(&join->parent, join->place);
-    int fd =
-        join->at_root ? connect_to_root(member) : socket_connect(&join->parent);
+    int fd = join->at_root ? connect_to_root(member)
+                           : member->network->ops->connect(member->network,
+                                                           &join->parent);
     if (fd < 0) {
         if (errno != 0)
             remember(member, strerror(errno));
@@ -110,23 +132,21 @@ static void try_connect(struct member *member)
         return;
     }
     // A parent hears us when it has a parent itself.
-    join->give_up_at_us =
-        join->at_root ? clock_now_us() + challenge_us : INT64_MAX;
+    join->give_up_at_us = join->at_root
+                              ? network_now_us(member->network) + challenge_us
+                              : INT64_MAX;
     join->link->connecting = true;
-}
-
-static void go_to(struct member *member, bool at_root)
-{
-    member->join.at_root = at_root;
-    member->join.pause_us = first_pause_us;
-    member->join.tries = 0;
-    member->join.rounds = 0;
-    try_connect(member);
 }
 
 void join_begin(struct member *member)
 {
-    go_to(member, true);
+    struct network *network = member->network;
+    int64_t spread_us =
+        member->size < CROWD_MIN ? 1 : member->size * crowd_each_us;
+
+    go_to(member, true,
+          network_now_us(network) +
+              network->ops->draw(network, (uint32_t)spread_us));
 }
 
 void join_connected(struct member *member, struct connection *host)
@@ -163,7 +183,23 @@ static void take_redirect(struct member *member, struct connection *host,
     host->role = ROLE_FINISHED;
     host->closing = true;
     member->join.link = NULL;
-    go_to(member, false);
+    go_to(member, false, 0);
+}
+
+static void take_later(struct member *member, struct connection *host,
+                       const struct connection_frame *frame)
+{
+    struct wire_later later;
+
+    if (!wire_later_decode(frame->body, frame->header.bytes, &later)) {
+        join_broken(member, "it does not speak as the root does");
+        return;
+    }
+    host->role = ROLE_FINISHED;
+    host->closing = true;
+    member->join.link = NULL;
+    member->join.sent_away = true;
+    pause_at_least(member, (int64_t)later.pause_ms * 1000);
 }
 
 static void take_welcome(struct member *member, struct connection *host)
@@ -176,6 +212,7 @@ static void take_welcome(struct member *member, struct connection *host)
     member_note_own(member, host);
     member->join.link = NULL;
     member->join.retry_at_us = INT64_MAX;
+    presence_came(member, member->rank);
     admit_open(member);
 }
 
@@ -216,7 +253,8 @@ void join_frame(struct member *member, struct connection *host,
         return;
     }
     if ((frame->header.type == WIRE_WELCOME ||
-         frame->header.type == WIRE_REDIRECT) &&
+         frame->header.type == WIRE_REDIRECT ||
+         frame->header.type == WIRE_LATER) &&
         !hello_answer_proven(member, host, frame)) {
         join_broken(member, "who listens there does not know TALLY_SECRET");
         return;
@@ -236,6 +274,9 @@ void join_frame(struct member *member, struct connection *host,
         return;
     case WIRE_REDIRECT:
         take_redirect(member, host, frame);
+        return;
+    case WIRE_LATER:
+        take_later(member, host, frame);
         return;
     case WIRE_REFUSE:
         take_refusal(member, frame);

@@ -1,57 +1,58 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The thread of a member: waits for sockets, the caller and deadlines, and
-// hands each event to the room it belongs to. It closes connections only
+// hands each event to the room it belongs to. All but the waiting is there for
+// a simulator too. It closes connections only
 // between two rounds, when no room holds one.
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "bootstrap/tree/rooms.h"
 #include "bootstrap/tree/shape.h"
-#include "core/clock.h"
 #include "core/error.h"
-
-#define EVENTS_MAX 64
 
 struct connection *member_connection_add(struct member *member, int fd,
                                          enum member_role role)
 {
-    struct connection *connection = connection_create_take(fd);
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = connection};
+    struct connection *connection = connection_create_take(member->network, fd);
 
     if (connection == NULL)
         return NULL;
-    if (epoll_ctl(member->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+    if (member->network->ops->watch(member->network, fd, false, EPOLLIN,
+                                    connection) < 0) {
         connection_free(connection);
         return NULL;
     }
     connection->role = (int)role;
-    connection->watched = event.events;
-    socket_peer(fd, &connection->place);
+    connection->watched = EPOLLIN;
+    connection->since_us = network_now_us(member->network);
+    member->network->ops->peer(member->network, fd, &connection->place);
     connection->next = member->connections;
     member->connections = connection;
+    if (++member->connection_count > member->connection_most)
+        member->connection_most = member->connection_count;
     return connection;
 }
 
 void member_note_own(struct member *member, const struct connection *rank)
 {
     static const struct socket_place none;
+    struct network *network = member->network;
     struct socket_place own;
 
     if ((memcmp(&member->own, &none, sizeof(none)) == 0 ||
          socket_place_is_loopback(&member->own)) &&
-        socket_own(rank->fd, &own))
+        network->ops->own(network, rank->fd, &own))
         member->own = own;
 }
 
 static void begin_finish(struct member *member)
 {
     member->finishing = true;
-    member->finish_at_us = clock_now_us() + MEMBER_LINGER_US;
+    member->finish_at_us = network_now_us(member->network) + MEMBER_LINGER_US;
     // A root that has failed stays to tell those who come late.
     if (member->state != MEMBER_FAILED || !member_is_root(member))
         admit_close(member);
@@ -166,10 +167,9 @@ static void connection_ready(struct member *member,
     if (connection->broken)
         return;
     if (connection->connecting) {
-        int error = 0;
-        socklen_t bytes = sizeof(error);
+        int error =
+            member->network->ops->error(member->network, connection->fd);
 
-        getsockopt(connection->fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
         if (error != 0) {
             join_broken(member, strerror(error));
             return;
@@ -223,22 +223,21 @@ static void finish_connection(struct connection *connection)
     if (connection->broken || connection_has_unsent(connection) ||
         connection->role == ROLE_FINISHED)
         return;
-    shutdown(connection->fd, SHUT_WR);
+    connection->network->ops->finish(connection->network, connection->fd);
     connection->role = ROLE_FINISHED;
 }
 
 static void watch(struct member *member, struct connection *connection)
 {
     uint32_t wanted = EPOLLIN;
-    struct epoll_event event = {.data.ptr = connection};
 
     if (connection->connecting || connection_has_unsent(connection))
         wanted |= EPOLLOUT;
     if (wanted == connection->watched)
         return;
-    event.events = wanted;
     connection->watched = wanted;
-    if (epoll_ctl(member->epoll_fd, EPOLL_CTL_MOD, connection->fd, &event) < 0)
+    if (member->network->ops->watch(member->network, connection->fd, true,
+                                    wanted, connection) < 0)
         connection->broken = true;
 }
 
@@ -272,6 +271,7 @@ static void sweep(struct member *member)
 
         if (is_over(member, one)) {
             *link = one->next;
+            member->connection_count--;
             connection_free(one);
         } else {
             watch(member, one);
@@ -285,10 +285,10 @@ static int64_t earlier(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static int wait_ms(const struct member *member)
+int loop_wait_ms(const struct member *member)
 {
-    int64_t now_us = clock_now_us();
-    int64_t next = gather_next_us(member);
+    int64_t now_us = network_now_us(member->network);
+    int64_t next = earlier(gather_next_us(member), admit_next_us(member));
 
     if (member->state == MEMBER_COMING_UP) {
         int64_t deadline_us = member->deadline_us;
@@ -320,14 +320,15 @@ static void take_event(struct member *member, const struct epoll_event *event)
 
 static void tick(struct member *member)
 {
-    int64_t now_us = clock_now_us();
+    int64_t now_us = network_now_us(member->network);
 
     join_tick(member, now_us);
     presence_tick(member, now_us);
     gather_tick(member, now_us);
+    admit_tick(member, now_us);
 }
 
-static void begin(struct member *member)
+void loop_begin(struct member *member)
 {
     if (member_is_root(member) ||
         shape_has_children(member->rank, member->size, member->radix)) {
@@ -346,24 +347,29 @@ static void begin(struct member *member)
     }
 }
 
+bool loop_turn(struct member *member, const struct epoll_event *events,
+               int count)
+{
+    for (int i = 0; i < count; i++)
+        take_event(member, &events[i]);
+    tick(member);
+    sweep(member);
+    return !member->finishing ||
+           ((member->connections != NULL || member->listen_fd >= 0) &&
+            network_now_us(member->network) < member->finish_at_us);
+}
+
 void *loop_run(void *argument)
 {
     struct member *member = argument;
-    struct epoll_event events[EVENTS_MAX];
+    struct network *network = member->network;
+    struct epoll_event events[LOOP_EVENTS_MAX];
+    int count = 0;
 
     pthread_setname_np(pthread_self(), "tally-tree");
-    begin(member);
-    for (;;) {
-        sweep(member);
-        if (member->finishing &&
-            ((member->connections == NULL && member->listen_fd < 0) ||
-             clock_now_us() >= member->finish_at_us))
-            break;
-        int count =
-            epoll_wait(member->epoll_fd, events, EVENTS_MAX, wait_ms(member));
-        for (int i = 0; i < count; i++)
-            take_event(member, &events[i]);
-        tick(member);
-    }
+    loop_begin(member);
+    while (loop_turn(member, events, count))
+        count = network->ops->wait(network, events, LOOP_EVENTS_MAX,
+                                   loop_wait_ms(member));
     return NULL;
 }

@@ -68,10 +68,12 @@ struct member_request {
 struct member_join {
     struct connection *link; // NULL: between two attempts
     bool at_root;
+    bool sent_away;             // it was there, and told us to come again
     struct socket_place parent; // once redirected
     int32_t candidate;          // the next port
     int32_t tries;              // without a pause
     int32_t rounds;             // pauses made
+    int32_t returns;            // from parents that were not there, to the root
     int64_t pause_us;
     int64_t retry_at_us;             // INT64_MAX: not between two attempts
     int64_t give_up_at_us;           // on a host that does not challenge us
@@ -81,7 +83,7 @@ struct member_join {
 
 // Of the root: who has come.
 struct member_arrival {
-    bool came;    // said hello
+    bool came;    // said hello, so that its children may go there
     bool in_tree; // its parent has it
     struct socket_place place;
     struct connection *waiting; // for its parent to come
@@ -102,7 +104,8 @@ struct member {
     const struct core_log *log;
     struct health *health;
     pthread_t thread;
-    int wake_fd;
+    int wake_fd;             // -1: nobody wakes it
+    struct network *network; // owned
 
     struct member_shared shared;
     int32_t *missing; // the caller's: of the last exchange; [world size]
@@ -110,7 +113,6 @@ struct member {
 
     // The thread's own.
     struct socket_place own; // of a connection to another rank; 0: none yet
-    int epoll_fd;
     int listen_fd; // -1: none
     uint16_t port;
     enum member_state state; // as shared.state
@@ -119,10 +121,14 @@ struct member {
     bool finishing;          // says its last words
     int64_t finish_at_us;
     struct connection *connections;
-    struct connection *parent; // NULL: none (yet, or any more)
+    int32_t connection_count, connection_most; // at once
+    bool crowded;                              // the listener is not heard
+    struct connection *parent;                 // NULL: none (yet, or any more)
     struct member_join join;
     struct member_arrival *arrivals; // of the root: [size]
     int32_t in_tree;                 // of the root: how many are
+    int32_t waiting;                 // of the root: how many do
+    int64_t appointment_us;          // of the root: the last one that it gave
     struct gather *gathers;
 };
 
@@ -130,6 +136,11 @@ static inline bool member_is_root(const struct member *member)
 {
     return member->rank == 0;
 }
+
+// Takes the network, whatever comes of it. Errors: MEMORY, CONFIG, UNSUPPORTED.
+tally_status_t member_create(const struct bootstrap_params *params,
+                             struct network *network, struct member **out);
+void member_free(struct member *member);
 
 // Adds a connection to the loop. Takes the descriptor; NULL if that fails.
 struct connection *member_connection_add(struct member *member, int fd,

@@ -36,6 +36,8 @@ void news_frame(struct member *member, struct connection *from,
         return;
     }
     if (news.state == WIRE_NEWS_HERE) {
+        if (news.rank == from->rank)
+            from->proven = true;
         presence_came(member, news.rank);
         return;
     }
@@ -76,11 +78,13 @@ void news_broken(struct member *member, struct connection *connection)
         join_broken(member, "the connection broke");
         return;
     case ROLE_WAITING:
-        if (member->state == MEMBER_COMING_UP)
-            member_fail(member, TALLY_ERR_BOOTSTRAP,
-                        "rank %d died before all ranks had come", (int)rank);
+        admit_forget(member, connection);
         return;
     case ROLE_CHILD:
+        if (!connection->proven) {
+            admit_forget(member, connection);
+            return;
+        }
         gather_child_gone(member, connection);
         if (member->state == MEMBER_COMING_UP && member_is_root(member))
             member_fail(member, TALLY_ERR_BOOTSTRAP,

@@ -7,7 +7,6 @@
 #include "bootstrap/rank_list.h"
 #include "bootstrap/tree/rooms.h"
 #include "bootstrap/tree/shape.h"
-#include "core/clock.h"
 
 void presence_go(struct member *member)
 {
@@ -18,6 +17,10 @@ void presence_go(struct member *member)
         else if (one->role == ROLE_GUEST || one->role == ROLE_WAITING)
             one->broken = true; // too many
     admit_close(member);
+    if (member_is_root(member))
+        core_log(member->log, TALLY_LOG_INFO,
+                 "all %d ranks have come, at most %d connections at once",
+                 (int)member->size, (int)member->connection_most);
     member->state = MEMBER_UP;
     pthread_mutex_lock(&member->shared.lock);
     member->shared.state = MEMBER_UP;
@@ -39,6 +42,7 @@ void presence_came(struct member *member, int32_t rank)
         member->arrivals[rank].in_tree)
         return;
     member->arrivals[rank].in_tree = true;
+    admit_children_of(member, rank);
     if (++member->in_tree == member->size && member->state == MEMBER_COMING_UP)
         presence_go(member);
 }
@@ -72,7 +76,8 @@ static void guest_gives_up(struct member *member)
 
 void presence_tick(struct member *member, int64_t now_us)
 {
-    bool heard = member->parent != NULL || member->join.link != NULL;
+    bool heard = member->parent != NULL || member->join.link != NULL ||
+                 member->join.sent_away;
 
     bool waited_for_verdict = now_us >= member->deadline_us + MEMBER_VERDICT_US;
 

@@ -31,6 +31,12 @@ void admit_open(struct member *member);
 void admit_accept(struct member *member);
 void admit_frame(struct member *member, struct connection *guest,
                  const struct connection_frame *frame);
+// Of the root: a rank has come, so its children may go to it.
+void admit_children_of(struct member *member, int32_t rank);
+// A guest is gone that waited, or had not answered a welcome.
+void admit_forget(struct member *member, struct connection *guest);
+void admit_tick(struct member *member, int64_t now_us);
+int64_t admit_next_us(const struct member *member);
 void admit_close(struct member *member); // no more guests
 
 // --- join.c: the guest's side
@@ -70,6 +76,15 @@ int64_t gather_next_us(const struct member *member);
 void gather_free_all(struct member *member);
 
 // --- loop.c
-void *loop_run(void *member);
+void *loop_run(void *member); // all of it, in a thread of its own
+
+// Or one after the other. First:
+void loop_begin(struct member *member);
+// Then turns, each with what `wait` of the network told. False: it is over.
+#define LOOP_EVENTS_MAX 64
+bool loop_turn(struct member *member, const struct epoll_event *events,
+               int count);
+// How long until the next turn, at most, if nothing comes. -1: no limit.
+int loop_wait_ms(const struct member *member);
 
 #endif
