@@ -18,6 +18,7 @@
 // Entries of TALLY_TRANSPORT, and the known ones that "auto" adds.
 #define TRANSPORTS_NAMED_MAX 8
 #define TRANSPORTS_KNOWN_MAX 4
+#define TRANSPORTS_MAX (TRANSPORTS_NAMED_MAX + TRANSPORTS_KNOWN_MAX)
 #define TRANSPORTS_REASON_BYTES 240
 
 // What a backend is opened on: the devices that it finds by itself, or the
@@ -50,8 +51,7 @@ struct transports {
     bool automatic; // "auto" is in the list
     bool shm_only;  // only "shm" is in the list
     int count;
-    struct transports_entry
-        entries[TRANSPORTS_NAMED_MAX + TRANSPORTS_KNOWN_MAX];
+    struct transports_entry entries[TRANSPORTS_MAX];
     const struct config *config;
     const struct core_log *log;
     struct health *health;

@@ -73,6 +73,12 @@ const tally_transport_host_t raw_host = {
     .config = look_up,
 };
 
+const tally_transport_params_t raw_params = {
+    .size = sizeof(raw_params),
+    .abi = TALLY_TRANSPORT_ABI,
+    .world_size = 2,
+};
+
 // --------------------------------------------------------------------- rounds
 
 struct side {

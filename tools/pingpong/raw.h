@@ -16,6 +16,8 @@ struct raw; // one a process
 
 // What a backend's files are lent here: settings from the environment.
 extern const tally_transport_host_t raw_host;
+// What core tells a backend, without an interface: that is what is asked for.
+extern const tally_transport_params_t raw_params;
 
 // A line on stderr and exit(1).
 _Noreturn void raw_die(const char *what, const char *why);

@@ -39,7 +39,8 @@ struct raw *raw_open(void)
 
     // These say why themselves, by raw_host.
     if (raw == NULL || ucx_library_open(&raw_host, &raw->library) != TALLY_OK ||
-        ucx_context_open(&raw_host, &raw->library, &raw->context) != TALLY_OK)
+        ucx_context_open(&raw_host, &raw_params, &raw->library,
+                         &raw->context) != TALLY_OK)
         exit(EXIT_FAILURE);
     must(raw, "ucp_worker_create",
          raw->library.worker_create(raw->context, &params, &raw->worker));

@@ -37,6 +37,10 @@ static void take_resources(char *info, char *text, size_t bytes)
 tally_status_t ucx_devices(const tally_transport_host_t *host, char *text,
                            size_t bytes)
 {
+    const tally_transport_params_t params = {
+        .size = sizeof(params),
+        .abi = TALLY_TRANSPORT_ABI,
+    };
     struct ucx_library library;
     ucp_context_h context;
     size_t length;
@@ -46,7 +50,7 @@ tally_status_t ucx_devices(const tally_transport_host_t *host, char *text,
 
     if (status != TALLY_OK)
         return status;
-    status = ucx_context_open(host, &library, &context);
+    status = ucx_context_open(host, &params, &library, &context);
     if (status != TALLY_OK)
         goto close_library;
     stream = open_memstream(&info, &length);

@@ -156,30 +156,20 @@ static void backend_open(struct transports *transports,
                          struct transports_entry *entry,
                          struct facts_transport *out)
 {
-    const tally_transport_params_t params = {
-        .size = sizeof(params),
-        .abi = TALLY_TRANSPORT_ABI,
-        .rank = transports->rank,
-        .world_size = transports->world_size,
-    };
     const tally_transport_ops_t *ops = entry->backend->ops;
-    tally_status_t status;
+    const tally_transport_host_t *host =
+        &entry->opened[TRANSPORTS_BY_ITSELF].host;
 
     snprintf(out->version, sizeof(out->version), "%s", entry->backend->version);
     if (TRANSPORT_HAS(ops, devices) && ops->devices != NULL &&
-        ops->devices(&transports->host, out->devices, sizeof(out->devices)) !=
-            TALLY_OK)
+        ops->devices(host, out->devices, sizeof(out->devices)) != TALLY_OK)
         out->devices[0] = '\0';
     if (!out->wanted)
         return;
-    core_fail(TALLY_OK, "it does not open, and gave no reason");
-    status = ops->open(&transports->host, &params, &entry->opened);
-    if (status == TALLY_OK) {
+    if (transports_open(transports, entry, TRANSPORTS_BY_ITSELF) == TALLY_OK)
         out->usable = 1;
-        return;
-    }
-    entry->opened = NULL;
-    snprintf(out->reason, sizeof(out->reason), "%s", core_error_text());
+    else
+        snprintf(out->reason, sizeof(out->reason), "%s", core_error_text());
 }
 
 static void transports_read(struct self *self)

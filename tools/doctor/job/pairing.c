@@ -129,7 +129,7 @@ static struct transports_entry *entry_of(const struct job *job)
 
     for (int i = 0; transports != NULL && i < transports->count; i++)
         if (strcmp(transports->entries[i].name, job->transport) == 0 &&
-            transports->entries[i].opened != NULL)
+            transports->entries[i].opened[TRANSPORTS_BY_ITSELF].transport != NULL)
             return &transports->entries[i];
     return NULL;
 }
@@ -145,7 +145,7 @@ static tally_status_t links_make(struct pairing *pairing,
 
     if (entry != NULL) {
         ops = entry->backend->ops;
-        transport = entry->opened;
+        transport = entry->opened[TRANSPORTS_BY_ITSELF].transport;
         links_address_read(ops, transport, &pairing->address);
     }
     return links_create(ops, transport, &pairing->address, NULL, job->exchange,
@@ -159,7 +159,7 @@ static struct pairs_way *tagged_make(struct pairing *pairing,
     struct job *job = pairing->job;
     const struct tagged_params params = {
         .ops = entry->backend->ops,
-        .transport = entry->opened,
+        .transport = entry->opened[TRANSPORTS_BY_ITSELF].transport,
         .links = links,
         .link_of = job->members,
         .count = job->member_count,
