@@ -25,11 +25,11 @@
 # A test runs in namespaces of its own, processes included: its names are nobody
 # else's, no packet leaves it, and all of it is gone with the test, however that
 # ends. Where the kernel refuses, the test is skipped; with
-# TALLY_CLUSTER=required it fails.
+# CLUSTER_TESTS=required it fails.
 
 cluster_refuse() {
-    if [ "${TALLY_CLUSTER:-}" = required ]; then
-        echo "no cluster, though TALLY_CLUSTER=required: $1"
+    if [ "${CLUSTER_TESTS:-}" = required ]; then
+        echo "no cluster, though CLUSTER_TESTS=required: $1"
         exit 1
     fi
     echo "skipped: $1"
@@ -97,10 +97,14 @@ node() {
     done
     mkfifo "$scratch/$node.up"
     unshare $spaces sh -c \
-        "$prepare $shm && echo >'$scratch/$node.up'; exec sleep infinity" &
-    enter="--wd=$PWD --target $! --net --mount --ipc ${enter:+--pid=/proc/$!/ns/pid_for_children}"
+        "$prepare $shm; echo \$? >'$scratch/$node.up'; exec sleep infinity" &
+    enter="--wd=$PWD --target $! --net --mount --ipc
+        ${enter:+--pid=/proc/$!/ns/pid_for_children}"
     eval "process_of_$node=$! enter_$node=\$enter settings_of_$node="
-    read -r _ <"$scratch/$node.up"
+    [ "$(timeout 30 cat "$scratch/$node.up")" = 0 ] || {
+        echo "the node $node did not come up"
+        exit 1
+    }
 }
 
 plug() {
