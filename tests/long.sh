@@ -122,6 +122,7 @@ gate distcheck distribution
 gate demo examples/trainer/demo.sh build --steps 100
 gate fuzz env SECONDS_EACH=60 tests/fuzz/run.sh
 gate soak in_build ../tests/fault/soak.sh
+gate rounds in_build env ROUNDS=1000 ../tests/fault/test_rounds.sh
 gate mutants env SHARE=12 tests/mutants.sh
 echo "# TOTAL: $gates" >build-gates/check.log
 

@@ -58,8 +58,8 @@ struct raw *raw_open(void)
 
     // These say why themselves, by raw_host.
     if (raw == NULL || ofi_library_open(&raw_host, &raw->library) != TALLY_OK ||
-        ofi_provider_choose(&raw_host, &raw_params, &raw->library, &raw->info) !=
-            TALLY_OK)
+        ofi_provider_choose(&raw_host, &raw_params, &raw->library,
+                            &raw->info) != TALLY_OK)
         exit(EXIT_FAILURE);
     if ((raw->info->domain_attr->mr_mode & FI_MR_LOCAL) != 0)
         raw_die(raw->info->fabric_attr->prov_name,

@@ -129,7 +129,8 @@ static struct transports_entry *entry_of(const struct job *job)
 
     for (int i = 0; transports != NULL && i < transports->count; i++)
         if (strcmp(transports->entries[i].name, job->transport) == 0 &&
-            transports->entries[i].opened[TRANSPORTS_BY_ITSELF].transport != NULL)
+            transports->entries[i].opened[TRANSPORTS_BY_ITSELF].transport !=
+                NULL)
             return &transports->entries[i];
     return NULL;
 }
