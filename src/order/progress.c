@@ -19,7 +19,7 @@
 #define WAITS_PER_TRIAL 64
 // Transports, deadlines and processes of the node want a look now and then,
 // even asleep.
-static const int64_t look_default_us = 10000;
+static const int64_t look_default_us = 20000;
 
 static void relax(void)
 {

@@ -15,7 +15,7 @@ struct progress;
 struct progress_params {
     int64_t spin_us;     // before a waiting thread yields
     bool oversubscribed; // ranks outnumber processors: yield at once
-    int64_t look_us;     // the thread sleeps at most so long; 0: 10 ms
+    int64_t look_us;     // the thread sleeps at most so long; 0: 20 ms
 };
 
 tally_status_t progress_create(const struct progress_params *params,
