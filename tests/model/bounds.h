@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Bounds of a configuration of replica.pml, each a macro that may be given. Ids
-// are (process, incarnation): a restarted process is another id. Acceptor i is in
-// the process of replica i, if there is one; higher ids are witnesses.
+// are (process, incarnation): a restarted process is another id. Acceptor i is
+// in the process of replica i, if there is one; higher ids are witnesses.
 #ifndef P
 #define P 2 // ids of replicas, later incarnations and learners included
 #endif
@@ -67,7 +67,8 @@
 // whether its decision outlives the loss of those that do not.
 #define INSTALLED (current & ~(dead | retired))
 #define RECOVERABLE \
-    (cur == SLOTS || !ep[cur] || INSTALLED != 0 || SIZE(ACCEPTORS0 & ~(dead | retired)) >= QUORUM)
+    (cur == SLOTS || !ep[cur] || INSTALLED != 0 || \
+     SIZE(ACCEPTORS0 & ~(dead | retired)) >= QUORUM)
 
 // What must be reachable, or a configuration that holds says nothing. Looked at
 // when slot s is decided with value v.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Forced lineages: survivors seal L, a record of L + 1 is written, zombies of L
-// come back. How L decides is replica.pml's matter: here, f + 1 votes of acceptors
-// that are not sealed decide an index, with a set S that may leave a replica out.
+// come back. How L decides is replica.pml's matter: here, f + 1 votes of
+// acceptors that are not sealed decide an index, with a set S that may leave a
+// replica out.
 //
-// Nodes 0 and 1 are a replica and an acceptor each, node 2 is the witness. Nobody
-// tells the lost from the slow, so a node that takes no step is lost, and one that
+// Nodes 0 and 1 are a replica and an acceptor each, node 2 is the witness. The
+// lost and the slow look alike: a node that takes no step is lost, and one that
 // takes one again is a zombie. Two operators may force at the same time.
 
 #ifndef INDICES
@@ -34,6 +35,7 @@ byte record, base, members, published, published_by, checkpoint;
 
 // L + 1: votes and decisions; value is the forcer whose record was followed.
 byte next_votes[INDICES * 3], next_value[INDICES];
+#define NEXT(k) next_votes[(k) * 3 + lineage[n]]
 
 #define BELOW(i) (BIT(i) - 1)
 // A state that belongs to the lineage of the record: nothing of L from the base
@@ -57,7 +59,7 @@ byte next_votes[INDICES * 3], next_value[INDICES];
         decided[known[n]] = SIZE(votes[known[n]]) >= QUORUM \
     }
 
-// A restore from a peer of the same lineage. A sealed one keeps what it reported.
+// A restore from a peer of the same lineage. Who is sealed keeps its state.
 #ifdef M_RESTORE_SEALED
 #define MAY_RESTORE(n) true
 #else
@@ -65,8 +67,9 @@ byte next_votes[INDICES * 3], next_value[INDICES];
 #endif
 #define RESTORE(q) \
     :: d_step { \
-        q != n && n < 2 && lineage[n] == lineage[q] && through[n] < known[n] && \
-        through[q] >= known[n] && (lineage[n] != 0 || MAY_RESTORE(n)) -> \
+        q != n && n < 2 && lineage[n] == lineage[q] && \
+        through[n] < known[n] && through[q] >= known[n] && \
+        (lineage[n] != 0 || MAY_RESTORE(n)) -> \
         printf("node %d restores from %d, through index %d\n", n, q, \
                through[q] - 1); \
         known[n] = through[q]; \
@@ -105,16 +108,17 @@ end:
     RESTORE(1)
     :: d_step { // only with the record's consent
         n < 2 && through[n] > published && RECORD_CONSENTS(n) ->
-        printf("node %d publishes the checkpoint of index %d\n", n, through[n] - 1);
+        printf("node %d publishes the checkpoint of index %d\n", n,
+               through[n] - 1);
         published = through[n];
         published_by = lineage[n];
         checkpoint = applied[n];
-        assert(record == 0 || OF_RECORD(checkpoint)) // 9: what is restored is not void
+        assert(record == 0 || OF_RECORD(checkpoint)) // 9: none is void
     }
     :: d_step { // it reads the record: a survivor goes on, others are FENCED
         lineage[n] == 0 && record != 0 ->
         printf("node %d reads the record of L + 1\n", n);
-        assert(!IN(n, members) || through[n] <= base); // 9: survivors' commits stay
+        assert(!IN(n, members) || through[n] <= base); // 9: commits stay
         lineage[n] = record;
         known[n] = base;
 #ifndef M_NOT_ROLLED_BACK
@@ -130,22 +134,23 @@ end:
 #endif
     }
     :: d_step { // a checkpoint up to the base
-        n < 2 && lineage[n] != 0 && through[n] < known[n] && published >= known[n] ->
+        n < 2 && lineage[n] != 0 && through[n] < known[n] &&
+        published >= known[n] ->
         printf("node %d restores the checkpoint\n", n);
         known[n] = published;
         through[n] = published;
         applied[n] = checkpoint;
-        assert(OF_RECORD(applied[n])) // 9: what is restored is not void
+        assert(OF_RECORD(applied[n])) // 9: no void state is restored
     }
     :: d_step { // L + 1 goes on
         lineage[n] != 0 && IN(n, members) && known[n] < INDICES &&
         (n == 2 || through[n] == known[n]) &&
-        !IN(n, next_votes[known[n] * 3 + lineage[n]]) ->
+        !IN(n, NEXT(known[n])) ->
         k = known[n];
         printf("node %d votes at index %d of L + 1\n", n, k);
-        next_votes[k * 3 + lineage[n]] = next_votes[k * 3 + lineage[n]] | BIT(n);
+        NEXT(k) = NEXT(k) | BIT(n);
         if
-        :: (list[lineage[n]] & ~next_votes[k * 3 + lineage[n]]) == 0 ->
+        :: (list[lineage[n]] & ~NEXT(k)) == 0 ->
             printf("index %d of L + 1 is decided\n", k);
             assert(next_value[k] == 0 || next_value[k] == lineage[n]); // 1, 5
             next_value[k] = lineage[n]
@@ -154,8 +159,8 @@ end:
         k = 0
     }
     :: d_step {
-        lineage[n] != 0 && known[n] < INDICES && next_value[known[n]] == lineage[n] &&
-        through[n] == known[n] ->
+        lineage[n] != 0 && known[n] < INDICES && through[n] == known[n] &&
+        next_value[known[n]] == lineage[n] ->
         k = known[n];
         printf("node %d applies index %d of L + 1\n", n, k);
         applied[n] = applied[n] | BIT(k + 4);
@@ -163,7 +168,7 @@ end:
         known[n]++;
         assert(OF_RECORD(applied[n])); // 10: equal parameters in L + 1
 #ifdef REACH // a zombie that was rolled back goes on in L + 1
-        assert(!(n == 1 && !IN(1, members) && votes[0] != 0 && IN(1, value[0])));
+        assert(n != 1 || IN(1, members) || votes[0] == 0 || !IN(1, value[0]));
 #endif
         k = 0
     }
@@ -174,7 +179,8 @@ end:
 #define REPORT(n) \
     :: d_step { \
         IN(n, list[f]) && !IN(n, reported[f]) && lineage[n] == 0 -> \
-        printf("node %d seals L and reports %d to forcer %d\n", n, through[n], f); \
+        printf("node %d seals L and reports %d to forcer %d\n", n, through[n], \
+               f); \
         sealed = sealed | BIT(n); \
         reported[f] = reported[f] | BIT(n); \
         frontier[f] = MAX(frontier[f], through[n]) \
@@ -208,7 +214,8 @@ end:
 #else
         base = MAX(frontier[f], published);
 #endif
-        printf("forcer %d writes L + 1: base %d, members {%x}\n", f, base, members);
+        printf("forcer %d writes L + 1: base %d, members {%x}\n", f, base,
+               members);
         assert(OF_RECORD(checkpoint)) // 9: the newest checkpoint is not void
     }
     od

@@ -12,9 +12,9 @@
 // A contribution may carry the proposal once every newcomer reported READY.
 #define NEWCOMERS (MEMBERS1 & ~MEMBERS0)
 #ifdef M_NAMED_BEFORE_READY
-#define MAY_NAME(s) true
+#define MAY_NAME true
 #else
-#define MAY_NAME(s) ((NEWCOMERS & lagging) == 0)
+#define MAY_NAME ((NEWCOMERS & lagging) == 0)
 #endif
 #ifdef RELEASE
 #define RELEASED(r) \
@@ -26,16 +26,17 @@
 #ifdef RELEASE
 #define BOTH_TOOK_IT (seen[0] == W_DECISION && seen[1] == W_DECISION)
 #endif
-#define MAY_FLAG(s, r) (kind[s] == K_APPLY || (EPOCHS && !pending && MAY_NAME(s)))
-#define MAY_NOT_FLAG(s, r) (kind[s] == K_COUNT || RELEASED(r))
+#define MAY_FLAG \
+    (kind[cur] == K_APPLY || (EPOCHS && !pending && MAY_NAME))
+#define MAY_NOT_FLAG(r) (kind[cur] == K_COUNT || RELEASED(r))
 #ifdef M_OLD_INCARNATION
 #define OUTDATED(r) (r == 1)
 #else
 #define OUTDATED(r) false
 #endif
 #define MAY_CONTRIBUTE(r) \
-    (LIVE(r) && known[r] == cur && cur < SLOTS && (IN(r, who[cur]) || OUTDATED(r)) && \
-     !IN(r, contrib[cur]))
+    (LIVE(r) && known[r] == cur && cur < SLOTS && !IN(r, contrib[cur]) && \
+     (IN(r, who[cur]) || OUTDATED(r)))
 
 #ifdef M_EXCLUDED_APPLIES
 #define APPLIES(r, s) (!IN(r, lagging) || IN(r, who[s]) || true)
@@ -46,7 +47,7 @@
 // Who applied a slot had applied the same ones before.
 #define SAME_AS(q) \
     assert(!(q < P && IN(q, app[s])) || \
-           (applied[(q < P -> q : 0)] & (BIT(s) - 1)) == (applied[r] & (BIT(s) - 1)))
+           ((applied[(q < P -> q : 0)] ^ applied[r]) & (BIT(s) - 1)) == 0)
 
 inline apply(r)
 {
@@ -59,8 +60,8 @@ inline apply(r)
     applied[r] = applied[r] | BIT(s)
 }
 
-// From whoever holds the state of this replica's slot, or a later one. Snapshots
-// carry the index they were taken at.
+// From whoever holds the state of this slot, or of a later one. Snapshots
+// say at which index they were taken.
 #ifdef M_RESTORE_UNTAGGED
 #define TAKE_STATE(q) skip
 #else
@@ -70,7 +71,8 @@ inline apply(r)
     :: d_step { \
         q != r && LIVE(r) && LIVE(q) && IN(r, lagging) && !IN(q, lagging) && \
         known[q] >= known[r] -> \
-        printf("replica %d restores from %d, through slot %d\n", r, q, known[q] - 1); \
+        printf("replica %d restores from %d, through slot %d\n", r, q, \
+               known[q] - 1); \
         known[r] = known[q]; \
         TAKE_STATE(q); \
         lagging = lagging & ~BIT(r); \
@@ -89,7 +91,8 @@ inline apply(r)
 #endif
 #define RELEASE_RANK(k) \
     :: d_step { \
-        r == 0 && ALIVE(r) && known[r] > 0 && IN(r, dec[0]) && !ABORTED(0, dec[0]) && FREE(k) -> \
+        r == 0 && ALIVE(r) && known[r] > 0 && IN(r, dec[0]) && \
+        !ABORTED(0, dec[0]) && FREE(k) -> \
         printf("replica %d rank %d: the decision releases\n", r, k); \
         assert(!IN(r, fenced)); \
         word[k] = W_DECISION \
@@ -101,8 +104,7 @@ inline apply(r)
     } \
     :: d_step { \
         r == 0 && word[k] != 0 && seen[k] == 0 -> \
-        printf("replica %d rank %d: the device takes %d\n", r, k, \
-               word[k]); \
+        printf("replica %d rank %d: the device takes %d\n", r, k, word[k]); \
         seen[k] = word[k] \
     }
 #ifdef M_RELEASE_FENCED
@@ -119,15 +121,16 @@ proctype replica(byte r)
 end:
     do
     :: d_step {
-        MAY_CONTRIBUTE(r) && !IN(r, lagging) && MAY_NOT_FLAG(cur, r) ->
+        MAY_CONTRIBUTE(r) && !IN(r, lagging) && MAY_NOT_FLAG(r) ->
         if
-        :: kind[cur] == K_COUNT -> printf("replica %d contributes to slot %d\n", r, cur)
+        :: kind[cur] == K_COUNT ->
+            printf("replica %d contributes to slot %d\n", r, cur)
         :: else -> printf("replica %d is ready in slot %d\n", r, cur)
         fi;
         contrib[cur] = contrib[cur] | BIT(r);
 #ifdef RELEASE
         posted = posted || r == 0;
-        assert(r != 0 || kind[cur] == K_COUNT || BOTH_TOOK_IT); // 6: the device took it
+        assert(r != 0 || kind[cur] == K_COUNT || BOTH_TOOK_IT); // 6: no NaN
 #endif
 #ifdef M_EARLY_APPLY
         s = cur;
@@ -139,7 +142,7 @@ end:
 #endif
     }
     :: d_step {
-        MAY_CONTRIBUTE(r) && !IN(r, lagging) && MAY_FLAG(cur, r) ->
+        MAY_CONTRIBUTE(r) && !IN(r, lagging) && MAY_FLAG ->
         if
         :: kind[cur] == K_COUNT ->
             printf("replica %d contributes to slot %d, and epoch 1\n", r, cur)
@@ -159,7 +162,8 @@ end:
 #ifdef M_TAKEOVER_ANEW
     :: d_step { // another coordinator of replica 0 reduces again
         r == 0 && known[0] < SLOTS && IN(0, contrib[known[0]]) ->
-        printf("replica 0's next coordinator contributes anew to slot %d\n", known[0]);
+        printf("replica 0's next coordinator contributes anew to slot %d\n",
+               known[0]);
         contrib[known[0]] = contrib[known[0]] | BIT(4)
     }
 #endif
@@ -173,8 +177,8 @@ end:
 #endif
 #ifdef M_OVERWRITE_GRADIENT
     :: d_step {
-        known[r] == cur && cur < SLOTS && kind[cur] == K_APPLY && !IN(r, over) &&
-        IN(r, contrib[cur] & ~flag[cur]) ->
+        known[r] == cur && cur < SLOTS && kind[cur] == K_APPLY &&
+        !IN(r, over) && IN(r, contrib[cur] & ~flag[cur]) ->
         printf("replica %d, ready, reduces again over fewer\n", r);
         over = over | BIT(r)
     }
@@ -186,13 +190,14 @@ end:
         if
         :: APPLIED(s, dec[s]) && APPLIES(r, s) ->
 #ifdef M_OVERWRITE_GRADIENT
-            assert(!IN(r, over)); // 7: it holds the gradient over the decided set
+            assert(!IN(r, over)); // 7: it has the gradient over the set
 #endif
             apply(r)
         :: APPLIED(s, dec[s]) && !APPLIES(r, s) -> lagging = lagging | BIT(r)
         :: !APPLIED(s, dec[s]) ->
             if
-            :: kind[s] == K_COUNT && !ABORTED(s, dec[s]) && !IN(r, LOW(dec[s])) ->
+            :: kind[s] == K_COUNT && !ABORTED(s, dec[s]) &&
+               !IN(r, LOW(dec[s])) ->
                 lagging = lagging | BIT(r) // EXCLUDED
             :: kind[s] == K_APPLY && RETRY(s, dec[s]) &&
                !IN(r, SMALLER(s, dec[s])) -> lagging = lagging | BIT(r)
@@ -217,8 +222,8 @@ end:
     od
 }
 
-// A crash takes a replica and the acceptor in its process. What a restart brings
-// back is another id, but for the mutant's.
+// A crash takes a replica and the acceptor in its process. A restart brings
+// another id, but for the mutant's.
 #if CRASHES > 0
 #define CRASH(i) \
     :: d_step { \
@@ -244,7 +249,8 @@ end:
 #define STILL_THERE assert(RECOVERABLE)
 #else
 #define STILL_THERE \
-    assert(!pending || SIZE(MEMBERS1) < 2 || (MEMBERS1 & has_state & ~dead) != 0)
+    assert(!pending || SIZE(MEMBERS1) < 2 || \
+           (MEMBERS1 & has_state & ~dead) != 0)
 #endif
 proctype faults()
 {
@@ -260,7 +266,7 @@ end:
 #endif
 
 // 8: where nothing is left to happen, all slots are decided and all alive know.
-// No state comes twice (everything only grows), so every run comes to such an end.
+// No state comes twice (all only grows), so every run comes to such an end.
 #ifdef LIVENESS
 proctype watch()
 {
@@ -272,7 +278,9 @@ end:
             assert(SHOWN(SLOTS - 1)); // 8: everything is decided
             n = 0;
             do
-            :: n < P -> assert(!LIVE(n) || known[n] == SLOTS); n++ // 8: all alive know
+            :: n < P ->
+                assert(!LIVE(n) || known[n] == SLOTS); // 8: all alive know
+                n++
             :: else -> break
             od
         };

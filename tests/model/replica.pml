@@ -8,14 +8,14 @@
 // that takes no step any more has crashed. So loss, duplication, reordering and
 // crashes need no statements of their own, but for what a crash forgets.
 //
-// A *slot* is one decision: COUNT(index), APPLY(index, attempt), the next COUNT.
-// All slots are decided by one machinery; the value is the set H of members whose
+// A *slot* is one decision: COUNT(index), APPLY(index, attempt), COUNT again.
+// One machinery decides all slots; the value is the set H of members whose
 // write-once votes were held, and everything else is a fold of those votes.
 //
 // One slot is open at a time. What happens in a slot after its decision changes
 // nothing but that slot, so it may as well happen before anything of the next
-// one does: only such orders are looked at. An acceptor that is late, or leaders
-// of an old slot, are then the same as silent ones.
+// one does: only such orders are looked at. An acceptor that is late, or a
+// leader of an old slot, is then the same as a silent one.
 #include "bounds.h"
 
 #define NONE 255
@@ -30,8 +30,8 @@ byte ep[SLOTS];   // the epoch the slot is decided in
 bool pending;     // a decided value carries epoch 1
 byte cur;         // the open slot
 
-// Messages: contributions and their payload (COUNT: carries the proposal of
-// epoch 1; APPLY: could not complete the gradient); votes and values of ballots.
+// Messages: contributions and their payload (COUNT: it carries the proposal of
+// epoch 1; APPLY: the gradient is not complete); votes and values of ballots.
 byte contrib[SLOTS], flag[SLOTS], stale[SLOTS];
 byte val[BALLOTS + 1] = NONE;
 byte votes[BALLOTS + 1];
@@ -49,7 +49,7 @@ byte known[P], applied[P];
 byte lagging, has_state, dead, retired, crashes;
 byte app[SLOTS]; // who applied a slot
 #ifdef RELEASE
-byte word[2], seen[2]; // of replica 0's ranks: the race, and what the device took
+byte word[2], seen[2]; // replica 0's ranks: the race, what the device took
 byte fenced;
 bool posted;
 #define W_DECISION 1
@@ -64,7 +64,8 @@ byte over;
 
 #define BIT(i) (1 << (i))
 #define IN(i, set) (((set) >> (i)) & 1)
-#define SIZE(set) (IN(0, set) + IN(1, set) + IN(2, set) + IN(3, set) + IN(4, set))
+#define SIZE(set) \
+    (IN(0, set) + IN(1, set) + IN(2, set) + IN(3, set) + IN(4, set))
 #define ACCEPTORS(s) (ep[s] -> ACCEPTORS1 : ACCEPTORS0)
 #define SHOWN(s) (dec[s] != NONE)
 #define ALIVE(i) (!IN(i, dead))
@@ -76,14 +77,15 @@ byte over;
 #endif
 
 // What a decided value means.
-// A decision that names a newcomer counts nobody, so that the state the newcomer
-// is READY at is still the last one when the epoch opens.
+// A decision that names a newcomer counts nobody, so that the state it is READY
+// at is still the last one when the epoch opens.
 #define NAMES(s, v) (EPOCHS && kind[s] == K_COUNT && (flag[s] & LOW(v)) != 0)
 #define ABORTED(s, v) \
     (SIZE(LOW(v)) < MIN || (NAMES(s, v) && (MEMBERS1 & ~MEMBERS0) != 0))
 #define READY(s, v) ((v) & ~flag[s])
 #ifdef APPLY
-#define APPLIED(s, v) (kind[s] == K_APPLY && (v) == who[s] && READY(s, v) == (v))
+#define APPLIED(s, v) \
+    (kind[s] == K_APPLY && (v) == who[s] && READY(s, v) == (v))
 #else
 #define APPLIED(s, v) (!ABORTED(s, v))
 #endif
@@ -128,15 +130,15 @@ inline open_next(s, v)
 inline decide(s, v)
 {
     printf("slot %d is decided: {%x}\n", s, v);
-    assert(dec[s] == NONE || dec[s] == v);       // 1, 9: agreement, for good
-    assert((LOW(v) & ~(who[s])) == 0);           // 2: members' current incarnations
-    assert((v & ~contrib[s]) == 0 && v < 16);    // 4: the write-once log
-    assert((LOW(v) & stale[s]) == 0);            // 10: counted at equal parameters
+    assert(dec[s] == NONE || dec[s] == v);    // 1, 9: agreement, for good
+    assert((LOW(v) & ~(who[s])) == 0);        // 2: current incarnations
+    assert((v & ~contrib[s]) == 0 && v < 16); // 4: the write-once log
+    assert((LOW(v) & stale[s]) == 0);         // 10: counted at equal parameters
     if
     :: dec[s] == NONE ->
         dec[s] = v;
 #ifdef M_RELEASE_ON_GATHER
-        assert(s != 0 || early == 0 || v == who[s]); // 6: what is released is decided
+        assert(s != 0 || early == 0 || v == who[s]); // 6: releases are decided
 #endif
         CHECK_APPLIED(s); // 7: only the decided set applies
 #ifdef REACH
@@ -197,8 +199,8 @@ inline vote(a, b)
         vote(a, 0) \
     }
 
-// PREPARE of ballot b and its answer, which may be lost, but not that of the last
-// ballot where progress is looked at.
+// PREPARE of ballot b and its answer, which may be lost, but for the last one:
+// progress asks for a leader that is heard.
 #ifdef M_FULL_PREFERRED
 #define FULL_FIRST 100
 #define BEST_OF(a) (IN(a, votes[0]) -> FULL_FIRST : voted[a])
@@ -209,8 +211,8 @@ inline vote(a, b)
     :: d_step { \
         CAN_VOTE(a) && promised[a] < b && val[b] == NONE && \
         ((set) & ~HOLDABLE) == 0 -> \
-        printf("acceptor %d, holding {%x}, promises ballot %d in slot %d\n", a, \
-               set, b, cur); \
+        printf("acceptor %d, holding {%x}, promises ballot %d in slot %d\n", \
+               a, set, b, cur); \
         promised[a] = b; \
         replied[b] = replied[b] | BIT(a); \
         held_union[b] = held_union[b] | (set); \
@@ -220,14 +222,16 @@ inline vote(a, b)
 #define PROMISE_LOST(b) \
     :: d_step { \
         LOSS && b < BALLOTS && CAN_VOTE(a) && promised[a] < b -> \
-        printf("acceptor %d promises ballot %d in slot %d, unheard\n", a, b, cur); \
+        printf("acceptor %d promises ballot %d in slot %d, unheard\n", a, b, \
+               cur); \
         promised[a] = b \
     }
 #define ACCEPT(b) \
     :: d_step { \
-        CAN_VOTE(a) && promised[a] <= b && val[b] != NONE && voted[a] < b + 1 -> \
-        printf("acceptor %d accepts ballot %d, {%x}, in slot %d\n", a, b, val[b], \
-               cur); \
+        CAN_VOTE(a) && promised[a] <= b && voted[a] < b + 1 && \
+        val[b] != NONE -> \
+        printf("acceptor %d accepts ballot %d, {%x}, in slot %d\n", a, b, \
+               val[b], cur); \
         promised[a] = b; \
         voted[a] = b + 1; \
         vote(a, b) \
@@ -258,17 +262,18 @@ end:
         printf("acceptor %d installs the decision of slot %d\n", a, cur - 1);
         current = current | BIT(a)
     }
-#ifdef M_BELOW_LOW_WATER // an index below the mark is answered with its decision
-    :: d_step {
+#ifdef M_BELOW_LOW_WATER
+    :: d_step { // it ought to answer with the decision
         cur < SLOTS && SHOWN(cur) && voted[a] + promised[a] != 0 ->
-        printf("acceptor %d forgets slot %d, and will answer as if new\n", a, cur);
+        printf("acceptor %d forgets slot %d, will answer as if new\n", a, cur);
         promised[a] = 0;
         voted[a] = 0
     }
 #endif
 #ifdef RETIRE
     :: d_step { // an acceptor that epoch 1 does not name leaves
-        cur < SLOTS && ep[cur] && IN(a, INSTALLED & ~ACCEPTORS1) && MAY_RETIRE ->
+        cur < SLOTS && ep[cur] && IN(a, INSTALLED & ~ACCEPTORS1) &&
+        MAY_RETIRE ->
         printf("acceptor %d retires\n", a);
         retired = retired | BIT(a);
         assert(RECOVERABLE) // 9: a decision outlives f acceptors
@@ -277,7 +282,7 @@ end:
     od
 }
 
-// A leader proposes the value of the highest ballot accepted, else the union held.
+// A leader proposes the value of the highest ballot accepted, else the union.
 proctype leader(byte b)
 {
 end:

@@ -12,7 +12,8 @@ command -v spin >/dev/null || {
     exit 1
 }
 mkdir -p "$work"
-"$here/run.sh" "$work" 'small|full|reach|stops|mutant' "${2:-1}" | tee "$work/all"
+"$here/run.sh" "$work" 'small|full|reach|stops|mutant' "${2:-2}" >"$work/all"
+cat "$work/all"
 if grep -v '^[^;]* ;; [^;]* ;; yes ;; ' "$work/all"; then
     echo "not as wanted; $page stays as it was" >&2
     exit 1
@@ -21,7 +22,11 @@ fi
 # table FORMS: a row each, with the question and the bounds from cases.txt.
 table() {
     awk -F ' ;; ' -v forms="$1" '
-        NR == FNR { macros[$1 $2] = $4; question[$1 $2] = $5; model[$1 $2] = $3 }
+        NR == FNR {
+            model[$1 $2] = $3
+            macros[$1 $2] = $4
+            question[$1 $2] = $5
+        }
         NR != FNR && $1 ~ "^(" forms ")$" {
             bounds = macros[$1 $2]
             gsub(/-D/, "", bounds)
@@ -33,7 +38,8 @@ table() {
 {
     sed '/^<!-- results -->$/q' "$page"
     echo
-    echo "Written by \`make model\` with $(spin -V | sed 's/ --.*//'); do not edit below."
+    echo "Written by \`make model\`, with $(spin -V | sed 's/ --.*//'); do not" \
+        "edit below."
     echo
     echo "$(awk -F ' ;; ' '$7 == "holds" { n += $4 } END { printf "%.0f", n }' \
         "$work/all") states in configurations that hold;" \

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Checks the cases of cases.txt whose form matches a pattern, several at a time,
 # and prints a line each as case.sh does, in the order of the table.
-#     run.sh WORK-FOLDER FORMS [JOBS]        FORMS as in 'small|reach|stops|mutant'
+#     run.sh WORK-FOLDER FORMS [JOBS]    FORMS as in 'small|reach|stops|mutant'
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
