@@ -2,11 +2,13 @@
 // The replicas of replica.pml: they contribute, learn, release, apply, restore;
 // and the processes that crash them and watch for progress.
 
-#define LIVE(r) (ALIVE(r) && !IN(r, FENCED_SET))
 #ifdef RELEASE
-#define FENCED_SET fenced
+#define BOTH(what) (what[0] == W_DECISION && what[1] == W_DECISION)
+#define RELEASED(r) ((r) != 0 || (BOTH(word) && seen[0] != 0 && seen[1] != 0))
+#define LIVE(r) (ALIVE(r) && !IN(r, fenced))
 #else
-#define FENCED_SET 0
+#define RELEASED(r) true
+#define LIVE(r) ALIVE(r)
 #endif
 
 // A contribution may carry the proposal once every newcomer reported READY.
@@ -15,16 +17,6 @@
 #define MAY_NAME true
 #else
 #define MAY_NAME ((NEWCOMERS & lagging) == 0)
-#endif
-#ifdef RELEASE
-#define RELEASED(r) \
-    ((r) != 0 || (word[0] == W_DECISION && word[1] == W_DECISION && \
-                  seen[0] != 0 && seen[1] != 0))
-#else
-#define RELEASED(r) true
-#endif
-#ifdef RELEASE
-#define BOTH_TOOK_IT (seen[0] == W_DECISION && seen[1] == W_DECISION)
 #endif
 #define MAY_FLAG \
     (kind[cur] == K_APPLY || (EPOCHS && !pending && MAY_NAME))
@@ -39,7 +31,7 @@
      (IN(r, who[cur]) || OUTDATED(r)))
 
 #ifdef M_EXCLUDED_APPLIES
-#define APPLIES(r, s) (!IN(r, lagging) || IN(r, who[s]) || true)
+#define APPLIES(r, s) true
 #else
 #define APPLIES(r, s) (IN(r, LOW(dec[s])) && !IN(r, lagging))
 #endif
@@ -130,7 +122,7 @@ end:
         contrib[cur] = contrib[cur] | BIT(r);
 #ifdef RELEASE
         posted = posted || r == 0;
-        assert(r != 0 || kind[cur] == K_COUNT || BOTH_TOOK_IT); // 6: no NaN
+        assert(r != 0 || kind[cur] == K_COUNT || BOTH(seen)); // 6: no NaN
 #endif
 #ifdef M_EARLY_APPLY
         s = cur;
@@ -172,7 +164,7 @@ end:
         contrib[0] == who[0] && !IN(r, early) ->
         printf("replica %d holds all contributions and releases\n", r);
         early = early | BIT(r);
-        assert(!SHOWN(0) || dec[0] == who[0]) // 6
+        assert(!SHOWN(0) || dec[0] == who[0]) // 6: releases are decided
     }
 #endif
 #ifdef M_OVERWRITE_GRADIENT
