@@ -19,8 +19,9 @@ struct gather {
     // Of the root:
     int64_t deadline_us;
     uint32_t come;
-    int32_t *ranks; // [count], in order of arrival
-    uint8_t *parts; // [count][bytes]
+    int32_t *ranks;    // [count], in order of arrival
+    uint8_t *parts;    // [count][bytes]
+    uint32_t *part_of; // [world size], 1 + the rank's part; 0: not come
 };
 
 static bool same_id(const struct wire_exchange_id *a,
@@ -43,6 +44,7 @@ static void gather_free(struct gather *gather)
 {
     free(gather->ranks);
     free(gather->parts);
+    free(gather->part_of);
     free(gather);
 }
 
@@ -72,7 +74,10 @@ static struct gather *begin(struct member *member,
             network_now_us(member->network) + member->timeout_us;
         gather->ranks = calloc(frame->count, sizeof(*gather->ranks));
         gather->parts = calloc(frame->count, frame->part.length + 1);
-        if (gather->ranks == NULL || gather->parts == NULL) {
+        gather->part_of =
+            calloc((size_t)member->size, sizeof(*gather->part_of));
+        if (gather->ranks == NULL || gather->parts == NULL ||
+            gather->part_of == NULL) {
             gather_free(gather);
             return NULL;
         }
@@ -190,18 +195,18 @@ static void root_complete(struct member *member, struct gather *gather)
     struct wire_result result = {.id = gather->id};
     size_t each = gather->bytes;
     uint8_t *sorted = malloc((size_t)gather->count * each + 1);
+    uint8_t *end = sorted;
 
     if (sorted == NULL) {
         answer_failure(member, gather, TALLY_ERR_MEMORY,
                        "no memory at rank 0 for an exchange", NULL);
         return;
     }
-    for (uint32_t i = 0; i < gather->count; i++) {
-        size_t place = 0;
-
-        for (uint32_t j = 0; j < gather->count; j++)
-            place += gather->ranks[j] < gather->ranks[i];
-        memcpy(sorted + place * each, gather->parts + i * each, each);
+    for (int32_t rank = 0; rank < member->size; rank++) {
+        if (gather->part_of[rank] == 0)
+            continue;
+        memcpy(end, gather->parts + (gather->part_of[rank] - 1) * each, each);
+        end += each;
     }
     result.parts = (struct wire_text){(const char *)sorted,
                                       (uint32_t)(gather->count * each)};
@@ -233,18 +238,18 @@ static void root_take(struct member *member, struct gather *gather,
         answer_failure(member, gather, TALLY_ERR_MISMATCH, sentence, NULL);
         return;
     }
-    for (uint32_t i = 0; i < gather->come; i++)
-        if (gather->ranks[i] == frame->rank) {
-            snprintf(sentence, sizeof(sentence),
-                     "rank %d takes part twice: two groups of the same ranks "
-                     "and key",
-                     (int)frame->rank);
-            answer_failure(member, gather, TALLY_ERR_MISMATCH, sentence, NULL);
-            return;
-        }
+    if (gather->part_of[frame->rank] != 0) {
+        snprintf(sentence, sizeof(sentence),
+                 "rank %d takes part twice: two groups of the same ranks "
+                 "and key",
+                 (int)frame->rank);
+        answer_failure(member, gather, TALLY_ERR_MISMATCH, sentence, NULL);
+        return;
+    }
     memcpy(gather->parts + (size_t)gather->come * gather->bytes,
            frame->part.bytes, frame->part.length);
     gather->ranks[gather->come++] = frame->rank;
+    gather->part_of[frame->rank] = gather->come;
     if (gather->come == gather->count)
         root_complete(member, gather);
 }
