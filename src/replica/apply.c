@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A replica's vote on its gradient. It is ready when all its ranks hold the
+// gradient over exactly G and have acknowledged the decision; a rank that
+// released a NaN instead takes the replica out of this index.
+#include "replica/node.h"
+
+static bool is_asked(const struct replica *node,
+                     struct replica_instance instance)
+{
+    return replica_coordinator_takes_part(node) && !node->entered &&
+           node->at.next.attempt > 0 &&
+           replica_instance_compare(instance, node->at.next) == 0 &&
+           (node->eligible & replica_bit(node->params.self.peer)) != 0;
+}
+
+static void vote(struct replica *node)
+{
+    if (node->acknowledged && !node->scaled)
+        replica_coordinator_enter(node, REPLICA_OUT);
+    else if (node->gradient == REPLICA_UNREADY ||
+             node->gradient == REPLICA_VETO ||
+             (node->gradient == REPLICA_READY && node->acknowledged))
+        replica_coordinator_enter(node, node->gradient);
+}
+
+void replica_apply_acknowledged(struct replica *node,
+                                struct replica_instance instance, bool scaled)
+{
+    if (!is_asked(node, instance))
+        return;
+    node->acknowledged = true;
+    node->scaled = scaled;
+    vote(node);
+}
+
+void replica_apply_gradient(struct replica *node,
+                            struct replica_instance instance, uint8_t gradient)
+{
+    if (!is_asked(node, instance))
+        return;
+    node->gradient = gradient;
+    vote(node);
+}
