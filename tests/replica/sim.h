@@ -23,6 +23,7 @@
 #define SIM_LINEAGES 8
 #define SIM_INDICES 1024
 #define SIM_ATTEMPTS 8
+#define SIM_EPOCHS 128
 #define SIM_FAULTS 24
 #define SIM_NOBODY 0xffff
 
@@ -222,7 +223,6 @@ struct world {
     uint16_t peers; // replicas and the witness
     struct process processes[2 * SIM_PEERS];
     struct shards shards[SIM_PEERS];
-    uint64_t cut[SIM_PEERS]; // to whom nothing gets
     int64_t cut_until[SIM_PEERS][SIM_PEERS];
     int64_t loss_until;
     bool healed;
@@ -234,8 +234,9 @@ struct world {
     int64_t lease_lost_until[SIM_PEERS];
     int64_t suspected_until[SIM_PEERS];
     int64_t progressed_at;
-    struct replica_epoch listed; // of the lineage in the register
 
+    bool epoch_seen[SIM_LINEAGES][SIM_EPOCHS];
+    struct replica_epoch epochs[SIM_LINEAGES][SIM_EPOCHS];
     struct log_instance *logs[SIM_LINEAGES][SIM_INDICES][SIM_ATTEMPTS];
     struct log_instance *log_pool;
     size_t log_used, log_room;
@@ -274,6 +275,7 @@ void world_start(struct world *world, uint16_t peer,
 void world_kill(struct world *world, uint16_t process);
 void world_restart_later(struct world *world, uint16_t peer, int64_t after);
 void world_happens(struct world *world, struct happening *happening);
+void world_rearm(struct world *world, uint16_t process);
 bool world_reaches(const struct world *world, uint16_t from, uint16_t to);
 struct replica_position world_initial(const struct world *world);
 
@@ -283,14 +285,12 @@ void trainer_step_later(struct world *world, uint16_t process);
 void trainer_step(struct world *world, uint16_t process);
 void trainer_told(struct world *world, uint16_t process,
                   const struct replica_action *action);
-void trainer_rank_hears(struct world *world,
-                        const struct happening *happening);
+void trainer_rank_hears(struct world *world, const struct happening *happening);
 void trainer_rank_deadline(struct world *world,
                            const struct happening *happening);
 void trainer_acknowledged(struct world *world,
                           const struct happening *happening);
-void trainer_gradient(struct world *world,
-                      const struct happening *happening);
+void trainer_gradient(struct world *world, const struct happening *happening);
 void trainer_apply(struct world *world, uint16_t process,
                    const struct replica_action *action);
 void trainer_restore_later(struct world *world, uint16_t process);

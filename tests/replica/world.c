@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Processes in virtual time: what happens next, how messages travel, and what is
-// done with the actions of a state machine.
+// Processes in virtual time: what happens next, how messages travel, and what
+// is done with the actions of a state machine.
 #include "sim.h"
 
 #include <assert.h>
@@ -34,8 +34,8 @@ static struct happening *push(struct world *world,
 {
     if (world->heap_count == world->heap_room) {
         world->heap_room = world->heap_room == 0 ? 1024 : 2 * world->heap_room;
-        world->heap = realloc(world->heap,
-                              world->heap_room * sizeof(world->heap[0]));
+        world->heap =
+            realloc(world->heap, world->heap_room * sizeof(world->heap[0]));
         assert(world->heap != NULL);
     }
     size_t at = world->heap_count++;
@@ -72,8 +72,8 @@ bool world_take(struct world *world, struct happening *out)
 
 int64_t world_between(struct world *world, int64_t least, int64_t most)
 {
-    return least +
-           (int64_t)(random_next(&world->random) % (uint64_t)(most - least + 1));
+    return least + (int64_t)(random_next(&world->random) %
+                             (uint64_t)(most - least + 1));
 }
 
 bool world_chance(struct world *world, uint32_t ppm)
@@ -99,8 +99,7 @@ struct happening *world_schedule(struct world *world, int64_t after,
 
 static int64_t local_now(const struct world *world, const struct process *of)
 {
-    return world->now + of->clock_offset +
-           world->now * of->drift_ppm / 1000000;
+    return world->now + of->clock_offset + world->now * of->drift_ppm / 1000000;
 }
 
 static void set_timer(struct world *world, uint16_t process, int64_t local)
@@ -162,32 +161,46 @@ static void send_one(struct world *world, uint16_t from, uint16_t to,
     }
 }
 
+static void trace_sent(struct world *world, uint16_t process,
+                       const struct replica_message *message, uint64_t to)
+{
+    const struct process *of = &world->processes[process];
+
+    if (world->trace != NULL && to != 0)
+        world_trace(world, "p%u.%u sends %s of (lineage %u, %lu.%u) to %lx",
+                    of->name.peer, of->name.rank,
+                    replica_message_name(message->kind), message->lineage,
+                    message->instance.index, message->instance.attempt, to);
+}
+
 static void send(struct world *world, uint16_t from,
                  const struct replica_action *action)
 {
-    struct replica_message message;
-
-    if (!replica_message_decode(action->bytes, action->length,
-                                world->config->records, &message)) {
-        check_violated(world, "a message that cannot be decoded");
-        return;
-    }
-    check_sent(world, from, &message);
-    world_trace(world, "p%u.%u%s sends %s (%u, %lu.%u) to %lx",
-                world->processes[from].name.peer,
-                world->processes[from].name.rank,
-                message.kind == REPLICA_ENTRY && message.entry.has_proposal
-                    ? "*"
-                    : "",
-                replica_message_name(message.kind), message.lineage,
-                message.instance.index, message.instance.attempt,
-                action->peers);
     for (uint64_t rest = action->peers; rest != 0; rest &= rest - 1) {
         uint16_t to = (uint16_t)__builtin_ctzll(rest);
         if (to < world->peers)
             send_one(world, from,
                      (uint16_t)(to + (action->rank == 0 ? 0 : SIM_PEERS)),
                      action);
+    }
+}
+
+// All that it sends, to itself too, is seen before what comes of it.
+static void look_at_sent(struct world *world, uint16_t process,
+                         const struct replica_action *actions, size_t count)
+{
+    struct replica_message message;
+
+    for (size_t i = 0; i < count; i++) {
+        if (actions[i].kind != REPLICA_ACTION_SEND)
+            continue;
+        if (!replica_message_decode(actions[i].bytes, actions[i].length,
+                                    world->config->records, &message)) {
+            check_violated(world, "a message that cannot be decoded");
+            return;
+        }
+        check_sent(world, process, &message);
+        trace_sent(world, process, &message, actions[i].peers);
     }
 }
 
@@ -238,9 +251,9 @@ static void carry_out(struct world *world, uint16_t process,
         set_timer(world, process, action->at_us);
         break;
     case REPLICA_ACTION_PROVIDER: {
-        struct happening *swap = world_schedule(
-            world, world_between(world, 200, 5000), HAPPENS_REGISTER,
-            SIM_NOBODY);
+        struct happening *swap =
+            world_schedule(world, world_between(world, 200, 5000),
+                           HAPPENS_REGISTER, SIM_NOBODY);
         swap->bytes = malloc(sizeof(*action->position));
         assert(swap->bytes != NULL);
         memcpy(swap->bytes, action->position, sizeof(*action->position));
@@ -283,8 +296,8 @@ void world_handle(struct world *world, uint16_t process,
     uint32_t generation = of->generation;
     size_t count;
 
-    actions =
-        replica_handle(of->node, event, local_now(world, of), &count);
+    actions = replica_handle(of->node, event, local_now(world, of), &count);
+    look_at_sent(world, process, actions, count);
     check_node(world, process, stale ? &before : NULL);
     if (crashes && count > of->crash_after)
         count = of->crash_after;
@@ -356,11 +369,10 @@ static void open_node(struct world *world, uint16_t process,
     of->params = 1;
     of->state = (struct replica_state){0};
     of->clock_offset = 0;
-    of->drift_ppm =
-        config->drift_ppm == 0
-            ? 0
-            : (int32_t)world_between(world, -config->drift_ppm,
-                                     config->drift_ppm);
+    of->drift_ppm = config->drift_ppm == 0
+                        ? 0
+                        : (int32_t)world_between(world, -config->drift_ppm,
+                                                 config->drift_ppm);
     set_timer(world, process, local_now(world, of));
     if (position != NULL && !params.takeover && !params.witness)
         trainer_step_later(world, process);
@@ -378,8 +390,8 @@ void world_start(struct world *world, uint16_t process,
     of->waits_restart = false;
     of->stopped_until = 0;
     if (main)
-        of->name.incarnation = position != NULL ? 1u + process
-                                                : ++world->revision;
+        of->name.incarnation =
+            position != NULL ? 1u + process : ++world->revision;
     if (main && process < world->config->replicas)
         trainer_begin(world, process);
     world_trace(world, "p%u.%u starts, incarnation %lu", of->name.peer,
@@ -449,10 +461,7 @@ static void timer(struct world *world, const struct happening *happening)
     struct replica_event event = {.kind = REPLICA_EVENT_TIMER};
     const struct replica *node = world->processes[happening->process].node;
 
-    // Only the last one set counts.
-    if (node->timer_at == INT64_MAX && node->kept_count == 0 &&
-        node->tick_at != 0)
-        return;
+    // Only the last one set counts; the first is set by nobody.
     if (node->tick_at != 0 &&
         node->timer_at != (int64_t)happening->instance.index)
         return;
@@ -462,9 +471,8 @@ static void timer(struct world *world, const struct happening *happening)
 static void simple(struct world *world, uint16_t process,
                    enum replica_event_kind kind)
 {
-    struct replica_event event = {.kind = kind,
-                                  .epoch = &world->proposal,
-                                  .position = &world->register_};
+    struct replica_event event = {
+        .kind = kind, .epoch = &world->proposal, .position = &world->register_};
 
     world_handle(world, process, &event);
 }
@@ -483,8 +491,8 @@ static bool waits_or_is_void(struct world *world, struct happening *happening)
         happening->kind == HAPPENS_DEADLINE) {
         struct rank *rank =
             &world->shards[happening->process].ranks[happening->rank];
-        int64_t until = happening->rank == 0 ? of->stopped_until
-                                             : rank->stopped_until;
+        int64_t until =
+            happening->rank == 0 ? of->stopped_until : rank->stopped_until;
         if (!rank->alive || happening->generation !=
                                 world->shards[happening->process].generation)
             return true;
@@ -503,6 +511,12 @@ static bool waits_or_is_void(struct world *world, struct happening *happening)
     push(world, happening);
     happening->bytes = NULL;
     return true;
+}
+
+// After a jump of its clock.
+void world_rearm(struct world *world, uint16_t process)
+{
+    set_timer(world, process, world->processes[process].node->timer_at);
 }
 
 void world_happens(struct world *world, struct happening *happening)
