@@ -4,12 +4,10 @@
 // released a NaN instead takes the replica out of this index.
 #include "replica/node.h"
 
-static bool is_asked(const struct replica *node,
-                     struct replica_instance instance)
+static bool is_asked(const struct replica *node, uint64_t decision)
 {
     return replica_coordinator_takes_part(node) && !node->entered &&
-           node->at.next.attempt > 0 &&
-           replica_instance_compare(instance, node->at.next) == 0 &&
+           node->at.next.attempt > 0 && decision == node->at.previous &&
            (node->eligible & replica_bit(node->params.self.peer)) != 0;
 }
 
@@ -23,20 +21,20 @@ static void vote(struct replica *node)
         replica_coordinator_enter(node, node->gradient);
 }
 
-void replica_apply_acknowledged(struct replica *node,
-                                struct replica_instance instance, bool scaled)
+void replica_apply_acknowledged(struct replica *node, uint64_t decision,
+                                bool scaled)
 {
-    if (!is_asked(node, instance))
+    if (!is_asked(node, decision))
         return;
     node->acknowledged = true;
     node->scaled = scaled;
     vote(node);
 }
 
-void replica_apply_gradient(struct replica *node,
-                            struct replica_instance instance, uint8_t gradient)
+void replica_apply_gradient(struct replica *node, uint64_t decision,
+                            uint8_t gradient)
 {
-    if (!is_asked(node, instance))
+    if (!is_asked(node, decision))
         return;
     node->gradient = gradient;
     vote(node);

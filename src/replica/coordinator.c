@@ -12,12 +12,19 @@ bool replica_coordinator_is_current(const struct replica *node)
            node->own.digest == node->at.group.digest;
 }
 
+// The one before it, of the same replica, may have been counted: what is decided
+// about that is not about this one.
+bool replica_coordinator_is_named(const struct replica *node)
+{
+    return replica_epoch_member(&node->at.epoch, node->params.self.peer,
+                                node->params.self.incarnation);
+}
+
 bool replica_coordinator_takes_part(const struct replica *node)
 {
     return replica_coordinator_is_current(node) && !node->fenced &&
            !node->sealed && !node->ending &&
-           replica_epoch_member(&node->at.epoch, node->params.self.peer,
-                                node->params.self.incarnation);
+           replica_coordinator_is_named(node);
 }
 
 void replica_coordinator_send_entry(struct replica *node, uint64_t peers)

@@ -40,6 +40,7 @@ void replica_learner_decided(struct replica *node,
     uint32_t epoch = node->at.epoch.number;
     bool eligible =
         (node->eligible & replica_bit(node->params.self.peer)) != 0 &&
+        replica_coordinator_is_named(node) &&
         replica_coordinator_is_current(node);
 
     node->kept_count++;

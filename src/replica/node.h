@@ -150,6 +150,7 @@ void replica_learner_decided(struct replica *node,
 
 // coordinator.c
 bool replica_coordinator_takes_part(const struct replica *node);
+bool replica_coordinator_is_named(const struct replica *node);
 bool replica_coordinator_is_current(const struct replica *node);
 void replica_coordinator_contribute(struct replica *node,
                                     const struct numeric_record *records);
@@ -163,10 +164,10 @@ void replica_coordinator_rank_lost(struct replica *node);
 void replica_coordinator_fence(struct replica *node);
 
 // apply.c
-void replica_apply_acknowledged(struct replica *node,
-                                struct replica_instance instance, bool scaled);
-void replica_apply_gradient(struct replica *node,
-                            struct replica_instance instance, uint8_t vote);
+void replica_apply_acknowledged(struct replica *node, uint64_t decision,
+                                bool scaled);
+void replica_apply_gradient(struct replica *node, uint64_t decision,
+                            uint8_t vote);
 
 // epoch.c
 void replica_epoch_begin(struct replica *node);

@@ -15,20 +15,25 @@ enum replica_slot_state {
     REPLICA_SLOT_EXPIRED,     // with a quiet NaN, and a sticky status
 };
 
-// The index in the upper bits, the state in the lower two: what is late for one
-// index cannot touch the next.
+// Lineage and index in the upper bits, the state in the lower two: what is late
+// for one cannot touch the next. A forced lineage begins at an index that the
+// one before may have had.
 struct replica_slot {
     _Atomic uint64_t word;
 };
 
-void replica_slot_begin(struct replica_slot *slot, uint64_t index);
+void replica_slot_begin(struct replica_slot *slot, uint32_t lineage,
+                        uint64_t index);
 
 // True: it won, and the caller must hand the device what it won with. False:
 // the other one has, or the index is over.
-bool replica_slot_release(struct replica_slot *slot, uint64_t index);
-bool replica_slot_expire(struct replica_slot *slot, uint64_t index);
+bool replica_slot_release(struct replica_slot *slot, uint32_t lineage,
+                          uint64_t index);
+bool replica_slot_expire(struct replica_slot *slot, uint32_t lineage,
+                         uint64_t index);
 
 // What the rank acknowledges: that the device has the decision's scale.
-bool replica_slot_scaled(const struct replica_slot *slot, uint64_t index);
+bool replica_slot_scaled(const struct replica_slot *slot, uint32_t lineage,
+                         uint64_t index);
 
 #endif

@@ -282,10 +282,10 @@ static void handle(struct replica *node, const struct replica_event *event)
         replica_coordinator_contribute(node, event->records);
         break;
     case REPLICA_EVENT_ACKNOWLEDGED:
-        replica_apply_acknowledged(node, event->instance, event->scaled);
+        replica_apply_acknowledged(node, event->decision, event->scaled);
         break;
     case REPLICA_EVENT_GRADIENT:
-        replica_apply_gradient(node, event->instance, event->vote);
+        replica_apply_gradient(node, event->decision, event->vote);
         break;
     case REPLICA_EVENT_RESTORED:
         node->own = event->state;

@@ -42,8 +42,8 @@ enum replica_event_kind {
     REPLICA_EVENT_MESSAGE,      // bytes, length
     REPLICA_EVENT_TIMER,        // as set
     REPLICA_EVENT_CONTRIBUTION, // records: the shard reduce's result
-    REPLICA_EVENT_ACKNOWLEDGED, // all ranks have the broadcast of instance
-    REPLICA_EVENT_GRADIENT,     // instance, vote: the gradient over G, or not
+    REPLICA_EVENT_ACKNOWLEDGED, // decision, scaled: by all ranks
+    REPLICA_EVENT_GRADIENT,     // decision, vote: the gradient over its set
     REPLICA_EVENT_RESTORED,     // state: the model now holds it
     REPLICA_EVENT_PROPOSAL,     // epoch: what the provider would have
     REPLICA_EVENT_SUSPECTS,     // peers: all that are thought dead now
@@ -58,8 +58,8 @@ struct replica_event {
     const uint8_t *bytes;
     size_t length;
     const struct numeric_record *records; // canonical
-    struct replica_instance instance;
-    bool scaled;  // ACKNOWLEDGED: the decision won every rank's slot
+    uint64_t decision; // digest of the COUNT or RETRY: names no other, ever
+    bool scaled;       // ACKNOWLEDGED: the decision won every rank's slot
     uint8_t vote; // GRADIENT: REPLICA_READY, REPLICA_UNREADY or REPLICA_VETO
     struct replica_state state;
     uint64_t peers;

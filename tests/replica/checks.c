@@ -248,7 +248,7 @@ static void check_sealed(struct world *world, const struct process *of,
                        of->name.peer, does);
 }
 
-static void check_entry(struct world *world, const struct process *of,
+static void check_entry(struct world *world,
                         const struct replica_message *message)
 {
     const struct replica_entry *entry = &message->entry;
@@ -291,9 +291,9 @@ static void check_entry(struct world *world, const struct process *of,
                            "p%u is ready for index %lu, of which rank "
                            "%u has no scale (3, 6)",
                            peer, counted.index, r);
-    if (!shards->has_gradient ||
-        replica_instance_compare(shards->gradient, message->instance) != 0 ||
-        of_set == NULL || shards->gradient_members != of_set->members)
+    if (!shards->has_gradient || of_set == NULL ||
+        shards->gradient != of_set->digest ||
+        shards->gradient_members != of_set->members)
         check_violated(world, "p%u is ready without the gradient (7)", peer);
 }
 
@@ -323,7 +323,7 @@ void check_sent(struct world *world, uint16_t process,
     switch (message->kind) {
     case REPLICA_ENTRY:
         check_sealed(world, of, message->lineage, "contributes");
-        check_entry(world, of, message);
+        check_entry(world, message);
         break;
     case REPLICA_VOTE:
         check_sealed(world, of, message->lineage, "votes");

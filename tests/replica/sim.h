@@ -108,6 +108,7 @@ struct happening {
     bool failed;
     struct replica_instance instance;
     uint32_t lineage;
+    uint64_t decision;
     size_t length;
     void *bytes; // owned
 };
@@ -148,12 +149,12 @@ struct rank {
 // A shard mesh.
 struct shards {
     struct rank ranks[SIM_RANKS];
-    uint32_t generation; // of the incarnation
-    struct replica_instance acknowledged;
+    uint32_t generation;   // of the incarnation
+    uint64_t acknowledged; // decision
     uint32_t acknowledged_count;
     bool scaled;
     bool has_gradient;
-    struct replica_instance gradient;
+    uint64_t gradient; // decision
     uint64_t gradient_members;
     uint64_t gradient_sum;
     bool has_known;

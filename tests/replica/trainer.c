@@ -55,7 +55,7 @@ static void begin_slot(struct world *world, uint16_t peer, uint16_t r,
     struct shards *shards = &world->shards[peer];
     struct rank *rank = &shards->ranks[r];
 
-    replica_slot_begin(&rank->slot, at->next.index);
+    replica_slot_begin(&rank->slot, at->epoch.lineage, at->next.index);
     rank->index = at->next.index;
     rank->lineage = at->epoch.lineage;
     rank->digest = 0;
@@ -112,6 +112,7 @@ static void reduce_gradient(struct world *world, uint16_t peer,
     happening =
         world_schedule(world, GRADIENT_TIMEOUT_US, HAPPENS_GRADIENT, peer);
     happening->failed = true;
+    happening->decision = action->value->digest;
     happening->instance = instance;
     happening->lineage = lineage;
     log->reducing |= replica_bit(peer);
@@ -122,6 +123,7 @@ static void reduce_gradient(struct world *world, uint16_t peer,
         happening =
             world_schedule(world, world_between(world, 300, 3000),
                            HAPPENS_GRADIENT, (uint16_t)__builtin_ctzll(rest));
+        happening->decision = action->value->digest;
         happening->instance = instance;
         happening->lineage = lineage;
     }
@@ -171,8 +173,7 @@ static void acknowledge(struct world *world, const struct happening *happening,
         world_schedule(world, world_between(world, 5, 150),
                        HAPPENS_ACKNOWLEDGED, happening->process);
 
-    acknowledged->instance = happening->instance;
-    acknowledged->instance.attempt++;
+    acknowledged->decision = ((const struct told *)happening->bytes)->digest;
     acknowledged->failed = !scaled;
 }
 
@@ -180,7 +181,7 @@ static void give_up(struct world *world, uint16_t peer, uint16_t r)
 {
     struct rank *rank = &world->shards[peer].ranks[r];
 
-    if (replica_slot_expire(&rank->slot, rank->index))
+    if (replica_slot_expire(&rank->slot, rank->lineage, rank->index))
         check_handed(world, peer, r, false);
 }
 
@@ -206,12 +207,13 @@ void trainer_rank_hears(struct world *world, const struct happening *happening)
     }
     if (told->kind == REPLICA_COUNT) {
         rank->digest = told->digest;
-        if (replica_slot_release(&rank->slot, rank->index))
+        if (replica_slot_release(&rank->slot, rank->lineage, rank->index))
             check_handed(world, peer, happening->rank, true);
     }
     if (told->kind == REPLICA_COUNT || told->kind == REPLICA_RETRY)
-        acknowledge(world, happening,
-                    replica_slot_scaled(&rank->slot, rank->index));
+        acknowledge(
+            world, happening,
+            replica_slot_scaled(&rank->slot, rank->lineage, rank->index));
 }
 
 void trainer_rank_deadline(struct world *world,
@@ -222,7 +224,7 @@ void trainer_rank_deadline(struct world *world,
 
     if (rank->index != happening->instance.index ||
         rank->lineage != happening->lineage ||
-        !replica_slot_expire(&rank->slot, rank->index))
+        !replica_slot_expire(&rank->slot, rank->lineage, rank->index))
         return;
     world->tally.expired++;
     world_trace(world, "p%u.%u releases a NaN for index %lu: deadline", peer,
@@ -236,11 +238,10 @@ void trainer_acknowledged(struct world *world,
 {
     struct shards *shards = &world->shards[happening->process];
     struct replica_event event = {.kind = REPLICA_EVENT_ACKNOWLEDGED,
-                                  .instance = happening->instance};
+                                  .decision = happening->decision};
 
-    if (replica_instance_compare(shards->acknowledged, happening->instance) !=
-        0) {
-        shards->acknowledged = happening->instance;
+    if (shards->acknowledged != happening->decision) {
+        shards->acknowledged = happening->decision;
         shards->acknowledged_count = 0;
         shards->scaled = true;
     }
@@ -260,16 +261,15 @@ void trainer_gradient(struct world *world, const struct happening *happening)
     struct log_instance *log =
         check_log(world, happening->lineage, happening->instance);
     struct replica_event event = {.kind = REPLICA_EVENT_GRADIENT,
-                                  .instance = happening->instance,
+                                  .decision = happening->decision,
                                   .vote = REPLICA_UNREADY};
 
     // A reduction that nobody waits for any more.
-    if (log == NULL || of->node->at.epoch.lineage != happening->lineage ||
-        replica_instance_compare(of->node->at.next, happening->instance) != 0)
+    if (log == NULL || of->node->at.previous != happening->decision)
         return;
     if (!happening->failed) {
         shards->has_gradient = true;
-        shards->gradient = happening->instance;
+        shards->gradient = happening->decision;
         shards->gradient_members = log->reducing;
         shards->gradient_sum = 0;
         for (uint64_t rest = log->reducing; rest != 0; rest &= rest - 1)
@@ -277,8 +277,7 @@ void trainer_gradient(struct world *world, const struct happening *happening)
         event.vote = of->veto ? REPLICA_VETO : REPLICA_READY;
         of->veto = false;
     } else if (shards->has_gradient &&
-               replica_instance_compare(shards->gradient,
-                                        happening->instance) == 0) {
+               shards->gradient == happening->decision) {
         return;
     }
     world_handle(world, peer, &event);
@@ -292,10 +291,14 @@ void trainer_apply(struct world *world, uint16_t process,
     struct log_instance *log =
         check_log(world, action->position->epoch.lineage, action->instance);
 
-    if (log == NULL)
+    struct replica_instance before = action->instance;
+    before.attempt--;
+    const struct log_instance *asked =
+        check_log(world, action->position->epoch.lineage, before);
+
+    if (log == NULL || asked == NULL)
         return;
-    if (!shards->has_gradient ||
-        replica_instance_compare(shards->gradient, action->instance) != 0 ||
+    if (!shards->has_gradient || shards->gradient != asked->digest ||
         shards->gradient_members != action->value->members) {
         check_violated(world,
                        "p%u applies index %lu without the gradient "
