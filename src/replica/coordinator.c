@@ -20,11 +20,26 @@ bool replica_coordinator_is_named(const struct replica *node)
                                 node->params.self.incarnation);
 }
 
+void replica_coordinator_lags(struct replica *node)
+{
+    if (node->located && !node->params.witness && !node->params.takeover &&
+        !node->fenced && !node->sealed && !replica_coordinator_is_current(node))
+        replica_report(node, REPLICA_STATUS_LAGGING, 0);
+}
+
 bool replica_coordinator_takes_part(const struct replica *node)
 {
     return replica_coordinator_is_current(node) && !node->fenced &&
            !node->sealed && !node->ending &&
            replica_coordinator_is_named(node);
+}
+
+void replica_coordinator_stand(struct replica *node)
+{
+    if (replica_coordinator_takes_part(node) && node->at.next.attempt == 0)
+        replica_report(node, REPLICA_STATUS_OPEN, 0);
+    else
+        replica_coordinator_lags(node);
 }
 
 void replica_coordinator_send_entry(struct replica *node, uint64_t peers)
@@ -104,10 +119,8 @@ void replica_coordinator_learned(struct replica *node,
         return;
     if (node->ending)
         replica_coordinator_fence(node);
-    else if (replica_coordinator_takes_part(node))
-        replica_report(node, REPLICA_STATUS_OPEN, 0);
-    else if (!replica_coordinator_is_current(node))
-        replica_report(node, REPLICA_STATUS_LAGGING, 0);
+    else
+        replica_coordinator_stand(node);
     replica_epoch_announce(node);
 }
 
@@ -137,4 +150,15 @@ void replica_coordinator_fence(struct replica *node)
     node->fenced = true;
     node->entered = false;
     replica_report(node, REPLICA_STATUS_FENCED, 0);
+}
+
+// A frontier that was reported stays restorable: whoever is sealed keeps it.
+void replica_coordinator_restored(struct replica *node,
+                                  struct replica_state state)
+{
+    if (node->sealed)
+        return;
+    node->own = state;
+    replica_epoch_announce(node);
+    replica_coordinator_stand(node);
 }

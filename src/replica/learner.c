@@ -129,6 +129,7 @@ void replica_learner_position(struct replica *node,
         return;
     replica_learner_locate(node, position);
     replica_epoch_begin(node);
+    replica_coordinator_stand(node);
     replica_epoch_announce(node);
 }
 

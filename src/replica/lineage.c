@@ -110,9 +110,5 @@ void replica_lineage_adopt(struct replica *node,
     if (node->own.index > base.index ||
         (node->own.index == base.index && node->own.digest != base.digest))
         replica_report(node, REPLICA_STATUS_ROLLED_BACK, 0);
-    replica_report(node,
-                   replica_coordinator_takes_part(node)
-                       ? REPLICA_STATUS_OPEN
-                       : REPLICA_STATUS_LAGGING,
-                   0);
+    replica_coordinator_stand(node);
 }

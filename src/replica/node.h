@@ -150,6 +150,10 @@ void replica_learner_decided(struct replica *node,
 
 // coordinator.c
 bool replica_coordinator_takes_part(const struct replica *node);
+// Says so if the model must be restored.
+void replica_coordinator_lags(struct replica *node);
+// Says whether it may contribute now, or why not.
+void replica_coordinator_stand(struct replica *node);
 bool replica_coordinator_is_named(const struct replica *node);
 bool replica_coordinator_is_current(const struct replica *node);
 void replica_coordinator_contribute(struct replica *node,
@@ -160,6 +164,8 @@ void replica_coordinator_send_entry(struct replica *node, uint64_t peers);
 void replica_coordinator_learned(struct replica *node,
                                  const struct replica_kept *kept,
                                  bool eligible);
+void replica_coordinator_restored(struct replica *node,
+                                  struct replica_state state);
 void replica_coordinator_rank_lost(struct replica *node);
 void replica_coordinator_fence(struct replica *node);
 

@@ -250,6 +250,7 @@ static void tick(struct replica *node)
     else
         replica_learner_ask(node, node->located ? replica_everybody(node)
                                                 : node->params.peers);
+    replica_coordinator_lags(node);
     replica_epoch_announce(node);
 }
 
@@ -288,10 +289,7 @@ static void handle(struct replica *node, const struct replica_event *event)
         replica_apply_gradient(node, event->decision, event->vote);
         break;
     case REPLICA_EVENT_RESTORED:
-        node->own = event->state;
-        replica_epoch_announce(node);
-        if (replica_coordinator_takes_part(node))
-            replica_report(node, REPLICA_STATUS_OPEN, 0);
+        replica_coordinator_restored(node, event->state);
         break;
     case REPLICA_EVENT_PROPOSAL:
         node->has_proposal = true;

@@ -83,7 +83,9 @@ enum replica_status {
     REPLICA_STATUS_IN_DOUBT,    // instance is not decided here
     REPLICA_STATUS_FENCED,      // for good: this incarnation is over
     REPLICA_STATUS_ROLLED_BACK, // what it applied is void; LAGGING too
-    REPLICA_STATUS_SEALED,      // no more of this lineage
+    // No more of this lineage; the model stays what it is: no copy of another
+    // may replace it, the frontier that it reported must be there.
+    REPLICA_STATUS_SEALED,
     REPLICA_STATUS_EPOCH,       // an epoch begins; it may be no member
     REPLICA_STATUS_CONFLICT,    // two digests for one key: peers says whose
     REPLICA_STATUS_REFUSED,     // a message not to be understood, or forged

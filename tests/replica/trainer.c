@@ -337,6 +337,8 @@ void trainer_restore(struct world *world, uint16_t process)
     struct replica_event event = {.kind = REPLICA_EVENT_RESTORED};
 
     of->restoring = false;
+    if (of->node->sealed)
+        return;
     for (uint32_t i = 0; i < world->peers; i++) {
         uint16_t peer = (uint16_t)((first + i) % world->peers);
         struct process *from = &world->processes[peer];
