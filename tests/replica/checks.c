@@ -151,6 +151,23 @@ static void check_next(struct world *world, uint16_t process,
     }
 }
 
+// The first that was seen of an epoch: as it was decided.
+static void check_epoch(struct world *world, const struct replica_epoch *epoch)
+{
+    struct replica_epoch *seen;
+
+    if (epoch->lineage >= SIM_LINEAGES || epoch->number >= SIM_EPOCHS) {
+        check_violated(world, "the observer's log is too small");
+        return;
+    }
+    seen = &world->epochs[epoch->lineage][epoch->number];
+    if (!world->epoch_seen[epoch->lineage][epoch->number])
+        *seen = *epoch;
+    else if (!replica_epoch_same(seen, epoch))
+        check_violated(world, "two epochs of one number");
+    world->epoch_seen[epoch->lineage][epoch->number] = true;
+}
+
 static void check_decided(struct world *world, uint16_t process,
                           uint32_t lineage, const struct replica_kept *kept)
 {
@@ -185,24 +202,10 @@ static void check_decided(struct world *world, uint16_t process,
     }
     check_votes(world, log, epoch, log->digest, index);
     check_totals(world, lineage, kept, epoch);
-    if (kept->value.has_next)
+    if (kept->value.has_next) {
         check_next(world, process, kept, epoch);
-}
-
-static void check_epoch(struct world *world, const struct replica_epoch *epoch)
-{
-    struct replica_epoch *seen;
-
-    if (epoch->lineage >= SIM_LINEAGES || epoch->number >= SIM_EPOCHS) {
-        check_violated(world, "the observer's log is too small");
-        return;
+        check_epoch(world, &kept->value.next);
     }
-    seen = &world->epochs[epoch->lineage][epoch->number];
-    if (!world->epoch_seen[epoch->lineage][epoch->number])
-        *seen = *epoch;
-    else if (!replica_epoch_same(seen, epoch))
-        check_violated(world, "two epochs of one number");
-    world->epoch_seen[epoch->lineage][epoch->number] = true;
 }
 
 void check_node(struct world *world, uint16_t process,
@@ -222,12 +225,12 @@ void check_node(struct world *world, uint16_t process,
     if (of->lineage_seen != lineage || node->kept_count < of->kept_seen)
         of->kept_seen = 0;
     of->lineage_seen = lineage;
-    check_epoch(world, &node->at.epoch);
     if (of->kept_seen + REPLICA_KEPT < node->kept_count)
         of->kept_seen = node->kept_count - REPLICA_KEPT;
     for (; of->kept_seen < node->kept_count; of->kept_seen++)
         check_decided(world, process, lineage,
                       &node->kept[of->kept_seen % REPLICA_KEPT]);
+    check_epoch(world, &node->at.epoch);
 }
 
 static bool is_listed(const struct replica_epoch *list,

@@ -110,6 +110,12 @@ void config_from_seed(uint64_t seed, struct config *config)
     config->drift_ppm = random_below(&random, 3) == 0 ? 1000 : 0;
     config->heal_at = 50000 + random_below(&random, 300000);
     config->end_at = config->heal_at + JUDGE_AFTER_US + END_AFTER_US;
+    if (random_below(&random, 3) == 0) {
+        config->hasty = true;
+        config->loss_ppm = 50000 + random_below(&random, 300000);
+        config->heal_at = 50000 + random_below(&random, 100000);
+        config->end_at = config->heal_at + JUDGE_AFTER_US + END_AFTER_US;
+    }
     choose_faults(&random, config);
 }
 
@@ -117,11 +123,12 @@ void config_print(const struct config *config, FILE *out)
 {
     fprintf(out,
             "seed %lu: %u replicas x %u ranks, %u acceptors%s, minimum %u, "
-            "%s; loss %u ppm, duplicates %u ppm, delay %ld + %ld us, "
+            "%s%s; loss %u ppm, duplicates %u ppm, delay %ld + %ld us, "
             "drift %d ppm, heals at %.1f ms\n",
             config->seed, config->replicas, config->ranks, config->acceptors,
             config->witness ? " (a witness)" : "", config->minimum,
-            config->provider ? "provider" : "static", config->loss_ppm,
+            config->provider ? "provider" : "static",
+            config->hasty ? ", hasty leaders" : "", config->loss_ppm,
             config->duplicate_ppm, config->delay_us, config->jitter_us,
             config->drift_ppm, (double)config->heal_at / 1000);
     for (size_t i = 0; i < config->fault_count; i++) {

@@ -59,6 +59,7 @@ struct config {
     uint16_t replicas;
     uint16_t ranks;
     bool witness;
+    bool hasty;    // leaders start early and meet, and much is lost
     bool provider; // proposes and registers; else membership is static
     uint32_t acceptors;
     uint32_t records;

@@ -2,7 +2,7 @@
 // Runs seeds of the replica simulator, in as many processes as there are
 // processors, and says what was seen; a seed that breaks an invariant is run
 // again, shrunk, and printed as a schedule.
-//     sim_replica [--seeds N] [--from SEED] [--jobs N] [--table]
+//     sim_replica [--seeds N] [--from SEED] [--jobs N] [--table] [--brief]
 //     sim_replica --seed SEED          that one, with its whole schedule
 #include "sim.h"
 
@@ -12,8 +12,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define FAILURES_SHOWN 1
 
 struct totals {
     struct tally_of_run tally;
@@ -45,10 +43,9 @@ static void run_share(uint64_t from, uint64_t count, uint64_t step,
         if (held)
             continue;
         fprintf(stderr, "seed %lu: %s\n", seed, world->violation);
-        if (totals->violations++ == 0)
-            totals->first = seed;
-        if (totals->violations == FAILURES_SHOWN)
-            break;
+        totals->violations = 1;
+        totals->first = seed;
+        break; // one is enough to look at
     }
     world_destroy(world);
 }
@@ -156,12 +153,14 @@ int main(int argc, char **argv)
         {"seed", required_argument, NULL, 's'},
         {"jobs", required_argument, NULL, 'j'},
         {"table", no_argument, NULL, 't'},
+        {"brief", no_argument, NULL, 'b'},
         {NULL, 0, NULL, 0},
     };
     uint64_t seeds = 1000;
     uint64_t from = 1;
     long jobs = sysconf(_SC_NPROCESSORS_ONLN);
     bool table = false;
+    bool brief = false;
     int option;
 
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -181,6 +180,9 @@ int main(int argc, char **argv)
         case 't':
             table = true;
             break;
+        case 'b':
+            brief = true;
+            break;
         default:
             return 2;
         }
@@ -193,7 +195,7 @@ int main(int argc, char **argv)
     else
         print_line(&totals);
     fflush(stdout);
-    if (totals.violations > 0 && totals.first > 0)
+    if (totals.violations > 0 && totals.first > 0 && !brief)
         show(totals.first);
     return totals.violations == 0 ? 0 : 1;
 }

@@ -348,11 +348,13 @@ static void open_node(struct world *world, uint16_t process,
         .minimum = config->minimum,
         .attempts = 3,
         .position = position,
+        .own =
+            process >= SIM_PEERS ? position->group : (struct replica_state){0},
         .peers = replica_bit(world->peers) - 1,
-        .decide_after_us = 15000,
+        .decide_after_us = config->hasty ? 1000 : 15000,
         .apply_after_us = 60000,
-        .stagger_us = 4000,
-        .retry_us = 6000,
+        .stagger_us = config->hasty ? 300 : 4000,
+        .retry_us = config->hasty ? 3000 : 6000,
         .idle_us = 30000,
     };
 
