@@ -20,7 +20,7 @@ trap 'exit 1' HUP INT TERM
 build()
 {
     # shellcheck disable=SC2086
-    $cc -std=gnu11 -O2 -DNDEBUG -w -D_GNU_SOURCE -I"$scratch/src" \
+    $cc -std=gnu11 -O1 -DNDEBUG -w -D_GNU_SOURCE -I"$scratch/src" \
         -I"$root/tests" "$scratch"/src/replica/*.c "$root"/tests/replica/*.c \
         -o "$scratch/sim_replica"
 }

@@ -123,7 +123,7 @@ static struct totals run_jobs(uint64_t from, uint64_t count, long jobs)
         run_share(from + (uint64_t)job, count - (uint64_t)job, (uint64_t)jobs,
                   &share);
         ssize_t written = write(pipes[job][1], &share, sizeof(share));
-        _exit(written == (ssize_t)sizeof(share) ? 0 : 1);
+        exit(written == (ssize_t)sizeof(share) ? 0 : 1);
     }
     for (long job = 0; job < jobs; job++) {
         struct totals share = {0};

@@ -10,6 +10,7 @@
 
 #define LOCAL_DELAY_US 40 // inside a replica
 #define SLOW_US 4000
+#define DAMAGED_PPM 1000
 
 void world_trace(struct world *world, const char *format, ...)
 {
@@ -121,6 +122,28 @@ bool world_reaches(const struct world *world, uint16_t from, uint16_t to)
     return world->cut_until[from][to] <= world->now;
 }
 
+// What a stranger or a broken sender might send instead: never a message.
+static void damage(struct world *world, uint8_t *bytes, size_t *length)
+{
+    switch (world_between(world, 0, 4)) {
+    case 0:
+        bytes[0]++; // the version
+        break;
+    case 1:
+        bytes[1] = (uint8_t)(world_between(world, 0, 1) * UINT8_MAX);
+        break;
+    case 2:
+        bytes[2]++; // the number of records
+        break;
+    case 3:
+        bytes[4]++; // the group
+        break;
+    default:
+        *length = (size_t)world_between(world, 0, (int64_t)*length - 1);
+        break;
+    }
+}
+
 static void send_one(struct world *world, uint16_t from, uint16_t to,
                      const struct replica_action *action)
 {
@@ -158,6 +181,8 @@ static void send_one(struct world *world, uint16_t from, uint16_t to,
         arrives->length = action->length;
         // A new process may listen at the old one's address.
         arrives->generation = UINT32_MAX;
+        if (!world->healed && world_chance(world, DAMAGED_PPM))
+            damage(world, arrives->bytes, &arrives->length);
     }
 }
 
