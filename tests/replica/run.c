@@ -110,8 +110,9 @@ void config_from_seed(uint64_t seed, struct config *config)
     config->drift_ppm = random_below(&random, 3) == 0 ? 1000 : 0;
     config->heal_at = 50000 + random_below(&random, 300000);
     config->end_at = config->heal_at + JUDGE_AFTER_US + END_AFTER_US;
-    if (random_below(&random, 3) == 0) {
+    if (random_below(&random, 2) == 0) {
         config->hasty = true;
+        config->jitter_us = 500 + random_below(&random, 6000);
         config->loss_ppm = 50000 + random_below(&random, 300000);
         config->heal_at = 50000 + random_below(&random, 100000);
         config->end_at = config->heal_at + JUDGE_AFTER_US + END_AFTER_US;

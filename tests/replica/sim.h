@@ -228,6 +228,7 @@ struct world {
     int64_t cut_until[SIM_PEERS][SIM_PEERS];
     int64_t loss_until;
     bool healed;
+    bool two_digests; // for one key, are on their way on purpose
 
     // The provider.
     uint64_t revision;
