@@ -63,21 +63,18 @@ void replica_acceptor_entry(struct replica *node,
                        replica_bit(message->from.peer));
         return;
     }
-    switch (replica_table_put(&node->table, entry, node->params.records)) {
-    case REPLICA_TABLE_NEW:
+    enum replica_table_put put =
+        replica_table_put(&node->table, entry, node->params.records);
+    if (put == REPLICA_TABLE_CONFLICT) {
+        replica_report(node, REPLICA_STATUS_CONFLICT,
+                       replica_bit(entry->replica));
+    } else if (put == REPLICA_TABLE_NEW) {
         replica_leader_consider(node);
         try_full(node);
         replica_leader_propose(node);
-        break;
-    case REPLICA_TABLE_HELD:
+    } else if (node->has_accepted && node->accepted.round == 0) {
         // Sent again: the vote did not arrive.
-        if (node->has_accepted && node->accepted.round == 0)
-            vote(node, replica_bit(message->from.peer));
-        break;
-    case REPLICA_TABLE_CONFLICT:
-        replica_report(node, REPLICA_STATUS_CONFLICT,
-                       replica_bit(entry->replica));
-        break;
+        vote(node, replica_bit(message->from.peer));
     }
 }
 

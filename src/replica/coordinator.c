@@ -12,8 +12,8 @@ bool replica_coordinator_is_current(const struct replica *node)
            node->own.digest == node->at.group.digest;
 }
 
-// The one before it, of the same replica, may have been counted: what is decided
-// about that is not about this one.
+// The one before it, of the same replica, may have been counted: what is
+// decided about that is not about this one.
 bool replica_coordinator_is_named(const struct replica *node)
 {
     return replica_epoch_member(&node->at.epoch, node->params.self.peer,
@@ -23,15 +23,15 @@ bool replica_coordinator_is_named(const struct replica *node)
 void replica_coordinator_lags(struct replica *node)
 {
     if (node->located && !node->params.witness && !node->params.takeover &&
-        !node->fenced && !node->sealed && !replica_coordinator_is_current(node))
+        !node->fenced && !node->sealed &&
+        node->own.digest != node->at.group.digest)
         replica_report(node, REPLICA_STATUS_LAGGING, 0);
 }
 
 bool replica_coordinator_takes_part(const struct replica *node)
 {
     return replica_coordinator_is_current(node) && !node->fenced &&
-           !node->sealed && !node->ending &&
-           replica_coordinator_is_named(node);
+           !node->sealed && !node->ending && replica_coordinator_is_named(node);
 }
 
 void replica_coordinator_stand(struct replica *node)

@@ -105,8 +105,7 @@ void replica_epoch_announce(struct replica *node)
 {
     bool holds = node->params.witness || replica_coordinator_is_current(node);
 
-    if (!node->located || !holds || node->fenced || node->sealed ||
-        is_named(node))
+    if (!node->located || !holds || node->fenced || is_named(node))
         return;
     struct replica_message join = replica_message_for(node, REPLICA_JOIN);
     join.state = node->own;

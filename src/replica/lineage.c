@@ -107,8 +107,7 @@ void replica_lineage_adopt(struct replica *node,
     replica_epoch_begin(node);
     if (node->params.witness)
         return;
-    if (node->own.index > base.index ||
-        (node->own.index == base.index && node->own.digest != base.digest))
+    if (node->own.index >= base.index && node->own.digest != base.digest)
         replica_report(node, REPLICA_STATUS_ROLLED_BACK, 0);
     replica_coordinator_stand(node);
 }

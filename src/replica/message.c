@@ -270,5 +270,6 @@ const char *replica_message_name(uint8_t kind)
         [REPLICA_FENCE] = "FENCE",
     };
 
-    return kind > 0 && kind < REPLICA_MESSAGE_KINDS ? names[kind] : "?";
+    assert(kind > 0 && kind < REPLICA_MESSAGE_KINDS);
+    return names[kind];
 }

@@ -58,6 +58,7 @@ size_t replica_message_encode(const struct replica_message *message,
 bool replica_message_decode(const uint8_t *bytes, size_t length,
                             uint32_t records, struct replica_message *out);
 
+// Of a kind that was decoded.
 const char *replica_message_name(uint8_t kind);
 
 #endif

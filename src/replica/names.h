@@ -44,33 +44,43 @@ static inline int replica_set_size(uint64_t set)
     return __builtin_popcountll(set);
 }
 
+static inline uint64_t replica_name_place(struct replica_name name)
+{
+    return (uint64_t)name.peer << 16 | name.rank;
+}
+
 static inline bool replica_name_equal(struct replica_name a,
                                       struct replica_name b)
 {
-    return a.peer == b.peer && a.rank == b.rank &&
+    return replica_name_place(a) == replica_name_place(b) &&
            a.incarnation == b.incarnation;
 }
 
-// < 0, 0, > 0.
+// These give < 0, 0 or > 0.
+static inline int replica_compare(uint64_t a, uint64_t b)
+{
+    return (a > b) - (a < b);
+}
+
 static inline int replica_instance_compare(struct replica_instance a,
                                            struct replica_instance b)
 {
-    if (a.index != b.index)
-        return a.index < b.index ? -1 : 1;
-    return (a.attempt > b.attempt) - (a.attempt < b.attempt);
+    int by = replica_compare(a.index, b.index);
+
+    return by != 0 ? by : replica_compare(a.attempt, b.attempt);
 }
 
 static inline int replica_ballot_compare(struct replica_ballot a,
                                          struct replica_ballot b)
 {
-    if (a.round != b.round)
-        return a.round < b.round ? -1 : 1;
-    if (a.leader.peer != b.leader.peer)
-        return a.leader.peer < b.leader.peer ? -1 : 1;
-    if (a.leader.rank != b.leader.rank)
-        return a.leader.rank < b.leader.rank ? -1 : 1;
-    return (a.leader.incarnation > b.leader.incarnation) -
-           (a.leader.incarnation < b.leader.incarnation);
+    int by = replica_compare(a.round, b.round);
+
+    if (by == 0)
+        by = replica_compare(replica_name_place(a.leader),
+                             replica_name_place(b.leader));
+    if (by == 0)
+        by = replica_compare(a.leader.incarnation, b.leader.incarnation);
+    return by;
 }
 
 // One word into a digest. It keeps accidents apart, not attackers.

@@ -140,11 +140,8 @@ static bool is_stale(struct replica *node,
     const struct replica_epoch *epoch = &node->at.epoch;
     uint16_t peer = message->from.peer;
 
-    if (message->lineage == epoch->lineage &&
-        message->from.incarnation >= epoch->incarnations[peer])
-        return false;
     // Who knows nothing yet has no lineage.
-    if (message->lineage == 0 &&
+    if ((message->lineage == epoch->lineage || message->lineage == 0) &&
         message->from.incarnation >= epoch->incarnations[peer])
         return false;
     struct replica_message fence = replica_message_for(node, REPLICA_FENCE);
@@ -360,9 +357,8 @@ const struct replica_position *replica_position(const struct replica *replica)
 bool replica_snapshot(const struct replica *replica,
                       struct replica_state *state)
 {
-    if (!replica->located || replica->params.witness || replica->fenced ||
-        replica->ending || replica->params.takeover ||
-        replica->own.digest != replica->at.group.digest)
+    if (!replica_coordinator_is_current(replica) || replica->fenced ||
+        replica->ending)
         return false;
     *state = replica->own;
     return true;

@@ -149,7 +149,7 @@ static void fold_apply(const struct replica_table *table,
     } else if (ready == fold->eligible) {
         value->kind = REPLICA_APPLY;
         value->members = ready;
-    } else if (replica_set_size(again) >= (int)fold->minimum && again != 0 &&
+    } else if (replica_set_size(again) >= (int)fold->minimum &&
                fold->at->next.attempt < fold->attempts) {
         value->kind = REPLICA_RETRY;
         value->members = again;

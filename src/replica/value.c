@@ -19,7 +19,7 @@ bool replica_epoch_same(const struct replica_epoch *a,
 
 static uint64_t name_digest(uint64_t digest, struct replica_name name)
 {
-    digest = replica_digest(digest, (uint64_t)name.peer << 16 | name.rank);
+    digest = replica_digest(digest, replica_name_place(name));
     return replica_digest(digest, name.incarnation);
 }
 

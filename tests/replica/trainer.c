@@ -83,10 +83,10 @@ void trainer_step(struct world *world, uint16_t process)
         for (uint16_t r = 0; r < world->config->ranks; r++)
             if (!world->shards[peer].ranks[r].alive)
                 return;
-        if (!replica_coordinator_takes_part(of->node) || of->node->entered ||
-            of->node->at.next.attempt != 0)
-            return;
-        for (uint16_t r = 0; r < world->config->ranks; r++)
+        // Where it may not contribute, it must refuse.
+        bool may = replica_coordinator_takes_part(of->node) &&
+                   !of->node->entered && of->node->at.next.attempt == 0;
+        for (uint16_t r = 0; may && r < world->config->ranks; r++)
             begin_slot(world, peer, r, &of->node->at);
     }
     count_labels(world, records);
@@ -137,6 +137,10 @@ void trainer_told(struct world *world, uint16_t process,
     const struct replica_value *value = action->value;
     bool heir_found = false;
 
+    // The ranks of this incarnation are gone.
+    if (world->processes[process].name.incarnation !=
+        world->processes[peer].name.incarnation)
+        return;
     if (world->processes[process].fenced)
         check_violated(world, "p%u tells its ranks after it was fenced", peer);
     for (uint16_t r = process < SIM_PEERS ? 0 : 1; r < world->config->ranks;
@@ -337,8 +341,11 @@ void trainer_restore(struct world *world, uint16_t process)
     struct replica_event event = {.kind = REPLICA_EVENT_RESTORED};
 
     of->restoring = false;
-    if (of->node->sealed)
+    if (of->node->sealed) {
+        event.state = of->state; // the copy is dropped
+        world_handle(world, process, &event);
         return;
+    }
     for (uint32_t i = 0; i < world->peers; i++) {
         uint16_t peer = (uint16_t)((first + i) % world->peers);
         struct process *from = &world->processes[peer];

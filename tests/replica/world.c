@@ -152,20 +152,25 @@ static void damage(struct world *world, uint8_t *bytes, size_t *length)
     case 4:
     case 5:
     case 6:
-        if (kind == REPLICA_ENTRY)
-            bytes[AT_BODY + 10]++; // applied_through
+        if (kind == REPLICA_ENTRY) // replica, incarnation, applied_through
+            bytes[AT_BODY +
+                  (uint8_t[]){0, 2, 10}[world_between(world, 0, 2)]]++;
         else if (kind == REPLICA_VOTE)
             bytes[AT_BODY + 26]++; // the value's digest
         else if (kind == REPLICA_DECISION)
             bytes[AT_BODY + 10]++;
         else if (kind == REPLICA_POSITION)
-            bytes[AT_BODY + 24]++; // the number of acceptors
+            bytes[AT_BODY + 24] += (uint8_t)world_between(world, 7, 8);
         else
             *length -= 1;
         break;
     case 7:
         if (kind == REPLICA_ENTRY && bytes[AT_BODY + 19] == 0)
-            bytes[AT_ENTRY_RECORDS + 8 + 7] = 1; // lanes are not canonical
+            bytes[AT_ENTRY_RECORDS + // lanes are not canonical
+                  (uint8_t[]){8 + 7, 24 + 7, 56}[world_between(world, 0, 2)]] =
+                1;
+        else if (kind == REPLICA_POSITION)
+            bytes[*length - 28] = 1; // amid an index
         else
             bytes[0]++;
         break;
@@ -277,8 +282,10 @@ static void heed_report(struct world *world, uint16_t process,
         break;
     case REPLICA_STATUS_FENCED:
         of->fenced = true;
-        world_restart_later(world, of->name.peer,
-                            world_between(world, 1000, 20000));
+        if (of->name.incarnation ==
+            world->processes[of->name.peer].name.incarnation)
+            world_restart_later(world, of->name.peer,
+                                world_between(world, 1000, 20000));
         break;
     case REPLICA_STATUS_CONFLICT:
         if (!world->two_digests)
@@ -471,6 +478,8 @@ void world_kill(struct world *world, uint16_t process)
         return;
     of->alive = false;
     of->generation++;
+    if (process >= SIM_PEERS)
+        return; // it was the last of its incarnation
     if (process < world->config->replicas && world->config->ranks > 1)
         world_schedule(world, world_between(world, 500, 30000),
                        HAPPENS_TAKEOVER, peer);
@@ -494,10 +503,10 @@ static void restart(struct world *world, uint16_t peer)
 
     world->processes[peer].alive = false;
     world->processes[peer].generation++;
-    if (takeover->alive) {
-        takeover->alive = false;
-        takeover->generation++;
-    }
+    // What took over may be there for a while yet.
+    if (takeover->alive)
+        world_schedule(world, world_between(world, 0, 60000), HAPPENS_DIES,
+                       (uint16_t)(SIM_PEERS + peer));
     world_start(world, peer, NULL);
 }
 
