@@ -140,8 +140,8 @@ START_TEST(whoever_is_sealed_keeps_the_state_it_reported)
     struct replica_message seal = from(1, 2, REPLICA_SEAL, &at);
     size_t count;
 
-    ck_assert(
-        reports(hears(node, &seal, &count), count, REPLICA_STATUS_SEALED));
+    const struct replica_action *actions = hears(node, &seal, &count);
+    ck_assert(reports(actions, count, REPLICA_STATUS_SEALED));
     replica_handle(node, &restored, node->now + 1, &count);
     ck_assert_uint_eq(node->own.index, 0);
     // And decisions pass it by.
@@ -159,8 +159,8 @@ START_TEST(a_member_that_learns_of_its_epoch_by_a_position_may_contribute)
     size_t count;
 
     position.position = at;
-    ck_assert(
-        reports(hears(node, &position, &count), count, REPLICA_STATUS_OPEN));
+    const struct replica_action *actions = hears(node, &position, &count);
+    ck_assert(reports(actions, count, REPLICA_STATUS_OPEN));
     free(node);
 }
 END_TEST
