@@ -144,17 +144,16 @@ static void fold_apply(const struct replica_table *table,
             again |= rest & -rest;
         veto = veto || vote == REPLICA_VETO;
     }
-    if (veto) {
-        value->kind = REPLICA_DISCARD;
-    } else if (ready == fold->eligible) {
+    value->kind = REPLICA_DISCARD;
+    if (veto)
+        return;
+    if (ready == fold->eligible) {
         value->kind = REPLICA_APPLY;
         value->members = ready;
     } else if (replica_set_size(again) >= (int)fold->minimum &&
                fold->at->next.attempt < fold->attempts) {
         value->kind = REPLICA_RETRY;
         value->members = again;
-    } else {
-        value->kind = REPLICA_DISCARD;
     }
 }
 

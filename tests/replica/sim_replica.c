@@ -10,6 +10,7 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,13 +30,14 @@ static void add(struct totals *totals, const struct tally_of_run *tally)
         to[i] += from[i];
 }
 
+// Until one of the jobs has found something.
 static void run_share(uint64_t from, uint64_t count, uint64_t step,
-                      struct totals *totals)
+                      _Atomic bool *found, struct totals *totals)
 {
     struct world *world = world_create();
     struct config config;
 
-    for (uint64_t seed = from; seed < from + count; seed += step) {
+    for (uint64_t seed = from; seed < from + count && !*found; seed += step) {
         config_from_seed(seed, &config);
         bool held = run(world, &config, NULL);
         totals->seeds++;
@@ -43,6 +45,7 @@ static void run_share(uint64_t from, uint64_t count, uint64_t step,
         if (held)
             continue;
         fprintf(stderr, "seed %lu: %s\n", seed, world->violation);
+        *found = true;
         totals->violations = 1;
         totals->first = seed;
         break; // one is enough to look at
@@ -110,6 +113,11 @@ static struct totals run_jobs(uint64_t from, uint64_t count, long jobs)
 {
     struct totals totals = {0};
     int pipes[64][2];
+    _Atomic bool *found = mmap(NULL, sizeof(*found), PROT_READ | PROT_WRITE,
+                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (found == MAP_FAILED)
+        exit(1);
 
     for (long job = 0; job < jobs; job++) {
         struct totals share = {0};
