@@ -129,7 +129,7 @@ static struct totals run_jobs(uint64_t from, uint64_t count, long jobs)
         if (child > 0)
             continue;
         run_share(from + (uint64_t)job, count - (uint64_t)job, (uint64_t)jobs,
-                  &share);
+                  found, &share);
         ssize_t written = write(pipes[job][1], &share, sizeof(share));
         exit(written == (ssize_t)sizeof(share) ? 0 : 1);
     }
