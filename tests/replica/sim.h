@@ -4,7 +4,9 @@
 // model of parameters. One seed, one run; nothing here reads a clock.
 //
 //   run.c       configurations and faults from a seed; a run; shrinking
-//   world.c     processes, time, messages and what is done with actions
+//   time.c      what happens next, and chance
+//   network.c   messages
+//   world.c     processes, and what is done with actions
 //   trainer.c   ranks, gradients, the model, restoring it
 //   provider.c  leases, proposals, the register of lineages, the operator
 //   checks.c    the invariants, after every event
@@ -263,14 +265,24 @@ const char *fault_name(enum fault_kind kind);
 struct world *world_create(void);
 void world_destroy(struct world *world);
 
-// world.c
-void world_trace(struct world *world, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+// time.c
 struct happening *world_schedule(struct world *world, int64_t after,
                                  enum happening_kind kind, uint16_t process);
+struct happening *world_push(struct world *world,
+                             const struct happening *happening);
 bool world_take(struct world *world, struct happening *out);
 int64_t world_between(struct world *world, int64_t least, int64_t most);
 bool world_chance(struct world *world, uint32_t ppm);
+
+// network.c
+bool world_reaches(const struct world *world, uint16_t from, uint16_t to);
+void network_send(struct world *world, uint16_t from,
+                  const struct replica_action *action);
+void network_deliver(struct world *world, struct happening *happening);
+
+// world.c
+void world_trace(struct world *world, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 void world_handle(struct world *world, uint16_t process,
                   const struct replica_event *event);
 void world_start(struct world *world, uint16_t peer,
@@ -279,7 +291,6 @@ void world_kill(struct world *world, uint16_t process);
 void world_restart_later(struct world *world, uint16_t peer, int64_t after);
 void world_happens(struct world *world, struct happening *happening);
 void world_rearm(struct world *world, uint16_t process);
-bool world_reaches(const struct world *world, uint16_t from, uint16_t to);
 struct replica_position world_initial(const struct world *world);
 
 // trainer.c

@@ -8,11 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOCAL_DELAY_US 40 // inside a replica
-#define SLOW_US 4000
-#define DAMAGED_PPM 1000
-#define TWO_DIGESTS_PPM 1000
-
 void world_trace(struct world *world, const char *format, ...)
 {
     va_list list;
@@ -24,79 +19,6 @@ void world_trace(struct world *world, const char *format, ...)
     vfprintf(world->trace, format, list);
     va_end(list);
     fputc('\n', world->trace);
-}
-
-static bool earlier(const struct happening *a, const struct happening *b)
-{
-    return a->at != b->at ? a->at < b->at : a->order < b->order;
-}
-
-static struct happening *push(struct world *world,
-                              const struct happening *happening)
-{
-    if (world->heap_count == world->heap_room) {
-        world->heap_room = world->heap_room == 0 ? 1024 : 2 * world->heap_room;
-        world->heap =
-            realloc(world->heap, world->heap_room * sizeof(world->heap[0]));
-        assert(world->heap != NULL);
-    }
-    size_t at = world->heap_count++;
-    while (at > 0 && earlier(happening, &world->heap[(at - 1) / 2])) {
-        world->heap[at] = world->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    world->heap[at] = *happening;
-    return &world->heap[at];
-}
-
-bool world_take(struct world *world, struct happening *out)
-{
-    if (world->heap_count == 0)
-        return false;
-    *out = world->heap[0];
-    struct happening last = world->heap[--world->heap_count];
-    size_t at = 0;
-    for (;;) {
-        size_t child = 2 * at + 1;
-        if (child >= world->heap_count)
-            break;
-        if (child + 1 < world->heap_count &&
-            earlier(&world->heap[child + 1], &world->heap[child]))
-            child++;
-        if (!earlier(&world->heap[child], &last))
-            break;
-        world->heap[at] = world->heap[child];
-        at = child;
-    }
-    world->heap[at] = last;
-    return true;
-}
-
-int64_t world_between(struct world *world, int64_t least, int64_t most)
-{
-    return least + (int64_t)(random_next(&world->random) %
-                             (uint64_t)(most - least + 1));
-}
-
-bool world_chance(struct world *world, uint32_t ppm)
-{
-    return random_next(&world->random) % 1000000 < ppm;
-}
-
-// The caller may fill in what the kind needs, until it schedules another.
-struct happening *world_schedule(struct world *world, int64_t after,
-                                 enum happening_kind kind, uint16_t process)
-{
-    struct happening happening = {
-        .at = world->now + after,
-        .order = world->order++,
-        .kind = kind,
-        .process = process,
-    };
-
-    if (process != SIM_NOBODY)
-        happening.generation = world->processes[process].generation;
-    return push(world, &happening);
 }
 
 static int64_t local_now(const struct world *world, const struct process *of)
@@ -118,110 +40,6 @@ static void set_timer(struct world *world, uint16_t process, int64_t local)
         ->instance.index = (uint64_t)local;
 }
 
-bool world_reaches(const struct world *world, uint16_t from, uint16_t to)
-{
-    return world->cut_until[from][to] <= world->now;
-}
-
-// Where the layout of message.c has what is damaged.
-#define AT_KIND 1
-#define AT_BODY 52
-#define AT_ENTRY_RECORDS (AT_BODY + 20) // of an entry without a proposal
-
-// What a stranger or a broken sender might send instead: nothing that could be
-// taken for another message of this job.
-static void damage(struct world *world, uint8_t *bytes, size_t *length)
-{
-    static const uint8_t everywhere[] = {0, 2, 4, 28, 44}; // see walk_message
-    uint8_t kind = bytes[AT_KIND];
-    size_t all = sizeof(everywhere);
-
-    switch (world_between(world, 0, 9)) {
-    case 0:
-        bytes[AT_KIND] = (uint8_t)(world_between(world, 0, 1) * UINT8_MAX);
-        break;
-    case 1:
-        bytes[12] = REPLICA_PEERS_MAX; // the sender
-        break;
-    case 2:
-        bytes[(*length)++] = 0; // there is room for it
-        break;
-    case 3:
-        *length = (size_t)world_between(world, 0, (int64_t)*length - 1);
-        break;
-    case 4:
-    case 5:
-    case 6:
-        if (kind == REPLICA_ENTRY) // replica, incarnation, applied_through
-            bytes[AT_BODY +
-                  (uint8_t[]){0, 2, 10}[world_between(world, 0, 2)]]++;
-        else if (kind == REPLICA_VOTE)
-            bytes[AT_BODY + 26]++; // the value's digest
-        else if (kind == REPLICA_DECISION)
-            bytes[AT_BODY + 10]++;
-        else if (kind == REPLICA_POSITION)
-            bytes[AT_BODY + 24] += (uint8_t)world_between(world, 7, 8);
-        else
-            *length -= 1;
-        break;
-    case 7:
-        if (kind == REPLICA_ENTRY && bytes[AT_BODY + 19] == 0)
-            bytes[AT_ENTRY_RECORDS + // lanes are not canonical
-                  (uint8_t[]){8 + 7, 24 + 7, 56}[world_between(world, 0, 2)]] =
-                1;
-        else if (kind == REPLICA_POSITION)
-            bytes[*length - 28] = 1; // amid an index
-        else
-            bytes[0]++;
-        break;
-    default:
-        bytes[everywhere[world_between(world, 0, (int64_t)all - 1)]]++;
-        break;
-    }
-}
-
-static void send_one(struct world *world, uint16_t from, uint16_t to,
-                     const struct replica_action *action)
-{
-    const struct config *config = world->config;
-    bool lossy = world->now < world->loss_until;
-    uint16_t to_peer = to % SIM_PEERS;
-    uint16_t from_peer = from % SIM_PEERS;
-    int copies = 1;
-
-    world->tally.messages++;
-    if (!world_reaches(world, from_peer, to_peer))
-        return;
-    if (!world->healed) {
-        if (world_chance(world, lossy ? 400000 : config->loss_ppm))
-            copies = 0;
-        if (world_chance(world, lossy ? 200000 : config->duplicate_ppm))
-            copies++;
-    }
-    while (copies-- > 0) {
-        int64_t delay = config->delay_us;
-        if (config->jitter_us > 0)
-            delay += world_between(world, 0, config->jitter_us);
-        if (lossy && !world->healed)
-            delay += world_between(world, 0, 30000);
-        if (from_peer == to_peer)
-            delay = LOCAL_DELAY_US;
-        if (world->now < world->processes[from].slow_until ||
-            world->now < world->processes[to].slow_until)
-            delay += world_between(world, 0, SLOW_US);
-        struct happening *arrives =
-            world_schedule(world, delay, HAPPENS_MESSAGE, to);
-        arrives->bytes = malloc(action->length + 1);
-        assert(arrives->bytes != NULL);
-        memcpy(arrives->bytes, action->bytes, action->length);
-        arrives->length = action->length;
-        // A new process may listen at the old one's address.
-        arrives->generation = UINT32_MAX;
-        if (!world->healed && world_chance(world, DAMAGED_PPM))
-            damage(world, arrives->bytes, &arrives->length);
-    }
-}
-
 static void trace_sent(struct world *world, uint16_t process,
                        const struct replica_message *message, uint64_t to)
 {
@@ -232,18 +50,6 @@ static void trace_sent(struct world *world, uint16_t process,
                     of->name.peer, of->name.rank,
                     replica_message_name(message->kind), message->lineage,
                     message->instance.index, message->instance.attempt, to);
-}
-
-static void send(struct world *world, uint16_t from,
-                 const struct replica_action *action)
-{
-    for (uint64_t rest = action->peers; rest != 0; rest &= rest - 1) {
-        uint16_t to = (uint16_t)__builtin_ctzll(rest);
-        if (to < world->peers)
-            send_one(world, from,
-                     (uint16_t)(to + (action->rank == 0 ? 0 : SIM_PEERS)),
-                     action);
-    }
 }
 
 // All that it sends, to itself too, is seen before what comes of it.
@@ -302,7 +108,7 @@ static void carry_out(struct world *world, uint16_t process,
 {
     switch (action->kind) {
     case REPLICA_ACTION_SEND:
-        send(world, process, action);
+        network_send(world, process, action);
         break;
     case REPLICA_ACTION_BROADCAST:
         trainer_told(world, process, action);
@@ -510,36 +316,6 @@ static void restart(struct world *world, uint16_t peer)
     world_start(world, peer, NULL);
 }
 
-// A replica whose shard reduce is not the same everywhere: an acceptor that
-// holds its entry gets another one.
-static void give_two_digests(struct world *world, struct happening *happening)
-{
-    const struct replica *node = world->processes[happening->process].node;
-    uint8_t *bytes = happening->bytes;
-    struct replica_message message;
-
-    if (world->healed || !world_chance(world, TWO_DIGESTS_PPM) ||
-        !replica_message_decode(bytes, happening->length,
-                                world->config->records, &message) ||
-        message.kind != REPLICA_ENTRY || message.entry.has_proposal ||
-        message.previous != node->at.previous ||
-        (node->table.held & replica_bit(message.entry.replica)) == 0)
-        return;
-    bytes[AT_ENTRY_RECORDS]++;
-    world->two_digests = true;
-}
-
-static void deliver(struct world *world, struct happening *happening)
-{
-    struct replica_event event = {.kind = REPLICA_EVENT_MESSAGE,
-                                  .bytes = happening->bytes,
-                                  .length = happening->length};
-
-    give_two_digests(world, happening);
-    world_handle(world, happening->process, &event);
-    world->two_digests = false;
-}
-
 static void die(struct world *world, const struct happening *happening)
 {
     world_trace(world, "p%u dies", happening->process);
@@ -598,7 +374,7 @@ static bool waits_or_is_void(struct world *world, struct happening *happening)
         happening->at = of->stopped_until;
     }
     happening->order = world->order++;
-    push(world, happening);
+    world_push(world, happening);
     happening->bytes = NULL;
     return true;
 }
@@ -615,7 +391,7 @@ void world_happens(struct world *world, struct happening *happening)
         return;
     switch (happening->kind) {
     case HAPPENS_MESSAGE:
-        deliver(world, happening);
+        network_deliver(world, happening);
         break;
     case HAPPENS_TIMER:
         timer(world, happening);
