@@ -10,8 +10,8 @@ sim=tests/replica/sim_replica
 
 check "no invariant breaks in $seeds seeds" \
     "$sim" --seeds "$seeds" --table
-"$sim" --seed 7 >"$scratch/first"
-"$sim" --seed 7 >"$scratch/second"
+"$sim" --seed 1 >"$scratch/first"
+"$sim" --seed 1 >"$scratch/second"
 check "a seed replays exactly" cmp "$scratch/first" "$scratch/second"
 check "a replay is a schedule that can be read" \
     grep -q 'ms  decided: ' "$scratch/first"
