@@ -109,12 +109,13 @@ else
     builds=build
 fi
 # Sanitizers take their time: fewer numbers of ranks and channels, shorter runs.
-export PROCESSES=40 ROUNDS=20 EPOCHS=10 RANKS="1 2 3 5 8" CHANNELS="1 64" TRAINER_STEPS=6
+export PROCESSES=40 ROUNDS=20 EPOCHS=10 RANKS="1 2 3 5 8" CHANNELS="1 64" \
+    TRAINER_STEPS=6 SEEDS=500
 suite build-asan CC=clang-16 CFLAGS="-O1 -g -fno-omit-frame-pointer \
     -fsanitize=address,undefined -fno-sanitize-recover=undefined"
 suite build-tsan CFLAGS="-O2 -g -fsanitize=thread"
 suite build-coverage CFLAGS="-O0 -g --coverage"
-unset PROCESSES ROUNDS EPOCHS RANKS CHANNELS TRAINER_STEPS
+unset PROCESSES ROUNDS EPOCHS RANKS CHANNELS TRAINER_STEPS SEEDS
 gate coverage coverage
 gate clang-tidy tidy
 gate valgrind-reload reload_under_valgrind
@@ -123,6 +124,8 @@ gate demo examples/trainer/demo.sh build --steps 100
 gate fuzz env SECONDS_EACH=60 tests/fuzz/run.sh
 gate soak in_build ../tests/fault/soak.sh
 gate rounds in_build env ROUNDS=1000 ../tests/fault/test_rounds.sh
+gate replica-coverage tests/replica/coverage.sh
+gate replica-mutants tests/replica/mutants.sh
 gate mutants env SHARE=12 tests/mutants.sh
 echo "# TOTAL: $gates" >build-gates/check.log
 

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// When more than f acceptors are lost: the operator lists the survivors, each
+// seals the lineage for good and reports its frontier, and one compare-and-swap
+// in the provider's register makes the highest frontier the base of the next.
+#include "replica/node.h"
+
+static uint64_t listed_peers(const struct replica_epoch *list)
+{
+    return list->members | replica_epoch_acceptors(list);
+}
+
+static bool is_listed(const struct replica_epoch *list,
+                      struct replica_name name)
+{
+    return name.rank == 0 &&
+           (replica_epoch_member(list, name.peer, name.incarnation) ||
+            replica_epoch_acceptor(list, name) >= 0);
+}
+
+void replica_lineage_force(struct replica *node,
+                           const struct replica_epoch *epoch)
+{
+    if (!node->located || !is_listed(epoch, node->params.self))
+        return;
+    node->forcing = true;
+    node->force = *epoch;
+    node->sealed_peers = 0;
+    node->frontier = (struct replica_state){0};
+    node->tick_at = node->now + node->params.retry_us;
+    replica_lineage_repeat(node);
+}
+
+void replica_lineage_repeat(struct replica *node)
+{
+    struct replica_message seal = replica_message_for(node, REPLICA_SEAL);
+
+    replica_send(node, listed_peers(&node->force) & ~node->sealed_peers, &seal);
+}
+
+void replica_lineage_seal(struct replica *node,
+                          const struct replica_message *message)
+{
+    struct replica_message sealed = replica_message_for(node, REPLICA_SEALED);
+
+    if (!node->sealed)
+        replica_report(node, REPLICA_STATUS_SEALED, 0);
+    node->sealed = true;
+    node->entered = false;
+    sealed.state = node->own;
+    replica_reply(node, message->from, &sealed);
+}
+
+// What is applied past the highest frontier, by whoever is not listed, is void.
+static void propose_lineage(struct replica *node)
+{
+    struct replica_position *next = &node->forced;
+    uint64_t digest;
+
+    *next = (struct replica_position){.epoch = node->force};
+    next->epoch.lineage = node->at.epoch.lineage + 1;
+    next->epoch.number = 1;
+    next->next.index = node->frontier.index + 1;
+    next->group = node->frontier;
+    digest = replica_digest(node->frontier.digest, next->next.index);
+    next->previous = replica_epoch_digest(digest, &next->epoch);
+    node->forcing = false;
+    replica_act(node, REPLICA_ACTION_PROVIDER)->position = next;
+}
+
+void replica_lineage_sealed(struct replica *node,
+                            const struct replica_message *message)
+{
+    uint16_t peer = message->from.peer;
+
+    if (!node->forcing || !is_listed(&node->force, message->from))
+        return;
+    node->sealed_peers |= replica_bit(peer);
+    if (replica_epoch_member(&node->force, peer, message->from.incarnation) &&
+        message->state.index > node->frontier.index)
+        node->frontier = message->state;
+    if ((listed_peers(&node->force) & ~node->sealed_peers) == 0)
+        propose_lineage(node);
+}
+
+void replica_lineage_adopt(struct replica *node,
+                           const struct replica_position *position)
+{
+    uint32_t lineage = position->epoch.lineage;
+    struct replica_state base = position->group;
+
+    if (!node->located) {
+        if (node->least_lineage < lineage)
+            node->least_lineage = lineage;
+        return;
+    }
+    if (lineage <= node->at.epoch.lineage)
+        return;
+    if (!is_listed(&position->epoch, node->params.self)) {
+        node->sealed = true;
+        replica_coordinator_fence(node);
+        return;
+    }
+    node->sealed = false;
+    node->forcing = false;
+    node->joining = 0;
+    replica_learner_locate(node, position);
+    replica_epoch_begin(node);
+    if (node->params.witness)
+        return;
+    if (node->own.index >= base.index && node->own.digest != base.digest)
+        replica_report(node, REPLICA_STATUS_ROLLED_BACK, 0);
+    replica_coordinator_stand(node);
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Schedules in which the protocol of replica groups once had a hole, played on
+// single state machines; the decoder; the race for a rank's slot. What happens
+// among many is the simulator's (tests/replica).
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "replica/node.h"
+#include "replica/rank.h"
+
+static struct replica_position two_and_a_witness(void)
+{
+    struct replica_position position = {.next = {.index = 1}};
+
+    position.epoch.lineage = 1;
+    position.epoch.number = 1;
+    position.epoch.members = 3;
+    position.epoch.acceptor_count = 3;
+    for (uint16_t peer = 0; peer < 3; peer++) {
+        position.epoch.acceptors[peer] =
+            (struct replica_name){peer, 0, 1u + peer};
+        if (peer < 2)
+            position.epoch.incarnations[peer] = 1u + peer;
+    }
+    return position;
+}
+
+static struct replica *opened(uint16_t peer, uint64_t incarnation,
+                              const struct replica_position *position)
+{
+    struct replica_params params = {
+        .self = {peer, 0, incarnation},
+        .witness = peer == 2,
+        .records = 1,
+        .minimum = 1,
+        .attempts = 3,
+        .position = position,
+        .peers = 7,
+        .decide_after_us = 10,
+        .apply_after_us = 100,
+        .stagger_us = 10,
+        .retry_us = 1000,
+        .idle_us = 1000,
+    };
+
+    return replica_open(malloc(replica_memory()), &params);
+}
+
+static struct replica_message from(uint16_t peer, uint64_t incarnation,
+                                   enum replica_message_kind kind,
+                                   const struct replica_position *at)
+{
+    struct replica_message message;
+
+    memset(&message, 0, sizeof(message));
+    message.kind = (uint8_t)kind;
+    message.from = (struct replica_name){peer, 0, incarnation};
+    message.lineage = at->epoch.lineage;
+    message.epoch = at->epoch.number;
+    message.instance = at->next;
+    message.previous = at->previous;
+    return message;
+}
+
+static const struct replica_action *hears(struct replica *node,
+                                          const struct replica_message *message,
+                                          size_t *count)
+{
+    uint8_t bytes[REPLICA_MESSAGE_MAX];
+    struct replica_event event = {.kind = REPLICA_EVENT_MESSAGE,
+                                  .bytes = bytes};
+
+    event.length = replica_message_encode(message, 1, bytes);
+    return replica_handle(node, &event, node->now + 1, count);
+}
+
+// Tells a node the decision that is next for it.
+static const struct replica_action *learns(struct replica *node,
+                                           struct replica_position *at,
+                                           uint8_t kind, uint64_t members,
+                                           size_t *count)
+{
+    struct replica_message message = from(1, 2, REPLICA_DECISION, at);
+
+    message.value.kind = kind;
+    message.value.members = members;
+    message.value.digest =
+        replica_value_digest(&message.value, at->next, at->previous, 1);
+    replica_position_advance(at, &message.value);
+    return hears(node, &message, count);
+}
+
+static bool reports(const struct replica_action *actions, size_t count,
+                    enum replica_status status)
+{
+    for (size_t i = 0; i < count; i++)
+        if (actions[i].kind == REPLICA_ACTION_REPORT &&
+            actions[i].status == status)
+            return true;
+    return false;
+}
+
+static bool acts(const struct replica_action *actions, size_t count,
+                 enum replica_action_kind kind)
+{
+    for (size_t i = 0; i < count; i++)
+        if (actions[i].kind == kind)
+            return true;
+    return false;
+}
+
+START_TEST(a_replica_does_not_apply_what_its_predecessor_was_counted_in)
+{
+    struct replica_position at = two_and_a_witness();
+    struct replica *now = opened(0, 1, &at);
+    struct replica *later = opened(0, 9, &at);
+    struct replica_position again = at;
+    const struct replica_action *actions;
+    size_t count;
+
+    learns(now, &at, REPLICA_COUNT, 3, &count);
+    actions = learns(now, &at, REPLICA_APPLY, 3, &count);
+    ck_assert(acts(actions, count, REPLICA_ACTION_APPLY));
+    learns(later, &again, REPLICA_COUNT, 3, &count);
+    actions = learns(later, &again, REPLICA_APPLY, 3, &count);
+    ck_assert(!acts(actions, count, REPLICA_ACTION_APPLY));
+    ck_assert(reports(actions, count, REPLICA_STATUS_LAGGING));
+    free(now);
+    free(later);
+}
+END_TEST
+
+START_TEST(whoever_is_sealed_keeps_the_state_it_reported)
+{
+    struct replica_position at = two_and_a_witness();
+    struct replica *node = opened(0, 1, &at);
+    struct replica_event restored = {.kind = REPLICA_EVENT_RESTORED,
+                                     .state = {7, 77}};
+    struct replica_message seal = from(1, 2, REPLICA_SEAL, &at);
+    size_t count;
+
+    const struct replica_action *actions = hears(node, &seal, &count);
+    ck_assert(reports(actions, count, REPLICA_STATUS_SEALED));
+    replica_handle(node, &restored, node->now + 1, &count);
+    ck_assert_uint_eq(node->own.index, 0);
+    // And decisions pass it by.
+    learns(node, &at, REPLICA_ABORT, 0, &count);
+    ck_assert_uint_eq(node->at.next.index, 1);
+    free(node);
+}
+END_TEST
+
+START_TEST(a_member_that_learns_of_its_epoch_by_a_position_may_contribute)
+{
+    struct replica_position at = two_and_a_witness();
+    struct replica *node = opened(0, 1, NULL);
+    struct replica_message position = from(1, 2, REPLICA_POSITION, &at);
+    size_t count;
+
+    position.position = at;
+    const struct replica_action *actions = hears(node, &position, &count);
+    ck_assert(reports(actions, count, REPLICA_STATUS_OPEN));
+    free(node);
+}
+END_TEST
+
+START_TEST(an_index_ends_though_all_that_it_counted_are_gone)
+{
+    struct replica_position at = two_and_a_witness();
+    struct replica *node = opened(2, 3, &at);
+    struct replica_event timer = {.kind = REPLICA_EVENT_TIMER};
+    size_t count;
+
+    learns(node, &at, REPLICA_COUNT, 2, &count);
+    ck_assert_int_lt(node->lead_at, INT64_MAX);
+    replica_handle(node, &timer, node->lead_at, &count);
+    struct replica_message promise = from(0, 1, REPLICA_PROMISE, &at);
+    promise.ballot = node->ballot;
+    hears(node, &promise, &count);
+    ck_assert(node->proposing);
+    ck_assert_int_eq(node->proposed.kind, REPLICA_DISCARD);
+    free(node);
+}
+END_TEST
+
+START_TEST(a_decision_that_names_a_joiner_counts_nobody)
+{
+    struct replica_position at = two_and_a_witness();
+    struct replica_table *table = malloc(sizeof(*table));
+    struct replica_fold fold = {&at, 3, 1, 3, 1};
+    struct replica_entry entry;
+    struct replica_value value;
+
+    memset(&entry, 0, sizeof(entry));
+    entry.vote = REPLICA_COUNTS;
+    entry.incarnation = 1;
+    entry.has_proposal = true;
+    entry.proposal = at.epoch;
+    entry.proposal.members = 7;
+    entry.proposal.incarnations[2] = 9;
+    replica_table_clear(table);
+    replica_table_put(table, &entry, 1);
+    replica_table_fold(table, &fold, &value);
+    ck_assert_int_eq(value.kind, REPLICA_ABORT);
+    ck_assert(value.has_next);
+    ck_assert_uint_eq(value.members, 0);
+    free(table);
+}
+END_TEST
+
+START_TEST(a_slot_is_won_once)
+{
+    struct replica_slot slot;
+
+    replica_slot_begin(&slot, 1, 5);
+    ck_assert(replica_slot_expire(&slot, 1, 5));
+    ck_assert(!replica_slot_release(&slot, 1, 5));
+    ck_assert(!replica_slot_scaled(&slot, 1, 5));
+    replica_slot_begin(&slot, 2, 5);
+    // What is late from the lineage before, of the same index, does nothing.
+    ck_assert(!replica_slot_release(&slot, 1, 5));
+    ck_assert(replica_slot_release(&slot, 2, 5));
+    ck_assert(!replica_slot_expire(&slot, 2, 5));
+    ck_assert(replica_slot_scaled(&slot, 2, 5));
+}
+END_TEST
+
+START_TEST(a_message_of_another_length_is_refused)
+{
+    struct replica_position at = two_and_a_witness();
+    uint8_t bytes[REPLICA_MESSAGE_MAX + 1] = {0};
+    struct replica_message message = from(0, 1, (uint8_t)_i, &at);
+    struct replica_message out;
+
+    // What each kind has at the least; others ignore it or overwrite it.
+    if (_i == REPLICA_ENTRY)
+        message.entry.vote = REPLICA_COUNTS;
+    else if (_i == REPLICA_POSITION)
+        message.position = at;
+    else if (_i == REPLICA_VOTE || _i == REPLICA_ACCEPT ||
+             _i == REPLICA_DECISION)
+        message.value.kind = REPLICA_ABORT;
+    size_t length = replica_message_encode(&message, 1, bytes);
+    ck_assert(replica_message_decode(bytes, length, 1, &out));
+    ck_assert_uint_eq(out.from.incarnation, 1);
+    ck_assert(!replica_message_decode(bytes, length, 2, &out));
+    ck_assert(!replica_message_decode(bytes, length + 1, 1, &out));
+    for (size_t shorter = 0; shorter < length; shorter++)
+        ck_assert(!replica_message_decode(bytes, shorter, 1, &out));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("replica");
+    TCase *tcase = tcase_create("schedules");
+
+    tcase_add_test(
+        tcase, a_replica_does_not_apply_what_its_predecessor_was_counted_in);
+    tcase_add_test(tcase, whoever_is_sealed_keeps_the_state_it_reported);
+    tcase_add_test(
+        tcase, a_member_that_learns_of_its_epoch_by_a_position_may_contribute);
+    tcase_add_test(tcase, an_index_ends_though_all_that_it_counted_are_gone);
+    tcase_add_test(tcase, a_decision_that_names_a_joiner_counts_nobody);
+    tcase_add_test(tcase, a_slot_is_won_once);
+    tcase_add_loop_test(tcase, a_message_of_another_length_is_refused,
+                        REPLICA_ENTRY, REPLICA_MESSAGE_KINDS);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
