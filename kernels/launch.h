@@ -108,11 +108,10 @@ kernel_loss_shape(const struct kernel_device *device, enum kernel_element type,
                   int64_t width, int64_t tokens)
 {
     int64_t tiles = kernel_tiles(type, width);
-    int64_t cluster = 1;
 
-    while (device->clusters && 2 * cluster <= tiles && cluster < 4)
-        cluster *= 2;
-    return kernel_loss_shape_of(type, width, tokens, cluster);
+    // More blocks wait for each other longer; measured.
+    return kernel_loss_shape_of(type, width, tokens,
+                                device->clusters && tiles > 1 ? 2 : 1);
 }
 
 // A block has one row's tile or two in registers and the next row's in shared

@@ -64,7 +64,8 @@ GPU_FN void group_barrier()
     }
 }
 
-// This block's share of the pairs of a row, to the blocks [0, blocks).
+// This block's share of the pairs of a row, to the blocks [0, blocks). All have
+// arrived at the cluster's barrier; before its first pair a block waits there.
 template <class E, class V>
 GPU_FN void row_gather(const V &variant, const struct row &row, int label,
                        const struct gathered &to, int blocks)
@@ -82,9 +83,13 @@ GPU_FN void row_gather(const V &variant, const struct row &row, int label,
         if constexpr (V::shaped)
             logits = warp_sum(
                 slice_logit_sum<E>(variant, slice, row, tile, label));
+        if (tile == rank && size > 1)
+            gpu_cluster_wait();
         gathered_put(to, tile * ROW_WARPS + gpu_warp(), 0, blocks, sum,
                      V::shaped, logits);
     }
+    if (rank >= tiles && size > 1)
+        gpu_cluster_wait();
     if (gpu_warp() == 0 && rank == tiles % size &&
         row.whole * E::count < row.width) {
         struct sum sum = tail_sum<E>(variant, row, label, &logits);
@@ -134,6 +139,9 @@ template <class E, class V> GPU_FN void loss_row(const struct kernel_job &job)
     struct kernel_parts parts = {-GPU_INFINITY, 0, -GPU_INFINITY, 0};
 
     if (token.kind == TOKEN_COUNTS) {
+        // Nobody writes to a block that may not have begun.
+        if (size > 1)
+            gpu_cluster_arrive();
         const int label = label_column(job, token.label);
         if (label >= 0)
             parts.target = variant.value(row_load<E>(row, label));

@@ -42,7 +42,7 @@ GPU_KERNEL(256, 1, tally_finish_shaped, struct kernel_finish finish)
 
 // Blocks of `loss` on a multiprocessor: how many loads are under way.
 #ifndef LOSS_BLOCKS
-#define LOSS_BLOCKS 2
+#define LOSS_BLOCKS 3
 #endif
 
 DEFINE_KERNELS(f32, element_f32, plain_variant)

@@ -38,6 +38,7 @@ struct warp {
 struct block {
     int index;
     int alive; // threads
+    bool begun;
     char *shared;
     struct meeting barrier;
     std::vector<struct warp> warps;
@@ -166,8 +167,10 @@ void thread_main(void *argument)
 {
     struct thread *thread = (struct thread *)argument;
 
-    machine.kernel(machine.params);
     struct block &block = machine.blocks[thread->block];
+
+    block.begun = true;
+    machine.kernel(machine.params);
     if (block.barrier.come > 0)
         broken("a thread ends while others wait for it in a block barrier");
     if (thread->arrived > machine.cluster.turn)
@@ -202,6 +205,15 @@ void shared_check(const struct block &block)
             broken("block %d wrote past its shared memory", block.index);
 }
 
+// Whether a thread that can go on is of a block that has begun.
+bool others_run()
+{
+    for (int i : machine.ready)
+        if (machine.blocks[machine.threads[i].block].begun)
+            return true;
+    return false;
+}
+
 void cluster_run(int index)
 {
     const int threads = (int)machine.shape.threads;
@@ -214,6 +226,7 @@ void cluster_run(int index)
         struct block &block = machine.blocks[b];
         block.index = index * size + b;
         block.alive = threads;
+        block.begun = false;
         block.barrier = {};
         block.warps.assign((size_t)threads / WARP, {});
         memset(block.shared, SHARED_CANARY, machine.shape.shared_bytes + 64);
@@ -237,6 +250,9 @@ void cluster_run(int index)
         }
         size_t pick = random_below((uint32_t)machine.ready.size());
         machine.running = machine.ready[pick];
+        // Another block may begin much later.
+        if (!my_block().begun && random_below(1024) != 0 && others_run())
+            continue;
         machine.ready[pick] = machine.ready.back();
         machine.ready.pop_back();
         fiber_switch(&machine.scheduler, &self().fiber);
@@ -361,6 +377,8 @@ void *simt_remote(void *at, int rank)
     if (offset < 0 || offset >= (long)machine.shape.shared_bytes || rank < 0 ||
         rank >= (int)machine.shape.cluster)
         broken("place %ld of block %d of the cluster", offset, rank);
+    if (!machine.blocks[rank].begun)
+        broken("block %d has not begun", rank);
     if (machine.blocks[rank].alive == 0)
         broken("block %d is gone", rank);
     return machine.blocks[rank].shared + offset;

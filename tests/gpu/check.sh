@@ -32,7 +32,7 @@ for source in tests/gpu/*.cc; do
     objects="$objects $build/$name.o"
 done
 # shellcheck disable=SC2086
-$NVCC $flags -arch="$arch" -c tests/gpu/machine_cuda.cu \
+$NVCC $flags -lineinfo -arch="$arch" -c tests/gpu/machine_cuda.cu \
     -o "$build/machine_cuda.o"
 for pid in $pids; do
     wait "$pid"
