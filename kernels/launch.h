@@ -5,7 +5,8 @@
 //     name                        params         needs
 //     tally_count                 kernel_count
 //     tally_loss_TYPE             kernel_job     nll, parts, record: each or none
-//     tally_loss_grad_TYPE        kernel_job     sm_90, kernel_loss_grad_fits()
+//     tally_loss_grad_TYPE        kernel_job     sm_90, kernel_loss_grad_fits();
+//                                                it has no shaped variant
 //     tally_backward_TYPE         kernel_job     parts
 //     tally_finish                kernel_finish  parts of all ranks
 //

@@ -212,7 +212,7 @@ bool batch_fits_fused(const struct batch &batch)
     struct kernel_job job = setup.job();
     struct kernel_device device = machine_device();
 
-    return kernel_loss_grad_fits(&device, batch.type, &job);
+    return !batch.shaped && kernel_loss_grad_fits(&device, batch.type, &job);
 }
 
 // From rows apart to rows together; what is between must be as it was.

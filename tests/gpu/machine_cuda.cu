@@ -26,7 +26,11 @@ static void must(cudaError_t error, const char *what)
     }
 
 static const void *const jobs[][2][KERNEL_ELEMENTS] = {
-    JOBS(tally_loss), JOBS(tally_loss_grad), JOBS(tally_backward)};
+    JOBS(tally_loss),
+    {{(const void *)tally_loss_grad_f32, (const void *)tally_loss_grad_bf16,
+      (const void *)tally_loss_grad_f16},
+     {}},
+    JOBS(tally_backward)};
 
 static const void *const finishes[2] = {(const void *)tally_finish,
                                         (const void *)tally_finish_shaped};

@@ -10,7 +10,6 @@
 #define DECLARE(name) void name(const struct kernel_job)
 #define DECLARE_ALL(type)                                                      \
     DECLARE(tally_loss_##type);                                                \
-    DECLARE(tally_loss_grad_##type);                                           \
     DECLARE(tally_backward_##type)
 
 void tally_count(const struct kernel_count);
@@ -22,6 +21,9 @@ DECLARE_ALL(f16);
 DECLARE_ALL(f32_shaped);
 DECLARE_ALL(bf16_shaped);
 DECLARE_ALL(f16_shaped);
+DECLARE(tally_loss_grad_f32);
+DECLARE(tally_loss_grad_bf16);
+DECLARE(tally_loss_grad_f16);
 
 typedef void (*entry)(const void *);
 
@@ -42,7 +44,12 @@ template <class P, void (*kernel)(const P)> static void call(const void *params)
     }
 
 static const entry jobs[][2][KERNEL_ELEMENTS] = {
-    JOBS(tally_loss), JOBS(tally_loss_grad), JOBS(tally_backward)};
+    JOBS(tally_loss),
+    {{call<kernel_job, tally_loss_grad_f32>,
+      call<kernel_job, tally_loss_grad_bf16>,
+      call<kernel_job, tally_loss_grad_f16>},
+     {}},
+    JOBS(tally_backward)};
 
 static const entry finishes[2] = {call<kernel_finish, tally_finish>,
                                   call<kernel_finish, tally_finish_shaped>};
