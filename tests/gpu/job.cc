@@ -39,6 +39,12 @@ void batch::set(int64_t token, int64_t j, float x)
     logit(token, j) = element_round(type, (long double)x);
 }
 
+// Of nothing there may be no address.
+static bool same(const void *a, const void *b, size_t bytes)
+{
+    return bytes == 0 || memcmp(a, b, bytes) == 0;
+}
+
 // Memory of the machine with a guard before and after; `shift` bytes off.
 struct buffer {
     char *memory;
@@ -65,10 +71,10 @@ struct buffer {
         machine_get(now.data(), memory, now.size());
         out->assign(now.begin() + (long)offset,
                     now.begin() + (long)(offset + bytes));
-        return memcmp(now.data(), before.data(), offset) == 0 &&
-               memcmp(now.data() + offset + bytes,
-                      before.data() + offset + bytes,
-                      now.size() - offset - bytes) == 0;
+        return same(now.data(), before.data(), offset) &&
+               same(now.data() + offset + bytes,
+                    before.data() + offset + bytes,
+                    now.size() - offset - bytes);
     }
 };
 
@@ -107,7 +113,8 @@ struct setup {
                 host_element_store(row_type(b.type), logits.host(),
                                    i * b.stride + j, b.logits[i * b.vocab + j]);
         }
-        memcpy(weights.host(), b.weights.data(), b.weights.size() * 4);
+        if (!b.weights.empty())
+            memcpy(weights.host(), b.weights.data(), b.weights.size() * 4);
         memset(record.host(), 0, sizeof(struct numeric_record));
         memcpy(scales.host(), &b.scale, 4);
         memcpy(scales.host() + 4, &b.grad_scale, 4);
@@ -220,7 +227,7 @@ static bool rows_take(const struct batch &batch, int64_t stride,
                       struct buffer *buffer, struct outcome *out)
 {
     std::vector<char> now;
-    bool same = buffer->get(&now);
+    bool kept = buffer->get(&now);
     const int64_t bytes = kernel_element_bytes(batch.type);
 
     out->gradient.resize((size_t)(batch.tokens * batch.vocab));
@@ -239,9 +246,9 @@ static bool rows_take(const struct batch &batch, int64_t stride,
             to = (int64_t)now.size();
         if (to > from && memcmp(now.data() + from, buffer->host() + from,
                                 (size_t)(to - from)) != 0)
-            same = false;
+            kept = false;
     }
-    return same;
+    return kept;
 }
 
 struct outcome batch_run(const struct batch &batch, const struct how &how)
@@ -269,17 +276,18 @@ struct outcome batch_run(const struct batch &batch, const struct how &how)
     if (!setup.nll.get(&bytes))
         out.untouched = false;
     out.nll.resize((size_t)batch.tokens);
-    memcpy(out.nll.data(), bytes.data(), bytes.size());
+    if (!bytes.empty())
+        memcpy(out.nll.data(), bytes.data(), bytes.size());
     if (!setup.parts.get(&bytes) || !setup.shards.get(&bytes))
         out.untouched = false;
     if (how.way == WAY_LOSS || how.in_place) { // the gradient is elsewhere
         if (!setup.gradient.get(&bytes) ||
-            memcmp(bytes.data(), setup.gradient.host(), bytes.size()) != 0)
+            !same(bytes.data(), setup.gradient.host(), bytes.size()))
             out.untouched = false;
     }
     if (how.way == WAY_LOSS || !how.in_place) {
         if (!setup.logits.get(&bytes) ||
-            memcmp(bytes.data(), setup.logits.host(), bytes.size()) != 0)
+            !same(bytes.data(), setup.logits.host(), bytes.size()))
             out.untouched = false;
     }
     if (how.way != WAY_LOSS &&
@@ -293,7 +301,7 @@ bool outcome_equal(const struct outcome &a, const struct outcome &b)
 {
     return memcmp(&a.record, &b.record, sizeof(a.record)) == 0 &&
            a.nll.size() == b.nll.size() &&
-           memcmp(a.nll.data(), b.nll.data(), a.nll.size() * 4) == 0 &&
+           same(a.nll.data(), b.nll.data(), a.nll.size() * 4) &&
            (a.bits.empty() || b.bits.empty() || a.bits == b.bits);
 }
 
