@@ -205,11 +205,11 @@ void shared_check(const struct block &block)
             broken("block %d wrote past its shared memory", block.index);
 }
 
-// Whether a thread that can go on is of a block that has begun.
-bool others_run()
+// Whether a thread of another block can go on.
+bool others_run(int block)
 {
     for (int i : machine.ready)
-        if (machine.blocks[machine.threads[i].block].begun)
+        if (machine.threads[i].block != block)
             return true;
     return false;
 }
@@ -242,6 +242,9 @@ void cluster_run(int index)
             fiber_rewind(&thread.fiber);
         machine.ready.push_back(i);
     }
+    // One block, or none, begins when the others can do nothing without it, and
+    // from then on is far behind them.
+    const int slow = (int)random_below((uint32_t)size + 1);
     while (!machine.ready.empty() || !machine.copies.empty()) {
         if (!machine.copies.empty() &&
             (machine.ready.empty() || random_below(64) == 0)) {
@@ -250,8 +253,8 @@ void cluster_run(int index)
         }
         size_t pick = random_below((uint32_t)machine.ready.size());
         machine.running = machine.ready[pick];
-        // Another block may begin much later.
-        if (!my_block().begun && random_below(1024) != 0 && others_run())
+        if (self().block == slow && others_run(slow) &&
+            (!my_block().begun || random_below(256) != 0))
             continue;
         machine.ready[pick] = machine.ready.back();
         machine.ready.pop_back();
