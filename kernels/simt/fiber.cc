@@ -28,6 +28,12 @@
 
 #ifdef FIBER_ASAN
 #include <sanitizer/common_interface_defs.h>
+
+// Thousands of fibers would have a second stack each.
+extern "C" const char *__asan_default_options()
+{
+    return "detect_stack_use_after_return=0";
+}
 #endif
 #ifdef FIBER_TSAN
 #include <sanitizer/tsan_interface.h>
