@@ -39,7 +39,10 @@ struct element_f32 {
     {
         return bits_of_float(fmaxf(float_of_bits(a), float_of_bits(b)));
     }
-    static GPU_FN float maximum_of_word(uint32_t a) { return float_of_bits(a); }
+    static GPU_FN float maximum_of_word(uint32_t a)
+    {
+        return float_of_bits(a);
+    }
     static GPU_FN void unpack(const gpu_vector &v, float *x)
     {
         for (int k = 0; k < 4; k++)
@@ -85,7 +88,10 @@ template <class F> struct element_half : F {
 struct half_bf16 {
     static constexpr uint32_t minus_infinity = 0xff80ff80;
 
-    static GPU_FN float low(uint32_t a) { return float_of_bits(a << 16); }
+    static GPU_FN float low(uint32_t a)
+    {
+        return float_of_bits(a << 16);
+    }
     static GPU_FN float high(uint32_t a)
     {
         return float_of_bits(a & 0xffff0000);
@@ -111,7 +117,10 @@ struct half_f16 {
     {
         return gpu_float_of_f16((uint16_t)(a >> 16));
     }
-    static GPU_FN uint32_t pair(float x, float y) { return gpu_f16_pair(x, y); }
+    static GPU_FN uint32_t pair(float x, float y)
+    {
+        return gpu_f16_pair(x, y);
+    }
     static GPU_FN uint32_t maximum(uint32_t a, uint32_t b)
     {
         return gpu_max_f16(a, b);
@@ -130,8 +139,7 @@ template <class E> GPU_FN gpu_vector vector_minus_infinity()
 
 // The same with element k replaced by -inf. Neither here nor in a slice may an
 // index be known only at run time: registers have none.
-template <class E>
-GPU_FN gpu_vector vector_without(const gpu_vector &v, int k)
+template <class E> GPU_FN gpu_vector vector_without(const gpu_vector &v, int k)
 {
     const int in_word = 4 / E::bytes;
     const uint32_t mask = E::bytes == 4 ? ~0u : 0xffffu << (k % in_word * 16);

@@ -26,10 +26,22 @@ struct alignas(16) gpu_vector {
     extern "C" __global__ void __launch_bounds__(threads, blocks)              \
         name(const __grid_constant__ params)
 
-GPU_FN int gpu_thread() { return (int)threadIdx.x; }
-GPU_FN int gpu_threads() { return (int)blockDim.x; }
-GPU_FN int gpu_block() { return (int)blockIdx.x; }
-GPU_FN int gpu_blocks() { return (int)gridDim.x; }
+GPU_FN int gpu_thread()
+{
+    return (int)threadIdx.x;
+}
+GPU_FN int gpu_threads()
+{
+    return (int)blockDim.x;
+}
+GPU_FN int gpu_block()
+{
+    return (int)blockIdx.x;
+}
+GPU_FN int gpu_blocks()
+{
+    return (int)gridDim.x;
+}
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 #define GPU_CLUSTERS 1
@@ -82,9 +94,18 @@ GPU_FN uint32_t gpu_shuffle_next(uint32_t x)
     return __shfl_down_sync(~0u, x, 1);
 }
 
-GPU_FN uint32_t gpu_ballot(bool vote) { return __ballot_sync(~0u, vote); }
-GPU_FN int gpu_first_bit(uint32_t bits) { return __ffs((int)bits) - 1; }
-GPU_FN void gpu_block_barrier() { __syncthreads(); }
+GPU_FN uint32_t gpu_ballot(bool vote)
+{
+    return __ballot_sync(~0u, vote);
+}
+GPU_FN int gpu_first_bit(uint32_t bits)
+{
+    return __ffs((int)bits) - 1;
+}
+GPU_FN void gpu_block_barrier()
+{
+    __syncthreads();
+}
 
 GPU_FN void gpu_cluster_arrive()
 {
@@ -250,7 +271,13 @@ GPU_FN void gpu_copy_wait(gpu_copy_barrier *barrier, int parity)
 
 #endif
 
-GPU_FN int gpu_lane() { return gpu_thread() % GPU_WARP; }
-GPU_FN int gpu_warp() { return gpu_thread() / GPU_WARP; }
+GPU_FN int gpu_lane()
+{
+    return gpu_thread() % GPU_WARP;
+}
+GPU_FN int gpu_warp()
+{
+    return gpu_thread() / GPU_WARP;
+}
 
 #endif

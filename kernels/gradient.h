@@ -20,8 +20,7 @@ GPU_FN float gradient_factor(const struct kernel_job &job, float weight)
 template <class V>
 GPU_FN float gradient_of(const V &variant, const struct slopes &slopes, float x)
 {
-    float gradient =
-        exp_from(variant.value(x), slopes.origin) * slopes.others;
+    float gradient = exp_from(variant.value(x), slopes.origin) * slopes.others;
 
     if constexpr (V::shaped)
         gradient = (gradient - slopes.evenly) * variant.slope(x);
@@ -40,8 +39,8 @@ GPU_FN gpu_vector gradient_vector(const V &variant, const struct slopes &slopes,
     if (label >= 0 && label < E::count) {
 #pragma unroll
         for (int k = 0; k < E::count; k++)
-            x[k] = k == label ? slopes.target
-                              : gradient_of(variant, slopes, x[k]);
+            x[k] =
+                k == label ? slopes.target : gradient_of(variant, slopes, x[k]);
     } else {
 #pragma unroll
         for (int k = 0; k < E::count; k++)
@@ -124,8 +123,7 @@ GPU_FN struct ring ring_at(char *shared, int held, int tiles)
     ring.next = (int *)(shared + 16);
     shared += 64;
     ring.gathered[0] = gathered_at(shared, pairs);
-    ring.gathered[1] =
-        gathered_at(shared + pairs * KERNEL_PAIR_BYTES, pairs);
+    ring.gathered[1] = gathered_at(shared + pairs * KERNEL_PAIR_BYTES, pairs);
     return ring;
 }
 
@@ -186,7 +184,8 @@ GPU_FN void rows_clear(const struct kernel_job &job, int first, int step,
 
 // A cluster takes every `clusters`th row. Each block has one tile or two of it
 // in registers, while the copy engine fetches the same of the next row.
-template <class E, class V> GPU_FN void loss_grad_rows(const struct kernel_job &job)
+template <class E, class V>
+GPU_FN void loss_grad_rows(const struct kernel_job &job)
 {
     const V variant(job.shaping);
     const int size = gpu_cluster_size();
@@ -240,13 +239,11 @@ template <class E, class V> GPU_FN void loss_grad_rows(const struct kernel_job &
             if constexpr (V::shaped)
                 logits = warp_sum(
                     slice_logit_sum<E>(variant, slice, row, tile, label));
-            gathered_put(gathered,
-                         tile * ROW_WARPS + gpu_warp() % ROW_WARPS, 0, size,
-                         sum, V::shaped, logits);
+            gathered_put(gathered, tile * ROW_WARPS + gpu_warp() % ROW_WARPS, 0,
+                         size, sum, V::shaped, logits);
         }
         group_barrier();
-        const struct kernel_parts parts =
-            gathered_take<V>(
+        const struct kernel_parts parts = gathered_take<V>(
             gathered, tiles * ROW_WARPS, variant.value(target));
         struct slopes slopes = softmax_slopes(
             variant, softmax_of(parts), gradient_factor(job, token.weight),

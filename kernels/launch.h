@@ -4,8 +4,9 @@
 //
 //     name                        params         needs
 //     tally_count                 kernel_count
-//     tally_loss_TYPE             kernel_job     nll, parts, record: each or none
-//     tally_loss_grad_TYPE        kernel_job     sm_90, kernel_loss_grad_fits();
+//     tally_loss_TYPE             kernel_job     nll, parts, record: each or
+//     none tally_loss_grad_TYPE        kernel_job     sm_90,
+//     kernel_loss_grad_fits();
 //                                                it has no shaped variant
 //     tally_backward_TYPE         kernel_job     parts
 //     tally_finish                kernel_finish  parts of all ranks
@@ -13,7 +14,8 @@
 // TYPE is f32, bf16 or f16; "_shaped" after it is the variant that heeds
 // kernel_job.shaping. Records must have room for the tokens added since their
 // last fold: 2^31.
-//   * COUNT_FIRST without tensor parallelism: count, then loss_grad, or where it
+//   * COUNT_FIRST without tensor parallelism: count, then loss_grad, or where
+//   it
 //     does not fit loss with parts and then backward: the same bits.
 //   * Vocabulary-parallel: loss on the rank's columns with parts alone; the
 //     caller gathers them; finish on any ranks that need the result; backward
@@ -91,9 +93,10 @@ KERNEL_FN struct kernel_shape kernel_finish_shape(int64_t tokens)
 }
 
 // Of `cluster` blocks a row: a row's tiles are dealt out among them.
-KERNEL_FN struct kernel_shape
-kernel_loss_shape_of(enum kernel_element type, int64_t width, int64_t tokens,
-                     int64_t cluster)
+KERNEL_FN struct kernel_shape kernel_loss_shape_of(enum kernel_element type,
+                                                   int64_t width,
+                                                   int64_t tokens,
+                                                   int64_t cluster)
 {
     int64_t pairs = kernel_pairs(kernel_tiles(type, width));
     struct kernel_shape shape = {0, 1, ROW_THREADS, 0};
@@ -162,16 +165,15 @@ kernel_loss_grad_shape(const struct kernel_device *device,
     shape.blocks = (uint32_t)(clusters * cluster);
     shape.cluster = (uint32_t)cluster;
     shape.threads = (uint32_t)(held * ROW_THREADS);
-    shape.shared_bytes = (uint32_t)(held * ROW_TILE_BYTES +
-                                    2 * kernel_pairs(tiles) * KERNEL_PAIR_BYTES +
-                                    64);
+    shape.shared_bytes =
+        (uint32_t)(held * ROW_TILE_BYTES +
+                   2 * kernel_pairs(tiles) * KERNEL_PAIR_BYTES + 64);
     return shape;
 }
 
 // One block a tile of a row; the tail is of the last one.
-KERNEL_FN struct kernel_shape kernel_backward_shape(enum kernel_element type,
-                                                    int64_t width,
-                                                    int64_t tokens)
+KERNEL_FN struct kernel_shape
+kernel_backward_shape(enum kernel_element type, int64_t width, int64_t tokens)
 {
     int64_t tiles = kernel_tiles(type, width);
     struct kernel_shape shape = {0, 1, ROW_THREADS, 0};

@@ -15,7 +15,8 @@ struct gathered {
 
 GPU_FN struct gathered gathered_at(char *shared, int pairs)
 {
-    return {(struct sum *)shared, (float *)(shared + pairs * sizeof(struct sum))};
+    return {(struct sum *)shared,
+            (float *)(shared + pairs * sizeof(struct sum))};
 }
 
 // The number of pairs: the tail has one of its own.
@@ -81,8 +82,8 @@ GPU_FN void row_gather(const V &variant, const struct row &row, int label,
         slice_leave_out<E>(&slice, tile, label);
         struct sum sum = sum_over_warp(slice_sum<E>(variant, slice));
         if constexpr (V::shaped)
-            logits = warp_sum(
-                slice_logit_sum<E>(variant, slice, row, tile, label));
+            logits =
+                warp_sum(slice_logit_sum<E>(variant, slice, row, tile, label));
         if (tile == rank && size > 1)
             gpu_cluster_wait();
         gathered_put(to, tile * ROW_WARPS + gpu_warp(), 0, blocks, sum,
@@ -134,8 +135,8 @@ template <class E, class V> GPU_FN void loss_row(const struct kernel_job &job)
     const struct row row = row_at<E>(job.logits, job.stride, job.width, index);
     const int tiles = (row.whole + ROW_TILE - 1) / ROW_TILE;
     const int pairs = row_pairs(row, tiles, E::count);
-    const struct gathered gathered = gathered_at(
-        gpu_shared(), (int)kernel_pairs(tiles));
+    const struct gathered gathered =
+        gathered_at(gpu_shared(), (int)kernel_pairs(tiles));
     struct kernel_parts parts = {-GPU_INFINITY, 0, -GPU_INFINITY, 0};
 
     if (token.kind == TOKEN_COUNTS) {
@@ -186,8 +187,7 @@ GPU_FN struct kernel_parts parts_merge(const struct kernel_finish &finish,
 template <class V> GPU_FN void finish_rows(const struct kernel_finish &finish)
 {
     const V variant(finish.shaping);
-    const int64_t index =
-        (int64_t)gpu_block() * gpu_threads() + gpu_thread();
+    const int64_t index = (int64_t)gpu_block() * gpu_threads() + gpu_thread();
     struct numeric_record own = {};
 
     if (index < finish.labels.tokens) {

@@ -8,12 +8,7 @@
 
 #include "numeric/record.h"
 
-enum kernel_element {
-    KERNEL_F32,
-    KERNEL_BF16,
-    KERNEL_F16,
-    KERNEL_ELEMENTS
-};
+enum kernel_element { KERNEL_F32, KERNEL_BF16, KERNEL_F16, KERNEL_ELEMENTS };
 
 // Labels of `tokens` rows: naturally aligned.
 struct kernel_labels {

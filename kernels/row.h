@@ -4,7 +4,8 @@
 //
 // A row is whole vectors of 16 bytes, counted from its first element at any
 // address, and a tail. A tile is ROW_DEPTH vectors of each of 256 threads:
-//     vector v is of tile v / 4096, read by thread v % 256 as its v / 256 % 16th
+//     vector v is of tile v / 4096, read by thread v % 256 as its v / 256 %
+//     16th
 // A thread takes the maximum of its vectors, then the sum of exp(x - maximum);
 // warps do the same with their threads' pairs, and a row with those of its
 // warps, which lie in the order of the row, the tail's pair last. Whichever
@@ -22,8 +23,8 @@ struct sum {
     float maximum, total;
 };
 
-// What stands for the maximum where all are -inf: their exponentials are 0 then,
-// not those of -inf - -inf.
+// What stands for the maximum where all are -inf: their exponentials are 0
+// then, not those of -inf - -inf.
 GPU_FN float sum_origin(float maximum)
 {
     return maximum == -GPU_INFINITY ? 0 : maximum;
@@ -67,8 +68,8 @@ GPU_FN struct sum sum_over_pairs(const struct sum *pairs, int count)
         maximum = fmaxf(maximum, pairs[i].maximum);
     maximum = warp_maximum(maximum);
     for (int i = gpu_lane(); i < count; i += GPU_WARP)
-        total += pairs[i].total *
-                 exp_from(pairs[i].maximum, sum_origin(maximum));
+        total +=
+            pairs[i].total * exp_from(pairs[i].maximum, sum_origin(maximum));
     return {maximum, warp_sum(total)};
 }
 
@@ -195,8 +196,8 @@ GPU_FN void slice_load(const struct row &row, int tile, struct slice<E> *slice)
 }
 
 // Replaces column `label` by -inf.
-template <class E> GPU_FN void slice_leave_out(struct slice<E> *slice, int tile,
-                                               int label)
+template <class E>
+GPU_FN void slice_leave_out(struct slice<E> *slice, int tile, int label)
 {
     const int at = label / E::count - slice_begin(tile);
 

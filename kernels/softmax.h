@@ -14,9 +14,17 @@
 struct plain_variant {
     static constexpr bool shaped = false;
 
-    GPU_FN plain_variant(const struct kernel_shaping &) {}
-    GPU_FN float value(float x) const { return x; }
-    GPU_FN float slope(float) const { return 1; }
+    GPU_FN plain_variant(const struct kernel_shaping &)
+    {
+    }
+    GPU_FN float value(float x) const
+    {
+        return x;
+    }
+    GPU_FN float slope(float) const
+    {
+        return 1;
+    }
 };
 
 // Straight on, without branches: it is done to each of the many elements that a
@@ -102,8 +110,7 @@ GPU_FN float softmax_loss(const V &variant, const struct kernel_parts &parts,
         float loss = row.nll;
         if (by.smoothing > 0) {
             float mean = (parts.logit_sum + parts.target) / (float)vocab;
-            loss = (1 - by.smoothing) * loss +
-                   by.smoothing * (row.lse - mean);
+            loss = (1 - by.smoothing) * loss + by.smoothing * (row.lse - mean);
         }
         return loss + by.z_loss * row.lse * row.lse;
     } else {
@@ -118,9 +125,8 @@ struct slopes {
 };
 
 template <class V>
-GPU_FN struct slopes softmax_slopes(const V &variant,
-                                    const struct softmax &row, float factor,
-                                    int64_t vocab)
+GPU_FN struct slopes softmax_slopes(const V &variant, const struct softmax &row,
+                                    float factor, int64_t vocab)
 {
     struct slopes slopes = {row.origin, factor / row.total, 0,
                             (0 - row.others / row.total) * factor};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Fibers: by hand on x86-64, where a kernel's thousands of threads change places
-// all the time; by ucontext elsewhere.
+// Fibers: by hand on x86-64, where a kernel's thousands of threads change
+// places all the time; by ucontext elsewhere.
 #include "kernels/simt/fiber.h"
 
 #include <stdint.h>
@@ -106,7 +106,9 @@ static void place_switch(struct fiber *from, struct fiber *to)
     tally_simt_switch(&from->place, to->place);
 }
 
-static void place_free(struct fiber *) {}
+static void place_free(struct fiber *)
+{
+}
 #else
 static void place_make(struct fiber *fiber)
 {
@@ -128,7 +130,10 @@ static void place_switch(struct fiber *from, struct fiber *to)
     swapcontext((ucontext_t *)from->place, (ucontext_t *)to->place);
 }
 
-static void place_free(struct fiber *fiber) { free(fiber->place); }
+static void place_free(struct fiber *fiber)
+{
+    free(fiber->place);
+}
 #endif
 
 void fiber_adopt(struct fiber *fiber)
@@ -179,9 +184,9 @@ void fiber_switch(struct fiber *from, struct fiber *to)
     leaving = from;
     arriving = to;
 #ifdef FIBER_ASAN
-    __sanitizer_start_switch_fiber(
-        &from->sanitizer, to->stack != NULL ? to->stack : to->argument,
-        to->size);
+    __sanitizer_start_switch_fiber(&from->sanitizer,
+                                   to->stack != NULL ? to->stack : to->argument,
+                                   to->size);
 #endif
 #ifdef FIBER_TSAN
     __tsan_switch_to_fiber(to->thread, 0);

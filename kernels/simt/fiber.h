@@ -6,8 +6,8 @@
 #include <stddef.h>
 
 struct fiber {
-    void *place;     // the saved stack pointer, or the context
-    char *stack;     // NULL: the thread's own
+    void *place; // the saved stack pointer, or the context
+    char *stack; // NULL: the thread's own
     size_t size;
     void *sanitizer; // of the address sanitizer: its fake stack
     void *thread;    // of the thread sanitizer

@@ -20,7 +20,8 @@
 // Where a copy is under way there is neither the old nor the new.
 #define COPY_SCRIBBLE 0x5a
 
-namespace {
+namespace
+{
 
 // A place where threads wait until all of them have come.
 struct meeting {
@@ -53,8 +54,8 @@ struct copy {
 
 struct thread {
     struct fiber fiber;
-    int block; // of the cluster
-    int index; // in the block
+    int block;        // of the cluster
+    int index;        // in the block
     uint32_t arrived; // turns of the cluster's barrier it has arrived at
 };
 
@@ -304,15 +305,37 @@ void simt_launch(void (*kernel)(const void *), const void *params,
     machine.blocks.clear();
 }
 
-// ---------------------------------------------------------- what gpu.h promises
+// ---------------------------------------------------------- what gpu.h
+// promises
 
-int gpu_thread() { return self().index; }
-int gpu_threads() { return (int)machine.shape.threads; }
-int gpu_block() { return my_block().index; }
-int gpu_blocks() { return (int)machine.shape.blocks; }
-int gpu_cluster_size() { return (int)machine.shape.cluster; }
-int gpu_cluster_rank() { return self().block; }
-char *gpu_shared() { return my_block().shared; }
+int gpu_thread()
+{
+    return self().index;
+}
+int gpu_threads()
+{
+    return (int)machine.shape.threads;
+}
+int gpu_block()
+{
+    return my_block().index;
+}
+int gpu_blocks()
+{
+    return (int)machine.shape.blocks;
+}
+int gpu_cluster_size()
+{
+    return (int)machine.shape.cluster;
+}
+int gpu_cluster_rank()
+{
+    return self().block;
+}
+char *gpu_shared()
+{
+    return my_block().shared;
+}
 
 uint32_t gpu_shuffle_xor(uint32_t x, int mask)
 {
@@ -348,7 +371,10 @@ uint32_t gpu_ballot(bool vote)
     return votes;
 }
 
-int gpu_first_bit(uint32_t bits) { return __builtin_ffs((int)bits) - 1; }
+int gpu_first_bit(uint32_t bits)
+{
+    return __builtin_ffs((int)bits) - 1;
+}
 
 void gpu_block_barrier()
 {
@@ -399,7 +425,10 @@ float gpu_exp2(float x)
     return y < 0x1p-126f ? 0 : y;
 }
 
-float gpu_reciprocal(float x) { return 1 / x; }
+float gpu_reciprocal(float x)
+{
+    return 1 / x;
+}
 
 static void aligned(const void *at)
 {
@@ -419,7 +448,10 @@ void gpu_store(void *at, const gpu_vector &v)
     *(gpu_vector *)at = v;
 }
 
-gpu_vector gpu_shared_load(const char *at) { return gpu_load(at); }
+gpu_vector gpu_shared_load(const char *at)
+{
+    return gpu_load(at);
+}
 
 uint32_t gpu_funnel(uint32_t low, uint32_t high, int shift)
 {

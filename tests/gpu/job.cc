@@ -60,10 +60,22 @@ struct buffer {
         memory = (char *)machine_alloc(before.size());
     }
     buffer(const buffer &) = delete;
-    ~buffer() { machine_free(memory); }
-    char *at() { return memory + offset; }
-    char *host() { return before.data() + offset; }
-    void put() { machine_put(memory, before.data(), before.size()); }
+    ~buffer()
+    {
+        machine_free(memory);
+    }
+    char *at()
+    {
+        return memory + offset;
+    }
+    char *host()
+    {
+        return before.data() + offset;
+    }
+    void put()
+    {
+        machine_put(memory, before.data(), before.size());
+    }
     // What is there now; false if the guards have changed.
     bool get(std::vector<char> *out)
     {
@@ -72,8 +84,7 @@ struct buffer {
         out->assign(now.begin() + (long)offset,
                     now.begin() + (long)(offset + bytes));
         return same(now.data(), before.data(), offset) &&
-               same(now.data() + offset + bytes,
-                    before.data() + offset + bytes,
+               same(now.data() + offset + bytes, before.data() + offset + bytes,
                     now.size() - offset - bytes);
     }
 };
@@ -89,17 +100,18 @@ struct setup {
         : batch(b), how(h), element(kernel_element_bytes(b.type)),
           labels((size_t)(b.tokens * (b.wide ? 8 : 4)), 0, false, 0),
           weights(b.weights.size() * 4, 0, false, 0),
-          logits((size_t)(b.tokens > 0 ? ((b.tokens - 1) * b.stride + b.vocab) *
-                                             element
-                                       : 0),
+          logits((size_t)(b.tokens > 0
+                              ? ((b.tokens - 1) * b.stride + b.vocab) * element
+                              : 0),
                  b.shift, h.in_place, 0xff),
           gradient((size_t)(b.tokens * b.gradient_stride * element),
                    b.gradient_shift, true, CANARY),
           nll((size_t)(b.tokens * 4), 0, true, CANARY),
           record(sizeof(struct numeric_record), 0, true, CANARY),
-          parts((size_t)b.tokens * sizeof(struct kernel_parts), 0, true, CANARY),
-          shards((size_t)b.tokens * RANKS * sizeof(struct kernel_parts), 0, true,
-                 CANARY),
+          parts((size_t)b.tokens * sizeof(struct kernel_parts), 0, true,
+                CANARY),
+          shards((size_t)b.tokens * RANKS * sizeof(struct kernel_parts), 0,
+                 true, CANARY),
           scales(8, 0, false, 0)
     {
         for (int64_t i = 0; i < b.tokens; i++) {
@@ -118,8 +130,8 @@ struct setup {
         memset(record.host(), 0, sizeof(struct numeric_record));
         memcpy(scales.host(), &b.scale, 4);
         memcpy(scales.host() + 4, &b.grad_scale, 4);
-        for (buffer *one : {&labels, &weights, &logits, &gradient, &nll, &record,
-                            &parts, &shards, &scales})
+        for (buffer *one : {&labels, &weights, &logits, &gradient, &nll,
+                            &record, &parts, &shards, &scales})
             one->put();
     }
 

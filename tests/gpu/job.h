@@ -36,7 +36,7 @@ struct batch {
     enum kernel_element type = KERNEL_BF16;
     bool wide = true; // labels
     int64_t vocab, tokens;
-    int64_t stride, gradient_stride; // elements
+    int64_t stride, gradient_stride;   // elements
     int shift = 0, gradient_shift = 0; // bytes before the first element
     int64_t ignore_index = JOB_IGNORE;
     std::vector<int64_t> labels;
@@ -50,7 +50,10 @@ struct batch {
     // Random logits from -8 to 8 and labels that count.
     batch(enum kernel_element type, int64_t vocab, int64_t tokens,
           uint64_t seed);
-    float &logit(int64_t token, int64_t j) { return logits[token * vocab + j]; }
+    float &logit(int64_t token, int64_t j)
+    {
+        return logits[token * vocab + j];
+    }
     void set(int64_t token, int64_t j, float x); // rounded to the type
 };
 
@@ -73,9 +76,9 @@ struct how {
 struct outcome {
     struct numeric_record record;
     std::vector<float> nll;
-    std::vector<float> gradient;    // [tokens][vocab]; empty: none
-    std::vector<uint32_t> bits;     // of the same
-    bool untouched = true;          // all that is not an output
+    std::vector<float> gradient; // [tokens][vocab]; empty: none
+    std::vector<uint32_t> bits;  // of the same
+    bool untouched = true;       // all that is not an output
 };
 
 bool batch_fits_fused(const struct batch &batch);

@@ -19,8 +19,7 @@ static void must(cudaError_t error, const char *what)
         {(const void *)name##_f32, (const void *)name##_bf16,                  \
          (const void *)name##_f16},                                            \
         {                                                                      \
-            (const void *)name##_f32_shaped,                                   \
-                (const void *)name##_bf16_shaped,                              \
+            (const void *)name##_f32_shaped, (const void *)name##_bf16_shaped, \
                 (const void *)name##_f16_shaped                                \
         }                                                                      \
     }
@@ -43,7 +42,10 @@ struct kernel_device machine_device()
     return {properties.multiProcessorCount, properties.major >= 9};
 }
 
-bool machine_is_emulated() { return false; }
+bool machine_is_emulated()
+{
+    return false;
+}
 
 void *machine_alloc(size_t bytes)
 {
@@ -53,7 +55,10 @@ void *machine_alloc(size_t bytes)
     return memory;
 }
 
-void machine_free(void *memory) { must(cudaFree(memory), "cudaFree"); }
+void machine_free(void *memory)
+{
+    must(cudaFree(memory), "cudaFree");
+}
 
 void machine_put(void *to, const void *from, size_t bytes)
 {
@@ -69,17 +74,18 @@ void machine_run(const struct machine_kernel &kernel, const void *params,
                  size_t, const struct kernel_shape &shape, uint64_t)
 {
     const void *entry =
-        kernel.name == RUN_COUNT    ? (const void *)tally_count
-        : kernel.name == RUN_FINISH ? finishes[kernel.shaped]
-                                    : jobs[kernel.name - RUN_LOSS]
-                                          [kernel.shaped][kernel.type];
+        kernel.name == RUN_COUNT ? (const void *)tally_count
+        : kernel.name == RUN_FINISH
+            ? finishes[kernel.shaped]
+            : jobs[kernel.name - RUN_LOSS][kernel.shaped][kernel.type];
     void *arguments[] = {(void *)params};
     cudaLaunchAttribute attribute = {};
     cudaLaunchConfig_t config = {};
 
     if (shape.blocks == 0)
         return;
-    must(cudaFuncSetAttribute(entry, cudaFuncAttributeMaxDynamicSharedMemorySize,
+    must(cudaFuncSetAttribute(entry,
+                              cudaFuncAttributeMaxDynamicSharedMemorySize,
                               (int)shape.shared_bytes),
          "shared memory");
     attribute.id = cudaLaunchAttributeClusterDimension;

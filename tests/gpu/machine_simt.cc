@@ -60,7 +60,10 @@ struct kernel_device machine_device()
     return {6, 1};
 }
 
-bool machine_is_emulated() { return true; }
+bool machine_is_emulated()
+{
+    return true;
+}
 
 void *machine_alloc(size_t bytes)
 {
@@ -71,7 +74,10 @@ void *machine_alloc(size_t bytes)
     return memory;
 }
 
-void machine_free(void *memory) { free(memory); }
+void machine_free(void *memory)
+{
+    free(memory);
+}
 void machine_put(void *to, const void *from, size_t bytes)
 {
     if (bytes > 0)
@@ -85,10 +91,11 @@ void machine_get(void *to, const void *from, size_t bytes)
 void machine_run(const struct machine_kernel &kernel, const void *params,
                  size_t, const struct kernel_shape &shape, uint64_t seed)
 {
-    entry call_it = kernel.name == RUN_COUNT ? call<kernel_count, tally_count>
-                  : kernel.name == RUN_FINISH
-                      ? finishes[kernel.shaped]
-                      : jobs[kernel.name - RUN_LOSS][kernel.shaped][kernel.type];
+    entry call_it =
+        kernel.name == RUN_COUNT ? call<kernel_count, tally_count>
+        : kernel.name == RUN_FINISH
+            ? finishes[kernel.shaped]
+            : jobs[kernel.name - RUN_LOSS][kernel.shaped][kernel.type];
 
     if (shape.blocks > 0)
         simt_launch(call_it, params, shape, seed);

@@ -14,13 +14,16 @@ void test_failed(const char *file, int line)
     printf("%s:%d: ", file, line);
 }
 
-bool test_has_failed() { return failed; }
+bool test_has_failed()
+{
+    return failed;
+}
 
 int main(int argc, char **argv)
 {
     static const std::vector<struct test> *const all[] = {
-        &tests_of_values, &tests_of_tokens, &tests_of_bits,
-        &tests_of_variants, &tests_of_size};
+        &tests_of_values, &tests_of_tokens, &tests_of_bits, &tests_of_variants,
+        &tests_of_size};
     int checks = 0;
     int failures = 0;
 

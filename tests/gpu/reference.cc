@@ -54,8 +54,8 @@ static struct reference reference_row(const struct batch &batch, int64_t token)
     }
     row.total = row.others + row.own;
     row.lse = row.maximum + logl(row.total);
-    row.loss = row.own == 1 ? log1pl(row.others)
-                            : row.lse - shape(batch, x[label]);
+    row.loss =
+        row.own == 1 ? log1pl(row.others) : row.lse - shape(batch, x[label]);
     if (batch.shaped) {
         const struct kernel_shaping &by = batch.shaping;
         row.loss = (1 - (long double)by.smoothing) * row.loss +
@@ -78,8 +78,8 @@ static long double slope(const struct batch &batch, const struct reference &row,
     const struct kernel_shaping &by = batch.shaping;
     long double evenly = (long double)by.smoothing / (long double)batch.vocab;
     long double z = 2 * (long double)by.z_loss * row.lse;
-    long double all = own ? -row.others / row.total + p * z + by.smoothing
-                          : p * (1 + z);
+    long double all =
+        own ? -row.others / row.total + p * z + by.smoothing : p * (1 + z);
     return (all - evenly) * shape_slope(batch, x);
 }
 
@@ -87,7 +87,9 @@ static long double slope(const struct batch &batch, const struct reference &row,
 static long double ulp(enum kernel_element type, long double x)
 {
     const int digits = type == KERNEL_F32 ? 24 : type == KERNEL_BF16 ? 8 : 11;
-    const int lowest = type == KERNEL_F16 ? -24 : type == KERNEL_BF16 ? -133 : -149;
+    const int lowest = type == KERNEL_F16    ? -24
+                       : type == KERNEL_BF16 ? -133
+                                             : -149;
     int exponent;
 
     frexpl(x, &exponent);
@@ -131,7 +133,8 @@ static void check_row(const struct batch &batch, const struct outcome &outcome,
         if (half && fabsl(want) < 2e-38L) // flushed, as bfloat16 could not be
             allowed = 2e-38L;
         if (!(fabsl(got - want) <= allowed))
-            CHECK(false, "token %lld, logit %lld of %lld: gradient %Lg, not %Lg",
+            CHECK(false,
+                  "token %lld, logit %lld of %lld: gradient %Lg, not %Lg",
                   (long long)token, (long long)j, (long long)batch.vocab, got,
                   want);
         accuracy->worst_ulp =

@@ -5,7 +5,10 @@
 
 #include "gpu/job.h"
 
-#define TEST(name) {#name, name}
+#define TEST(name)                                                             \
+    {                                                                          \
+        #name, name                                                            \
+    }
 
 extern const std::vector<struct test> tests_of_values, tests_of_tokens,
     tests_of_bits, tests_of_variants, tests_of_size;

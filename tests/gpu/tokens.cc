@@ -95,9 +95,9 @@ static void weights_that_are_no_numbers_make_bad_labels()
     for (int type = 0; type < 3; type++) {
         struct batch batch((enum kernel_element)type, 104, 12, 1);
         batch.wide = type == 1;
-        batch.weights = {NAN, INFINITY, -INFINITY, 4194304,
-                         -4194304, 1e30f, NAN, 1,
-                         0, -0.0f, -2.5f, 0x1.fffffep21f};
+        batch.weights = {NAN,      INFINITY, -INFINITY, 4194304,
+                         -4194304, 1e30f,    NAN,       1,
+                         0,        -0.0f,    -2.5f,     0x1.fffffep21f};
         batch.labels[6] = JOB_IGNORE; // its weight is nobody's business
         count_and_check(batch);
     }

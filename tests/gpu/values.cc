@@ -87,8 +87,7 @@ static void every_short_length_is_right()
 static void lengths_around_tiles_are_right()
 {
     for (int t = 0; t < TYPES; t++) {
-        const int64_t tile =
-            ROW_TILE_BYTES / kernel_element_bytes(types[t]);
+        const int64_t tile = ROW_TILE_BYTES / kernel_element_bytes(types[t]);
         static const int offsets[] = {-8, -1, 0, 1, 8, 9};
         for (int k = 0; k < test_rounds(6); k++) {
             struct batch batch(types[t], (1 + k % 2) * tile + offsets[k], 2,
@@ -171,8 +170,7 @@ static void a_sure_target_keeps_the_digits_of_what_is_left()
                 batch.set(i, j, 0);
             double rest = (double)(batch.vocab - 1);
             batch.labels[(size_t)i] = 12345;
-            batch.set(i, 12345,
-                      (float)log(sure[i] / (1 - sure[i]) * rest));
+            batch.set(i, 12345, (float)log(sure[i] / (1 - sure[i]) * rest));
         }
         run_and_check(batch, true);
         struct how how;
@@ -263,8 +261,14 @@ static void expect_row(struct batch batch, int64_t at, float x,
     }
 }
 
-static bool is_nan(float x) { return isnan(x); }
-static bool is_infinite(float x) { return x == INFINITY; }
+static bool is_nan(float x)
+{
+    return isnan(x);
+}
+static bool is_infinite(float x)
+{
+    return x == INFINITY;
+}
 
 static void nan_or_infinity_anywhere_makes_the_row_nan()
 {
@@ -300,8 +304,9 @@ static void a_loss_of_2_to_the_22_is_not_a_number_that_counts()
 
     for (int i = 0; i < 2; i++)
         for (int j = 0; j < 4; j++)
-            batch.set(i, j, j == 1 ? (i == 0 ? -4194304.f : -4194303.f)
-                                   : (j == 0 ? 0.f : -INFINITY));
+            batch.set(i, j,
+                      j == 1 ? (i == 0 ? -4194304.f : -4194303.f)
+                             : (j == 0 ? 0.f : -INFINITY));
     batch.labels = {1, 1};
     struct how how;
     struct outcome out = batch_run(batch, how);

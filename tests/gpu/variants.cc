@@ -5,7 +5,7 @@
 #include "gpu/tests.h"
 
 static const struct kernel_shaping shapings[] = {
-    {1, 0, 0, 0},       // {temperature_inverse, cap, smoothing, z_loss}
+    {1, 0, 0, 0}, // {temperature_inverse, cap, smoothing, z_loss}
     {0.5f, 0, 0, 0},
     {1, 30, 0, 0},
     {1, 0, 0.1f, 0},
