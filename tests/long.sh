@@ -111,8 +111,9 @@ fi
 # Sanitizers take their time: fewer numbers of ranks and channels, shorter runs.
 export PROCESSES=40 ROUNDS=20 EPOCHS=10 RANKS="1 2 3 5 8" CHANNELS="1 64" \
     TRAINER_STEPS=6 SEEDS=500
-suite build-asan CC=clang-16 CFLAGS="-O1 -g -fno-omit-frame-pointer \
-    -fsanitize=address,undefined -fno-sanitize-recover=undefined"
+asan="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+    -fno-sanitize-recover=undefined"
+suite build-asan CC=clang-16 CXX=clang++-16 CFLAGS="$asan" CXXFLAGS="$asan"
 suite build-tsan CFLAGS="-O2 -g -fsanitize=thread"
 suite build-coverage CFLAGS="-O0 -g --coverage"
 unset PROCESSES ROUNDS EPOCHS RANKS CHANNELS TRAINER_STEPS SEEDS

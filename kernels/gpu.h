@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The GPU as the kernels see it: threads, warps, blocks, clusters, and what
+// they share. With nvcc these are single instructions; without it the emulator
+// in simt/ does the same on the CPU.
+#ifndef KERNELS_GPU_H
+#define KERNELS_GPU_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define GPU_WARP 32
+
+// 16 bytes: what a thread loads and stores at once.
+struct alignas(16) gpu_vector {
+    uint32_t word[4];
+};
+
+#ifndef __CUDACC__
+#include "simt/device.h"
+#else
+
+#define GPU_FN __device__ __forceinline__
+// A kernel for blocks of up to `threads`, `blocks` of them on a multiprocessor.
+#define GPU_KERNEL(threads, blocks, name, params)                              \
+    extern "C" __global__ void __launch_bounds__(threads, blocks)              \
+        name(const __grid_constant__ params)
+
+GPU_FN int gpu_thread()
+{
+    return (int)threadIdx.x;
+}
+GPU_FN int gpu_threads()
+{
+    return (int)blockDim.x;
+}
+GPU_FN int gpu_block()
+{
+    return (int)blockIdx.x;
+}
+GPU_FN int gpu_blocks()
+{
+    return (int)gridDim.x;
+}
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define GPU_CLUSTERS 1
+#else
+#define GPU_CLUSTERS 0
+#endif
+
+GPU_FN int gpu_cluster_size()
+{
+#if GPU_CLUSTERS
+    int size;
+    asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
+    return size;
+#else
+    return 1;
+#endif
+}
+
+GPU_FN int gpu_cluster_rank()
+{
+#if GPU_CLUSTERS
+    int rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+#else
+    return 0;
+#endif
+}
+
+// The block's shared memory, aligned to 128 bytes.
+GPU_FN char *gpu_shared()
+{
+    extern __shared__ __align__(128) char gpu_shared_memory[];
+    return gpu_shared_memory;
+}
+
+GPU_FN float gpu_shuffle_xor(float x, int mask)
+{
+    return __shfl_xor_sync(~0u, x, mask);
+}
+
+GPU_FN uint32_t gpu_shuffle_xor(uint32_t x, int mask)
+{
+    return __shfl_xor_sync(~0u, x, mask);
+}
+
+// Of the next lane; the last one gets its own.
+GPU_FN uint32_t gpu_shuffle_next(uint32_t x)
+{
+    return __shfl_down_sync(~0u, x, 1);
+}
+
+GPU_FN uint32_t gpu_ballot(bool vote)
+{
+    return __ballot_sync(~0u, vote);
+}
+GPU_FN int gpu_first_bit(uint32_t bits)
+{
+    return __ffs((int)bits) - 1;
+}
+GPU_FN void gpu_block_barrier()
+{
+    __syncthreads();
+}
+
+GPU_FN void gpu_cluster_arrive()
+{
+#if GPU_CLUSTERS
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+
+GPU_FN void gpu_cluster_wait()
+{
+#if GPU_CLUSTERS
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+// The place of `at`, which is in this block's shared memory, in another's.
+template <class T> GPU_FN T *gpu_remote(T *at, int rank)
+{
+#if GPU_CLUSTERS
+    uint64_t remote;
+    asm("mapa.u64 %0, %1, %2;" : "=l"(remote) : "l"(at), "r"(rank));
+    return (T *)remote;
+#else
+    return at;
+#endif
+}
+
+GPU_FN void gpu_atomic_add(int64_t *at, int64_t x)
+{
+    atomicAdd((unsigned long long *)at, (unsigned long long)x);
+}
+
+// 2^x within 2 units in the last place; denormal results are 0.
+GPU_FN float gpu_exp2(float x)
+{
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// 1 / x within 1 unit in the last place.
+GPU_FN float gpu_reciprocal(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// Memory that is read or written once.
+GPU_FN gpu_vector gpu_load(const void *at)
+{
+    uint4 v = __ldcs((const uint4 *)at);
+    return {{v.x, v.y, v.z, v.w}};
+}
+
+GPU_FN void gpu_store(void *at, const gpu_vector &v)
+{
+    __stcs((uint4 *)at, make_uint4(v.word[0], v.word[1], v.word[2], v.word[3]));
+}
+
+GPU_FN gpu_vector gpu_shared_load(const char *at)
+{
+    uint4 v = *(const uint4 *)at;
+    return {{v.x, v.y, v.z, v.w}};
+}
+
+// The bits from `shift` on of high:low; shift < 32.
+GPU_FN uint32_t gpu_funnel(uint32_t low, uint32_t high, int shift)
+{
+    return __funnelshift_r(low, high, (unsigned)shift);
+}
+
+// The larger ones of two bfloat16 or binary16 each, numbers before NaN.
+GPU_FN uint32_t gpu_max_bf16(uint32_t a, uint32_t b)
+{
+    asm("max.bf16x2 %0, %1, %2;" : "=r"(a) : "r"(a), "r"(b));
+    return a;
+}
+
+GPU_FN uint32_t gpu_max_f16(uint32_t a, uint32_t b)
+{
+    asm("max.f16x2 %0, %1, %2;" : "=r"(a) : "r"(a), "r"(b));
+    return a;
+}
+
+GPU_FN float gpu_float_of_f16(uint16_t half)
+{
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(half));
+    return x;
+}
+
+// To nearest even, `low` in the lower half.
+GPU_FN uint32_t gpu_bf16_pair(float low, float high)
+{
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
+GPU_FN uint32_t gpu_f16_pair(float low, float high)
+{
+    uint32_t pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+
+// ------------------------------------------- the copy engine, where clusters
+// are. A barrier counts one arrival and the bytes it was told to expect.
+typedef uint64_t gpu_copy_barrier;
+
+GPU_FN uint32_t gpu_shared_address(const void *at)
+{
+    return (uint32_t)__cvta_generic_to_shared(at);
+}
+
+// By one thread, before a cluster barrier.
+GPU_FN void gpu_copy_barrier_init(gpu_copy_barrier *barrier)
+{
+#if GPU_CLUSTERS
+    asm volatile("mbarrier.init.shared.b64 [%0], 1;\n\t"
+                 "fence.mbarrier_init.release.cluster;" ::"r"(
+                     gpu_shared_address(barrier))
+                 : "memory");
+#endif
+}
+
+GPU_FN void gpu_copy_expect(gpu_copy_barrier *barrier, int bytes)
+{
+#if GPU_CLUSTERS
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(
+                     gpu_shared_address(barrier)),
+                 "r"(bytes)
+                 : "memory");
+#endif
+}
+
+// From global to shared memory, both aligned to 16 bytes, as is `bytes`.
+GPU_FN void gpu_copy(char *to, const char *from, int bytes,
+                     gpu_copy_barrier *barrier)
+{
+#if GPU_CLUSTERS
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::"
+                 "bytes [%0], [%1], %2, [%3];" ::"r"(gpu_shared_address(to)),
+                 "l"(from), "r"(bytes), "r"(gpu_shared_address(barrier))
+                 : "memory");
+#endif
+}
+
+// Until the barrier's phase of that parity is complete.
+GPU_FN void gpu_copy_wait(gpu_copy_barrier *barrier, int parity)
+{
+#if GPU_CLUSTERS
+    asm volatile("{\n\t.reg .pred done;\n"
+                 "WAIT:\n\t"
+                 "mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n\t"
+                 "@done bra DONE;\n\tbra WAIT;\n"
+                 "DONE:\n\t}" ::"r"(gpu_shared_address(barrier)),
+                 "r"(parity)
+                 : "memory");
+#endif
+}
+
+#endif
+
+GPU_FN int gpu_lane()
+{
+    return gpu_thread() % GPU_WARP;
+}
+GPU_FN int gpu_warp()
+{
+    return gpu_thread() / GPU_WARP;
+}
+
+#endif

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// How each kernel is launched: for who launches one, and for the kernels. C and
+// CUDA. The shape never changes a result; parameters are in params.h.
+//
+//     name                        params         needs
+//     tally_count                 kernel_count
+//     tally_loss_TYPE             kernel_job     nll, parts, record: each or
+//     none tally_loss_grad_TYPE        kernel_job     sm_90,
+//     kernel_loss_grad_fits();
+//                                                it has no shaped variant
+//     tally_backward_TYPE         kernel_job     parts
+//     tally_finish                kernel_finish  parts of all ranks
+//
+// TYPE is f32, bf16 or f16; "_shaped" after it is the variant that heeds
+// kernel_job.shaping. Records must have room for the tokens added since their
+// last fold: 2^31.
+//   * COUNT_FIRST without tensor parallelism: count, then loss_grad, or where
+//   it
+//     does not fit loss with parts and then backward: the same bits.
+//   * Vocabulary-parallel: loss on the rank's columns with parts alone; the
+//     caller gathers them; finish on any ranks that need the result; backward
+//     with what finish wrote.
+#ifndef KERNELS_LAUNCH_H
+#define KERNELS_LAUNCH_H
+
+#include "kernels/params.h"
+
+// A tile of a row: 256 threads' 16 vectors of 16 bytes.
+#define ROW_THREADS 256
+#define ROW_DEPTH 16
+#define ROW_VECTOR_BYTES 16
+#define ROW_TILE (ROW_THREADS * ROW_DEPTH)
+#define ROW_TILE_BYTES (ROW_TILE * ROW_VECTOR_BYTES)
+#define ROW_WARPS (ROW_THREADS / 32)
+
+#ifdef __CUDACC__
+#define KERNEL_FN __host__ __device__ static inline
+#else
+#define KERNEL_FN static inline
+#endif
+
+struct kernel_device {
+    int32_t multiprocessors;
+    int32_t clusters; // sm_90 and later
+};
+
+struct kernel_shape {
+    uint32_t blocks; // 0: nothing to do
+    uint32_t cluster;
+    uint32_t threads;
+    uint32_t shared_bytes; // dynamic; above 48 KiB the kernel's limit is raised
+};
+
+// The largest cluster that every device with clusters takes.
+#define KERNEL_CLUSTER_MAX 8
+
+KERNEL_FN int64_t kernel_element_bytes(enum kernel_element type)
+{
+    return type == KERNEL_F32 ? 4 : 2;
+}
+
+KERNEL_FN int64_t kernel_tiles(enum kernel_element type, int64_t width)
+{
+    int64_t whole = width * kernel_element_bytes(type) / ROW_VECTOR_BYTES;
+
+    return (whole + ROW_TILE - 1) / ROW_TILE;
+}
+
+// Of a row: a pair and a sum of logits a warp, and one for the tail.
+#define KERNEL_PAIR_BYTES 12
+KERNEL_FN int64_t kernel_pairs(int64_t tiles)
+{
+    return tiles * ROW_WARPS + 1;
+}
+
+KERNEL_FN struct kernel_shape
+kernel_count_shape(const struct kernel_device *device, int64_t tokens)
+{
+    int64_t blocks = (tokens + 4 * 256 - 1) / (4 * 256);
+    int64_t most = 4 * (int64_t)device->multiprocessors;
+    struct kernel_shape shape = {0, 1, 256, 0};
+
+    shape.blocks = (uint32_t)(blocks < most ? blocks : most);
+    return shape;
+}
+
+KERNEL_FN struct kernel_shape kernel_finish_shape(int64_t tokens)
+{
+    struct kernel_shape shape = {0, 1, 256, 0};
+
+    shape.blocks = (uint32_t)((tokens + 255) / 256);
+    return shape;
+}
+
+// Of `cluster` blocks a row: a row's tiles are dealt out among them.
+KERNEL_FN struct kernel_shape kernel_loss_shape_of(enum kernel_element type,
+                                                   int64_t width,
+                                                   int64_t tokens,
+                                                   int64_t cluster)
+{
+    int64_t pairs = kernel_pairs(kernel_tiles(type, width));
+    struct kernel_shape shape = {0, 1, ROW_THREADS, 0};
+
+    shape.blocks = (uint32_t)(tokens * cluster);
+    shape.cluster = (uint32_t)cluster;
+    shape.shared_bytes = (uint32_t)(pairs * KERNEL_PAIR_BYTES);
+    return shape;
+}
+
+KERNEL_FN struct kernel_shape
+kernel_loss_shape(const struct kernel_device *device, enum kernel_element type,
+                  int64_t width, int64_t tokens)
+{
+    int64_t tiles = kernel_tiles(type, width);
+
+    // More blocks wait for each other longer; measured.
+    return kernel_loss_shape_of(type, width, tokens,
+                                device->clusters && tiles > 1 ? 2 : 1);
+}
+
+// A block has one row's tile or two in registers and the next row's in shared
+// memory; clusters take row after row.
+KERNEL_FN int64_t kernel_loss_grad_cluster(enum kernel_element type,
+                                           int64_t width)
+{
+    int64_t tiles = kernel_tiles(type, width);
+
+    return tiles < 2 ? 1 : (tiles + 1) / 2;
+}
+
+// Rows must be of whole vectors and aligned to them.
+KERNEL_FN int kernel_loss_grad_fits(const struct kernel_device *device,
+                                    enum kernel_element type,
+                                    const struct kernel_job *job)
+{
+    int64_t bytes = kernel_element_bytes(type);
+    uint64_t all = (uint64_t)(uintptr_t)job->logits |
+                   (uint64_t)(uintptr_t)job->gradient |
+                   (uint64_t)(job->stride * bytes) |
+                   (uint64_t)(job->gradient_stride * bytes) |
+                   (uint64_t)(job->width * bytes);
+
+    return device->clusters && all % ROW_VECTOR_BYTES == 0 &&
+           job->labels.tokens <= INT32_MAX && job->width <= INT32_MAX &&
+           kernel_loss_grad_cluster(type, job->width) <= KERNEL_CLUSTER_MAX;
+}
+
+// Rows under way at a time: `clusters`, or as many as the device holds.
+KERNEL_FN struct kernel_shape
+kernel_loss_grad_shape(const struct kernel_device *device,
+                       enum kernel_element type, int64_t width, int64_t tokens)
+{
+    int64_t tiles = kernel_tiles(type, width);
+    int64_t cluster = kernel_loss_grad_cluster(type, width);
+    int64_t held = tiles < 2 ? 1 : 2; // by a block
+    // Registers, and shared memory for two blocks of one tile.
+    int64_t blocks = device->multiprocessors * (int64_t)(held == 1 ? 2 : 1);
+    int64_t clusters = blocks / cluster;
+    struct kernel_shape shape = {0, 1, 0, 0};
+
+    if (clusters < 1)
+        clusters = 1;
+    if (clusters > tokens)
+        clusters = tokens;
+    shape.blocks = (uint32_t)(clusters * cluster);
+    shape.cluster = (uint32_t)cluster;
+    shape.threads = (uint32_t)(held * ROW_THREADS);
+    shape.shared_bytes =
+        (uint32_t)(held * ROW_TILE_BYTES +
+                   2 * kernel_pairs(tiles) * KERNEL_PAIR_BYTES + 64);
+    return shape;
+}
+
+// One block a tile of a row; the tail is of the last one.
+KERNEL_FN struct kernel_shape
+kernel_backward_shape(enum kernel_element type, int64_t width, int64_t tokens)
+{
+    int64_t tiles = kernel_tiles(type, width);
+    struct kernel_shape shape = {0, 1, ROW_THREADS, 0};
+
+    shape.blocks = (uint32_t)(tokens * (tiles > 0 ? tiles : 1));
+    return shape;
+}
+
+#endif

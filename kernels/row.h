@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A row of logits: who reads which of them, in which order they are added, and
+// what comes of the sums.
+//
+// A row is whole vectors of 16 bytes, counted from its first element at any
+// address, and a tail. A tile is ROW_DEPTH vectors of each of 256 threads:
+//     vector v is of tile v / 4096, read by thread v % 256 as its v / 256 %
+//     16th
+// A thread takes the maximum of its vectors, then the sum of exp(x - maximum);
+// warps do the same with their threads' pairs, and a row with those of its
+// warps, which lie in the order of the row, the tail's pair last. Whichever
+// block of a cluster reads a tile, and however: the same additions are done in
+// the same order. So the bits depend on the row's values, its length and type.
+#ifndef KERNELS_ROW_H
+#define KERNELS_ROW_H
+
+#include "kernels/launch.h"
+#include "softmax.h"
+
+// Numbers whose exponentials were added: their maximum, and the sum of
+// exp(x - maximum). Without any: -inf and 0.
+struct sum {
+    float maximum, total;
+};
+
+// What stands for the maximum where all are -inf: their exponentials are 0
+// then, not those of -inf - -inf.
+GPU_FN float sum_origin(float maximum)
+{
+    return maximum == -GPU_INFINITY ? 0 : maximum;
+}
+
+GPU_FN float exp_from(float x, float origin)
+{
+    return gpu_exp2((x - origin) * LOG2_E);
+}
+
+GPU_FN float warp_maximum(float x)
+{
+    for (int mask = GPU_WARP / 2; mask > 0; mask /= 2)
+        x = fmaxf(x, gpu_shuffle_xor(x, mask));
+    return x;
+}
+
+// The same bits in all lanes.
+GPU_FN float warp_sum(float x)
+{
+    for (int mask = GPU_WARP / 2; mask > 0; mask /= 2)
+        x += gpu_shuffle_xor(x, mask);
+    return x;
+}
+
+GPU_FN struct sum sum_over_warp(const struct sum &own)
+{
+    float maximum = warp_maximum(own.maximum);
+    float scaled = own.total * exp_from(own.maximum, sum_origin(maximum));
+
+    return {maximum, warp_sum(scaled)};
+}
+
+// Of `count` pairs in shared memory, by a whole warp.
+GPU_FN struct sum sum_over_pairs(const struct sum *pairs, int count)
+{
+    float maximum = -GPU_INFINITY;
+    float total = 0;
+
+    for (int i = gpu_lane(); i < count; i += GPU_WARP)
+        maximum = fmaxf(maximum, pairs[i].maximum);
+    maximum = warp_maximum(maximum);
+    for (int i = gpu_lane(); i < count; i += GPU_WARP)
+        total +=
+            pairs[i].total * exp_from(pairs[i].maximum, sum_origin(maximum));
+    return {maximum, warp_sum(total)};
+}
+
+// ------------------------------------------------------------------ addresses
+
+struct row {
+    const char *floor; // of the first element, rounded down to 16 bytes
+    int shift;         // how far above it the first element is, in bytes
+    int whole;         // vectors
+    int width;         // elements
+};
+
+template <class E>
+GPU_FN struct row row_at(const void *values, int64_t stride, int64_t width,
+                         int64_t index)
+{
+    const char *at = (const char *)values + index * stride * E::bytes;
+    int shift = (int)((uintptr_t)at % sizeof(gpu_vector));
+
+    return {at - shift, shift, (int)(width / E::count), (int)width};
+}
+
+template <class E> GPU_FN float row_load(const struct row &row, int j)
+{
+    return E::load(row.floor + row.shift + (int64_t)j * E::bytes);
+}
+
+GPU_FN const char *row_vector(const struct row &row, int v)
+{
+    return row.floor + (int64_t)v * (int)sizeof(gpu_vector);
+}
+
+// Vector v of a row that is not aligned. Only the row's own bytes are read.
+GPU_FN gpu_vector row_load_shifted(const struct row &row, int v)
+{
+    const char *at = row_vector(row, v);
+
+    if (v == 0 || v == row.whole - 1) {
+        gpu_vector out;
+        memcpy(&out, at + row.shift, sizeof(out));
+        return out;
+    }
+    return vector_realign(gpu_load(at), gpu_load(at + sizeof(gpu_vector)),
+                          row.shift);
+}
+
+GPU_FN void store_bytes(char *at, const gpu_vector &x, int begin, int end)
+{
+#pragma unroll
+    for (int k = 0; k < (int)sizeof(x); k++)
+        if (k >= begin && k < end)
+            at[k] = (char)(x.word[k / 4] >> k % 4 * 8);
+}
+
+// By all lanes of a warp, with consecutive v: stores those with v < row.whole.
+// A lane stores where its vector ends and the next one's begins.
+GPU_FN void row_store(const struct row &row, int v, const gpu_vector &x)
+{
+    char *at = (char *)row_vector(row, v);
+
+    if (row.shift == 0) {
+        if (v < row.whole)
+            gpu_store(at, x);
+        return;
+    }
+    gpu_vector next;
+    for (int w = 0; w < 4; w++)
+        next.word[w] = gpu_shuffle_next(x.word[w]);
+    if (v >= row.whole)
+        return;
+    const int split = (int)sizeof(x) - row.shift;
+    if (gpu_lane() == 0)
+        store_bytes(at + row.shift, x, 0, split);
+    if (gpu_lane() < GPU_WARP - 1 && v + 1 < row.whole)
+        gpu_store(at + sizeof(x), vector_realign(x, next, split));
+    else
+        store_bytes(at + row.shift, x, split, (int)sizeof(x));
+}
+
+template <class E>
+GPU_FN void row_store_one(const struct row &row, int j, float x)
+{
+    char *at = (char *)row.floor + row.shift + (int64_t)j * E::bytes;
+    float all[E::count] = {x};
+    gpu_vector v;
+
+    E::pack(all, &v);
+    memcpy(at, &v, E::bytes);
+}
+
+// -------------------------------------------------------------------- a tile
+
+// The 16 vectors of a thread. Beyond the row they are -inf.
+template <class E> struct slice {
+    gpu_vector vector[ROW_DEPTH];
+};
+
+// The first vector of this thread in a tile; each next one is 256 further.
+GPU_FN int slice_begin(int tile)
+{
+    return tile * ROW_TILE + gpu_thread() % ROW_THREADS;
+}
+
+template <class E>
+GPU_FN void slice_load(const struct row &row, int tile, struct slice<E> *slice)
+{
+    const int begin = slice_begin(tile);
+
+    if (row.shift == 0) {
+#pragma unroll
+        for (int i = 0; i < ROW_DEPTH; i++) {
+            int v = begin + i * ROW_THREADS;
+            slice->vector[i] = v < row.whole ? gpu_load(row_vector(row, v))
+                                             : vector_minus_infinity<E>();
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < ROW_DEPTH; i++) {
+            int v = begin + i * ROW_THREADS;
+            slice->vector[i] = v < row.whole ? row_load_shifted(row, v)
+                                             : vector_minus_infinity<E>();
+        }
+    }
+}
+
+// Replaces column `label` by -inf.
+template <class E>
+GPU_FN void slice_leave_out(struct slice<E> *slice, int tile, int label)
+{
+    const int at = label / E::count - slice_begin(tile);
+
+    if (label < 0 || at < 0 || at % ROW_THREADS != 0)
+        return;
+#pragma unroll
+    for (int i = 0; i < ROW_DEPTH; i++) {
+        const gpu_vector left =
+            vector_without<E>(slice->vector[i], label % E::count);
+        const bool here = i == at / ROW_THREADS;
+#pragma unroll
+        for (int w = 0; w < 4; w++)
+            slice->vector[i].word[w] =
+                here ? left.word[w] : slice->vector[i].word[w];
+    }
+}
+
+template <class E> GPU_FN float slice_maximum(const struct slice<E> &slice)
+{
+    uint32_t most[4];
+
+#pragma unroll
+    for (int w = 0; w < 4; w++)
+        most[w] = slice.vector[0].word[w];
+#pragma unroll
+    for (int i = 1; i < ROW_DEPTH; i++)
+#pragma unroll
+        for (int w = 0; w < 4; w++)
+            most[w] = E::maximum(most[w], slice.vector[i].word[w]);
+    // -inf where all are NaN.
+    float low = fmaxf(E::maximum_of_word(most[0]), E::maximum_of_word(most[1]));
+    float high =
+        fmaxf(E::maximum_of_word(most[2]), E::maximum_of_word(most[3]));
+    return fmaxf(fmaxf(low, high), -GPU_INFINITY);
+}
+
+template <int count> GPU_FN float tree_sum(const float *x)
+{
+    if constexpr (count == 1)
+        return x[0];
+    else
+        return tree_sum<count / 2>(x) + tree_sum<count / 2>(x + count / 2);
+}
+
+template <class E, class V>
+GPU_FN struct sum slice_sum(const V &variant, const struct slice<E> &slice)
+{
+    const float maximum = variant.value(slice_maximum(slice));
+    const float origin = sum_origin(maximum);
+    float total = 0;
+
+#pragma unroll
+    for (int i = 0; i < ROW_DEPTH; i++) {
+        float x[E::count];
+        E::unpack(slice.vector[i], x);
+#pragma unroll
+        for (int k = 0; k < E::count; k++)
+            x[k] = exp_from(variant.value(x[k]), origin);
+        total += tree_sum<E::count>(x);
+    }
+    return {maximum, total};
+}
+
+// The logits themselves, where label smoothing needs them.
+template <class E, class V>
+GPU_FN float slice_logit_sum(const V &variant, const struct slice<E> &slice,
+                             const struct row &row, int tile, int label)
+{
+    float total = 0;
+
+#pragma unroll
+    for (int i = 0; i < ROW_DEPTH; i++) {
+        int v = slice_begin(tile) + i * ROW_THREADS;
+        float x[E::count];
+        E::unpack(slice.vector[i], x);
+#pragma unroll
+        for (int k = 0; k < E::count; k++)
+            x[k] = v < row.whole && v * E::count + k != label
+                       ? variant.value(x[k])
+                       : 0;
+        total += tree_sum<E::count>(x);
+    }
+    return total;
+}
+
+// The elements after the last whole vector, by a warp; 0 or more.
+template <class E, class V>
+GPU_FN struct sum tail_sum(const V &variant, const struct row &row, int label,
+                           float *logit_sum)
+{
+    const int j = row.whole * E::count + gpu_lane();
+    const bool mine = j < row.width && j != label;
+    float x = -GPU_INFINITY;
+
+    if (mine)
+        x = variant.value(row_load<E>(row, j));
+    float maximum = warp_maximum(x);
+    if constexpr (V::shaped)
+        *logit_sum = warp_sum(mine ? x : 0);
+    return {maximum, warp_sum(exp_from(x, sum_origin(maximum)))};
+}
+
+#endif

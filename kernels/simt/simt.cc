@@ -1,0 +1,541 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The emulator: fibers of one cluster, who waits for whom, and the copy engine.
+#include "kernels/simt/simt.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "device/host_element.h"
+#include "kernels/gpu.h"
+#include "kernels/simt/fiber.h"
+
+#define WARP 32
+#define BARRIER_MADE 0x6d626172
+#define SHARED_CANARY 0xa5
+// Where a copy is under way there is neither the old nor the new.
+#define COPY_SCRIBBLE 0x5a
+
+namespace
+{
+
+// A place where threads wait until all of them have come.
+struct meeting {
+    int come = 0;
+    int kind = 0;
+    uint32_t turn = 0;
+    std::vector<int> waiting;
+};
+
+struct warp {
+    struct meeting meeting;
+    uint32_t slots[2][WARP];
+};
+
+struct block {
+    int index;
+    int alive; // threads
+    bool begun;
+    char *shared;
+    struct meeting barrier;
+    std::vector<struct warp> warps;
+};
+
+struct copy {
+    char *to;
+    const char *from;
+    int bytes;
+    gpu_copy_barrier *barrier;
+};
+
+struct thread {
+    struct fiber fiber;
+    int block;        // of the cluster
+    int index;        // in the block
+    uint32_t arrived; // turns of the cluster's barrier it has arrived at
+};
+
+struct machine {
+    struct fiber scheduler;
+    std::vector<struct thread> threads;
+    std::vector<struct block> blocks;
+    std::vector<int> ready;
+    std::vector<struct copy> copies;
+    std::vector<int> polling; // wait for a copy
+    struct meeting cluster;
+    struct kernel_shape shape;
+    int cluster_index;
+    int running;
+    int alive;
+    uint64_t random;
+    void (*kernel)(const void *);
+    const void *params;
+};
+
+struct machine machine;
+
+[[noreturn]] void broken(const char *format, ...)
+{
+    va_list list;
+
+    va_start(list, format);
+    fprintf(stderr, "simt: ");
+    vfprintf(stderr, format, list);
+    fprintf(stderr, "\n");
+    va_end(list);
+    _Exit(3);
+}
+
+uint32_t random_below(uint32_t bound)
+{
+    machine.random += 0x9e3779b97f4a7c15u;
+    uint64_t z = machine.random;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return (uint32_t)(((z >> 32) * bound) >> 32);
+}
+
+struct thread &self()
+{
+    return machine.threads[machine.running];
+}
+
+struct block &my_block()
+{
+    return machine.blocks[self().block];
+}
+
+// Until somebody makes this thread ready.
+void rest()
+{
+    struct thread &me = self();
+
+    fiber_switch(&me.fiber, &machine.scheduler);
+}
+
+void wake(std::vector<int> *waiting)
+{
+    machine.ready.insert(machine.ready.end(), waiting->begin(), waiting->end());
+    waiting->clear();
+}
+
+// Comes to a meeting of `expected` threads for something of that kind.
+void meet(struct meeting *meeting, int expected, int kind, const char *what)
+{
+    if (meeting->come > 0 && meeting->kind != kind)
+        broken("threads of one warp do different things (%s)", what);
+    meeting->kind = kind;
+    if (++meeting->come < expected) {
+        meeting->waiting.push_back(machine.running);
+        rest();
+        return;
+    }
+    meeting->come = 0;
+    meeting->turn++;
+    wake(&meeting->waiting);
+    // Not always the last one goes on first.
+    machine.ready.push_back(machine.running);
+    rest();
+}
+
+enum { MEET_SHUFFLE, MEET_NEXT, MEET_BALLOT, MEET_BLOCK };
+
+// All lanes' values, in the order of lanes.
+const uint32_t *warp_exchange(uint32_t x, int kind)
+{
+    struct warp &warp = my_block().warps[self().index / WARP];
+    uint32_t *slots = warp.slots[warp.meeting.turn % 2];
+
+    slots[self().index % WARP] = x;
+    meet(&warp.meeting, WARP, kind, "shuffle or vote");
+    return slots;
+}
+
+void cluster_complete()
+{
+    if (machine.alive > 0 && machine.cluster.come < machine.alive)
+        return;
+    machine.cluster.come = 0;
+    machine.cluster.turn++;
+    wake(&machine.cluster.waiting);
+}
+
+void thread_main(void *argument)
+{
+    struct thread *thread = (struct thread *)argument;
+
+    struct block &block = machine.blocks[thread->block];
+
+    block.begun = true;
+    machine.kernel(machine.params);
+    if (block.barrier.come > 0)
+        broken("a thread ends while others wait for it in a block barrier");
+    if (thread->arrived > machine.cluster.turn)
+        machine.cluster.come--;
+    block.alive--;
+    machine.alive--;
+    if (machine.cluster.come > 0)
+        cluster_complete();
+    fiber_switch(&thread->fiber, &machine.scheduler);
+}
+
+void copy_finish(size_t index)
+{
+    struct copy copy = machine.copies[index];
+
+    machine.copies.erase(machine.copies.begin() + (long)index);
+    memcpy(copy.to, copy.from, (size_t)copy.bytes);
+    copy.barrier->bytes -= copy.bytes;
+    if (copy.barrier->expected == 0 && copy.barrier->bytes == 0) {
+        copy.barrier->phase++;
+        copy.barrier->expected = 1;
+        wake(&machine.polling);
+    }
+}
+
+void shared_check(const struct block &block)
+{
+    // Under the address sanitizer malloc's own guards come first.
+    for (int i = 0; i < 64; i++)
+        if ((unsigned char)block.shared[machine.shape.shared_bytes + i] !=
+            SHARED_CANARY)
+            broken("block %d wrote past its shared memory", block.index);
+}
+
+// Whether a thread of another block can go on.
+bool others_run(int block)
+{
+    for (int i : machine.ready)
+        if (machine.threads[i].block != block)
+            return true;
+    return false;
+}
+
+void cluster_run(int index)
+{
+    const int threads = (int)machine.shape.threads;
+    const int size = (int)machine.shape.cluster;
+
+    machine.cluster_index = index;
+    machine.cluster = {};
+    machine.alive = size * threads;
+    for (int b = 0; b < size; b++) {
+        struct block &block = machine.blocks[b];
+        block.index = index * size + b;
+        block.alive = threads;
+        block.begun = false;
+        block.barrier = {};
+        block.warps.assign((size_t)threads / WARP, {});
+        memset(block.shared, SHARED_CANARY, machine.shape.shared_bytes + 64);
+    }
+    for (int i = 0; i < size * threads; i++) {
+        struct thread &thread = machine.threads[i];
+        thread.block = i / threads;
+        thread.index = i % threads;
+        thread.arrived = 0;
+        if (thread.fiber.stack == NULL)
+            fiber_create(&thread.fiber, thread_main, &thread);
+        else
+            fiber_rewind(&thread.fiber);
+        machine.ready.push_back(i);
+    }
+    // One block, or none, begins when the others can do nothing without it, and
+    // from then on is far behind them.
+    const int slow = (int)random_below((uint32_t)size + 1);
+    while (!machine.ready.empty() || !machine.copies.empty()) {
+        if (!machine.copies.empty() &&
+            (machine.ready.empty() || random_below(64) == 0)) {
+            copy_finish(random_below((uint32_t)machine.copies.size()));
+            continue;
+        }
+        size_t pick = random_below((uint32_t)machine.ready.size());
+        machine.running = machine.ready[pick];
+        if (self().block == slow && others_run(slow) &&
+            (!my_block().begun || random_below(256) != 0))
+            continue;
+        machine.ready[pick] = machine.ready.back();
+        machine.ready.pop_back();
+        fiber_switch(&machine.scheduler, &self().fiber);
+    }
+    if (machine.alive > 0)
+        broken("%d threads of cluster %d wait for ever", machine.alive, index);
+    for (int b = 0; b < size; b++)
+        shared_check(machine.blocks[b]);
+}
+
+} // namespace
+
+void simt_launch(void (*kernel)(const void *), const void *params,
+                 const struct kernel_shape &shape, uint64_t seed)
+{
+    const size_t all = (size_t)shape.cluster * shape.threads;
+    std::vector<int> order(shape.blocks / shape.cluster);
+
+    if (shape.blocks % shape.cluster != 0 || shape.threads % WARP != 0 ||
+        shape.threads > 1024 || shape.cluster > 16)
+        broken("%u blocks of %u threads in clusters of %u", shape.blocks,
+               shape.threads, shape.cluster);
+    fiber_adopt(&machine.scheduler);
+    machine.random = seed;
+    machine.kernel = kernel;
+    machine.params = params;
+    machine.shape = shape;
+    if (machine.threads.size() < all) { // fibers know where their thread is
+        for (struct thread &thread : machine.threads)
+            if (thread.fiber.stack != NULL)
+                fiber_free(&thread.fiber);
+        machine.threads.assign(all, {});
+    }
+    machine.blocks.resize(shape.cluster);
+    for (struct block &block : machine.blocks)
+        block.shared =
+            (char *)aligned_alloc(128, (shape.shared_bytes + 64 + 127) & ~127u);
+    for (size_t i = 0; i < order.size(); i++)
+        order[i] = (int)i;
+    for (size_t i = order.size(); i > 1; i--)
+        std::swap(order[i - 1], order[random_below((uint32_t)i)]);
+    for (int index : order)
+        cluster_run(index);
+    for (struct block &block : machine.blocks)
+        free(block.shared);
+    machine.blocks.clear();
+}
+
+// ---------------------------------------------------------- what gpu.h
+// promises
+
+int gpu_thread()
+{
+    return self().index;
+}
+int gpu_threads()
+{
+    return (int)machine.shape.threads;
+}
+int gpu_block()
+{
+    return my_block().index;
+}
+int gpu_blocks()
+{
+    return (int)machine.shape.blocks;
+}
+int gpu_cluster_size()
+{
+    return (int)machine.shape.cluster;
+}
+int gpu_cluster_rank()
+{
+    return self().block;
+}
+char *gpu_shared()
+{
+    return my_block().shared;
+}
+
+uint32_t gpu_shuffle_xor(uint32_t x, int mask)
+{
+    int from = (self().index % WARP) ^ mask;
+
+    return warp_exchange(x, MEET_SHUFFLE + 16 * mask)[from];
+}
+
+float gpu_shuffle_xor(float x, int mask)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &x, sizeof(bits));
+    bits = gpu_shuffle_xor(bits, mask);
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
+uint32_t gpu_shuffle_next(uint32_t x)
+{
+    int from = std::min(self().index % WARP + 1, WARP - 1);
+
+    return warp_exchange(x, MEET_NEXT)[from];
+}
+
+uint32_t gpu_ballot(bool vote)
+{
+    const uint32_t *all = warp_exchange(vote, MEET_BALLOT);
+    uint32_t votes = 0;
+
+    for (int i = 0; i < WARP; i++)
+        votes |= all[i] << i;
+    return votes;
+}
+
+int gpu_first_bit(uint32_t bits)
+{
+    return __builtin_ffs((int)bits) - 1;
+}
+
+void gpu_block_barrier()
+{
+    meet(&my_block().barrier, (int)machine.shape.threads, MEET_BLOCK,
+         "block barrier");
+}
+
+void gpu_cluster_arrive()
+{
+    if (self().arrived != machine.cluster.turn)
+        broken("a thread arrives twice at a cluster barrier");
+    self().arrived++;
+    machine.cluster.come++;
+    cluster_complete();
+}
+
+void gpu_cluster_wait()
+{
+    while (self().arrived > machine.cluster.turn) {
+        machine.cluster.waiting.push_back(machine.running);
+        rest();
+    }
+}
+
+void *simt_remote(void *at, int rank)
+{
+    long offset = (char *)at - my_block().shared;
+
+    if (offset < 0 || offset >= (long)machine.shape.shared_bytes || rank < 0 ||
+        rank >= (int)machine.shape.cluster)
+        broken("place %ld of block %d of the cluster", offset, rank);
+    if (!machine.blocks[rank].begun)
+        broken("block %d has not begun", rank);
+    if (machine.blocks[rank].alive == 0)
+        broken("block %d is gone", rank);
+    return machine.blocks[rank].shared + offset;
+}
+
+void gpu_atomic_add(int64_t *at, int64_t x)
+{
+    *at = (int64_t)((uint64_t)*at + (uint64_t)x);
+}
+
+float gpu_exp2(float x)
+{
+    float y = exp2f(x);
+
+    return y < 0x1p-126f ? 0 : y;
+}
+
+float gpu_reciprocal(float x)
+{
+    return 1 / x;
+}
+
+static void aligned(const void *at)
+{
+    if ((uintptr_t)at % sizeof(gpu_vector) != 0)
+        broken("16 bytes at %p, which is not aligned", at);
+}
+
+gpu_vector gpu_load(const void *at)
+{
+    aligned(at);
+    return *(const gpu_vector *)at;
+}
+
+void gpu_store(void *at, const gpu_vector &v)
+{
+    aligned(at);
+    *(gpu_vector *)at = v;
+}
+
+gpu_vector gpu_shared_load(const char *at)
+{
+    return gpu_load(at);
+}
+
+uint32_t gpu_funnel(uint32_t low, uint32_t high, int shift)
+{
+    return (uint32_t)(((uint64_t)high << 32 | low) >> shift);
+}
+
+// ------------------------------------------------------------------ arithmetic
+
+float gpu_float_of_f16(uint16_t half)
+{
+    return host_float_of_f16(half);
+}
+
+// Of each half the larger one; a number wins over NaN.
+static uint32_t max_pair(uint32_t a, uint32_t b, float (*value)(uint16_t))
+{
+    uint32_t all = 0;
+
+    for (int shift = 0; shift < 32; shift += 16) {
+        uint16_t x = (uint16_t)(a >> shift);
+        uint16_t y = (uint16_t)(b >> shift);
+        bool second = value(y) > value(x) || value(x) != value(x);
+        all |= (uint32_t)(second ? y : x) << shift;
+    }
+    return all;
+}
+
+uint32_t gpu_max_bf16(uint32_t a, uint32_t b)
+{
+    return max_pair(a, b, host_float_of_bf16);
+}
+
+uint32_t gpu_max_f16(uint32_t a, uint32_t b)
+{
+    return max_pair(a, b, host_float_of_f16);
+}
+
+uint32_t gpu_bf16_pair(float low, float high)
+{
+    return (uint32_t)host_bf16_of_float(high) << 16 | host_bf16_of_float(low);
+}
+
+uint32_t gpu_f16_pair(float low, float high)
+{
+    return (uint32_t)host_f16_of_float(high) << 16 | host_f16_of_float(low);
+}
+
+// ------------------------------------------------------------- the copy engine
+
+static void made(const gpu_copy_barrier *barrier)
+{
+    if (barrier->made != BARRIER_MADE)
+        broken("a copy barrier that nobody initialised");
+}
+
+void gpu_copy_barrier_init(gpu_copy_barrier *barrier)
+{
+    *barrier = {1, 0, 0, BARRIER_MADE};
+}
+
+void gpu_copy_expect(gpu_copy_barrier *barrier, int bytes)
+{
+    made(barrier);
+    if (--barrier->expected < 0)
+        broken("a second arrival at a copy barrier");
+    barrier->bytes += bytes;
+}
+
+void gpu_copy(char *to, const char *from, int bytes, gpu_copy_barrier *barrier)
+{
+    made(barrier);
+    aligned(to);
+    aligned(from);
+    if (bytes <= 0 || bytes % (int)sizeof(gpu_vector) != 0)
+        broken("a copy of %d bytes", bytes);
+    memset(to, COPY_SCRIBBLE, (size_t)bytes);
+    machine.copies.push_back({to, from, bytes, barrier});
+}
+
+void gpu_copy_wait(gpu_copy_barrier *barrier, int parity)
+{
+    made(barrier);
+    while (barrier->phase % 2 == parity) {
+        machine.polling.push_back(machine.running);
+        rest();
+    }
+}

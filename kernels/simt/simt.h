@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Runs a kernel on the CPU: all blocks of a cluster at once, clusters one after
+// the other, threads in an order that depends on the seed alone. A kernel that
+// cannot go on, that reads past shared memory under a sanitizer, or that uses
+// the machine in a way the GPU does not allow ends the process with a message.
+#ifndef KERNELS_SIMT_SIMT_H
+#define KERNELS_SIMT_SIMT_H
+
+#include <stdint.h>
+
+#include "kernels/launch.h"
+
+void simt_launch(void (*kernel)(const void *params), const void *params,
+                 const struct kernel_shape &shape, uint64_t seed);
+
+#endif

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The kernels. What each is for and how it is launched is in launch.h, how a
+// row is read in row.h.
+#include "gradient.h"
+#include "loss.h"
+#include "token.h"
+
+GPU_KERNEL(256, 4, tally_count, struct kernel_count count)
+{
+    const int64_t all = (int64_t)gpu_blocks() * gpu_threads();
+    struct numeric_record own = {};
+
+    for (int64_t i = (int64_t)gpu_block() * gpu_threads() + gpu_thread();
+         i < count.labels.tokens; i += all)
+        record_add_token(&own, token_load(count.labels, i));
+    record_publish_warp(count.record, own);
+}
+
+GPU_KERNEL(256, 1, tally_finish, struct kernel_finish finish)
+{
+    finish_rows<plain_variant>(finish);
+}
+
+GPU_KERNEL(256, 1, tally_finish_shaped, struct kernel_finish finish)
+{
+    finish_rows<shaped_variant>(finish);
+}
+
+// Blocks of `loss` on a multiprocessor: how many loads are under way.
+#ifndef LOSS_BLOCKS
+#define LOSS_BLOCKS 3
+#endif
+
+#define DEFINE_KERNELS(name, element, variant)                                 \
+    GPU_KERNEL(256, LOSS_BLOCKS, tally_loss_##name, struct kernel_job job)     \
+    {                                                                          \
+        loss_row<element, variant>(job);                                       \
+    }                                                                          \
+    GPU_KERNEL(256, 4, tally_backward_##name, struct kernel_job job)           \
+    {                                                                          \
+        backward_tile<element, variant>(job);                                  \
+    }
+
+DEFINE_KERNELS(f32, element_f32, plain_variant)
+DEFINE_KERNELS(bf16, element_bf16, plain_variant)
+DEFINE_KERNELS(f16, element_f16, plain_variant)
+DEFINE_KERNELS(f32_shaped, element_f32, shaped_variant)
+DEFINE_KERNELS(bf16_shaped, element_bf16, shaped_variant)
+DEFINE_KERNELS(f16_shaped, element_f16, shaped_variant)
+
+// Of the shaped variant the registers do not hold what this one needs.
+#define DEFINE_ONE_PASS(name)                                                  \
+    GPU_KERNEL(512, 1, tally_loss_grad_##name, struct kernel_job job)          \
+    {                                                                          \
+        loss_grad_rows<element_##name, plain_variant>(job);                    \
+    }
+
+DEFINE_ONE_PASS(f32)
+DEFINE_ONE_PASS(bf16)
+DEFINE_ONE_PASS(f16)

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What runs the kernels in these tests: the emulator or a GPU, whichever the
+// program is linked with.
+#ifndef GPU_MACHINE_H
+#define GPU_MACHINE_H
+
+#include <stddef.h>
+
+#include "kernels/launch.h"
+
+enum kernel_name {
+    RUN_COUNT,
+    RUN_FINISH,
+    RUN_LOSS,
+    RUN_LOSS_GRAD,
+    RUN_BACKWARD
+};
+
+struct machine_kernel {
+    enum kernel_name name;
+    enum kernel_element type; // not of count and finish
+    bool shaped;              // not of count
+};
+
+struct kernel_device machine_device();
+bool machine_is_emulated();
+
+// Memory of the machine. Failures end the program.
+void *machine_alloc(size_t bytes);
+void machine_free(void *memory);
+void machine_put(void *to, const void *from, size_t bytes);
+void machine_get(void *to, const void *from, size_t bytes);
+
+// Runs to its end. The emulator's order of threads is the seed's.
+void machine_run(const struct machine_kernel &kernel, const void *params,
+                 size_t params_bytes, const struct kernel_shape &shape,
+                 uint64_t seed);
+
+#endif

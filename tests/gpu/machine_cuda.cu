@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A GPU as the machine, over the CUDA runtime.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "gpu/machine.h"
+#include "kernels/tally.cu"
+
+static void must(cudaError_t error, const char *what)
+{
+    if (error == cudaSuccess)
+        return;
+    fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
+    exit(3);
+}
+
+#define JOBS(name)                                                             \
+    {                                                                          \
+        {(const void *)name##_f32, (const void *)name##_bf16,                  \
+         (const void *)name##_f16},                                            \
+        {                                                                      \
+            (const void *)name##_f32_shaped, (const void *)name##_bf16_shaped, \
+                (const void *)name##_f16_shaped                                \
+        }                                                                      \
+    }
+
+static const void *const jobs[][2][KERNEL_ELEMENTS] = {
+    JOBS(tally_loss),
+    {{(const void *)tally_loss_grad_f32, (const void *)tally_loss_grad_bf16,
+      (const void *)tally_loss_grad_f16},
+     {}},
+    JOBS(tally_backward)};
+
+static const void *const finishes[2] = {(const void *)tally_finish,
+                                        (const void *)tally_finish_shaped};
+
+struct kernel_device machine_device()
+{
+    cudaDeviceProp properties;
+
+    must(cudaGetDeviceProperties(&properties, 0), "the device's properties");
+    return {properties.multiProcessorCount, properties.major >= 9};
+}
+
+bool machine_is_emulated()
+{
+    return false;
+}
+
+void *machine_alloc(size_t bytes)
+{
+    void *memory = NULL;
+
+    must(cudaMalloc(&memory, bytes > 0 ? bytes : 1), "cudaMalloc");
+    return memory;
+}
+
+void machine_free(void *memory)
+{
+    must(cudaFree(memory), "cudaFree");
+}
+
+void machine_put(void *to, const void *from, size_t bytes)
+{
+    must(cudaMemcpy(to, from, bytes, cudaMemcpyHostToDevice), "put");
+}
+
+void machine_get(void *to, const void *from, size_t bytes)
+{
+    must(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost), "get");
+}
+
+void machine_run(const struct machine_kernel &kernel, const void *params,
+                 size_t, const struct kernel_shape &shape, uint64_t)
+{
+    const void *entry =
+        kernel.name == RUN_COUNT ? (const void *)tally_count
+        : kernel.name == RUN_FINISH
+            ? finishes[kernel.shaped]
+            : jobs[kernel.name - RUN_LOSS][kernel.shaped][kernel.type];
+    void *arguments[] = {(void *)params};
+    cudaLaunchAttribute attribute = {};
+    cudaLaunchConfig_t config = {};
+
+    if (shape.blocks == 0)
+        return;
+    must(cudaFuncSetAttribute(entry,
+                              cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              (int)shape.shared_bytes),
+         "shared memory");
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = shape.cluster;
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+    config.gridDim = dim3(shape.blocks);
+    config.blockDim = dim3(shape.threads);
+    config.dynamicSmemBytes = shape.shared_bytes;
+    config.attrs = &attribute;
+    config.numAttrs = shape.cluster > 1 ? 1 : 0;
+    must(cudaLaunchKernelExC(&config, entry, arguments), "launch");
+    must(cudaDeviceSynchronize(), "kernel");
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The emulator as the machine. Memory is malloc's, to the byte, so that the
+// address sanitizer sees every access past an end.
+#include <stdlib.h>
+#include <string.h>
+
+#include "gpu/machine.h"
+#include "kernels/simt/simt.h"
+
+#define DECLARE(name) void name(const struct kernel_job)
+#define DECLARE_ALL(type)                                                      \
+    DECLARE(tally_loss_##type);                                                \
+    DECLARE(tally_backward_##type)
+
+void tally_count(const struct kernel_count);
+void tally_finish(const struct kernel_finish);
+void tally_finish_shaped(const struct kernel_finish);
+DECLARE_ALL(f32);
+DECLARE_ALL(bf16);
+DECLARE_ALL(f16);
+DECLARE_ALL(f32_shaped);
+DECLARE_ALL(bf16_shaped);
+DECLARE_ALL(f16_shaped);
+DECLARE(tally_loss_grad_f32);
+DECLARE(tally_loss_grad_bf16);
+DECLARE(tally_loss_grad_f16);
+
+typedef void (*entry)(const void *);
+
+template <class P, void (*kernel)(const P)> static void call(const void *params)
+{
+    kernel(*(const P *)params);
+}
+
+#define JOBS(name)                                                             \
+    {                                                                          \
+        {call<kernel_job, name##_f32>, call<kernel_job, name##_bf16>,          \
+         call<kernel_job, name##_f16>},                                        \
+        {                                                                      \
+            call<kernel_job, name##_f32_shaped>,                               \
+                call<kernel_job, name##_bf16_shaped>,                          \
+                call<kernel_job, name##_f16_shaped>                            \
+        }                                                                      \
+    }
+
+static const entry jobs[][2][KERNEL_ELEMENTS] = {
+    JOBS(tally_loss),
+    {{call<kernel_job, tally_loss_grad_f32>,
+      call<kernel_job, tally_loss_grad_bf16>,
+      call<kernel_job, tally_loss_grad_f16>},
+     {}},
+    JOBS(tally_backward)};
+
+static const entry finishes[2] = {call<kernel_finish, tally_finish>,
+                                  call<kernel_finish, tally_finish_shaped>};
+
+// Small, so that persistent kernels go round.
+struct kernel_device machine_device()
+{
+    return {6, 1};
+}
+
+bool machine_is_emulated()
+{
+    return true;
+}
+
+void *machine_alloc(size_t bytes)
+{
+    void *memory;
+
+    if (posix_memalign(&memory, 256, bytes > 0 ? bytes : 1) != 0)
+        abort();
+    return memory;
+}
+
+void machine_free(void *memory)
+{
+    free(memory);
+}
+void machine_put(void *to, const void *from, size_t bytes)
+{
+    if (bytes > 0)
+        memcpy(to, from, bytes);
+}
+void machine_get(void *to, const void *from, size_t bytes)
+{
+    machine_put(to, from, bytes);
+}
+
+void machine_run(const struct machine_kernel &kernel, const void *params,
+                 size_t, const struct kernel_shape &shape, uint64_t seed)
+{
+    entry call_it =
+        kernel.name == RUN_COUNT ? call<kernel_count, tally_count>
+        : kernel.name == RUN_FINISH
+            ? finishes[kernel.shaped]
+            : jobs[kernel.name - RUN_LOSS][kernel.shaped][kernel.type];
+
+    if (shape.blocks > 0)
+        simt_launch(call_it, params, shape, seed);
+}
