@@ -74,4 +74,22 @@ for backend in $backends; do
     check_equal "$backend: with a device named nothing is passed over" "" \
         "$(grep -h 'warn: ' "$scratch/${backend}_set".*)"
 done
+
+# tally_doctor goes the same two ways, and names the one that helps.
+for backend in $backends; do
+    root_address=10.0.0.7
+    ranks_start "${backend}_doctor" "n7 n8" \
+        "TALLY_TRANSPORT=$backend TALLY_BOOTSTRAP_TIMEOUT=20" \
+        tools/tally_doctor
+    ranks_end "${backend}_doctor"
+    check_equal "$backend: the doctor finds a way" "" "$failed"
+    check "$backend: the doctor sees all pairs" said "${backend}_doctor" 0 \
+        'way.reach .* all that were tried reach each other: 1 pair'
+done
+case $backends in
+*ucx*)
+    check "the doctor names the interface that joins the nodes" \
+        said ucx_doctor 0 'way.interface .* at rank 0 net7 \(10.0.0.7\)'
+    ;;
+esac
 check_end

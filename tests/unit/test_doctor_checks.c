@@ -298,6 +298,18 @@ START_TEST(of_many_pairs_some_are_named_and_the_rest_counted)
 }
 END_TEST
 
+START_TEST(a_transport_that_takes_the_wrong_devices_is_told)
+{
+    ck_assert_uint_eq(run("way.interface"), 0);
+    scene.job.by_interface = true;
+    scene.job.interface = (struct interface){"eth1", "10.0.0.1"};
+    check_finds("way.interface",
+                "WARN the devices that ucx chooses itself do not join all "
+                "nodes; the interfaces of the rendezvous do, at rank 0 eth1 "
+                "(10.0.0.1)");
+}
+END_TEST
+
 START_TEST(a_slow_pair_is_named_with_the_median_of_its_kind)
 {
     scene.rows[2].us[3] = 100;
@@ -378,6 +390,7 @@ int main(void)
         tests, pairs_that_do_not_reach_each_other_are_named_one_way_is_enough);
     tcase_add_test(tests, a_rank_that_reaches_nobody_is_named_by_itself);
     tcase_add_test(tests, of_many_pairs_some_are_named_and_the_rest_counted);
+    tcase_add_test(tests, a_transport_that_takes_the_wrong_devices_is_told);
     tcase_add_test(tests, a_slow_pair_is_named_with_the_median_of_its_kind);
     tcase_add_test(tests, who_did_not_come_and_who_went_is_told);
     tcase_add_test(tests, a_rank_alone_is_not_judged_by_others);

@@ -50,6 +50,8 @@ void checks_transport(const struct check *check, const struct job *job,
                       struct findings *out);
 void checks_reach(const struct check *check, const struct job *job,
                   struct findings *out);
+void checks_interface(const struct check *check, const struct job *job,
+                      struct findings *out);
 void checks_slow(const struct check *check, const struct job *job,
                  struct findings *out);
 

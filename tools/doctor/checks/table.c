@@ -197,6 +197,16 @@ const struct check checks_table[] = {
                "and open the firewall between the hosts to all TCP ports.",
     },
     {
+        .id = "way.interface",
+        .severity = SEVERITY_WARN,
+        .run = checks_interface,
+        .why = "Tally finds the way by itself, by the interfaces over which "
+               "the ranks found each other; but each group that is made tries "
+               "the other first, and may wait for it.",
+        .fix = "Name the interface at each rank: TALLY_UCX_NET_DEVICES for "
+               "ucx, TALLY_OFI_DOMAIN for ofi.",
+    },
+    {
         .id = "way.slow",
         .severity = SEVERITY_WARN,
         .run = checks_slow,

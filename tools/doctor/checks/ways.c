@@ -191,6 +191,19 @@ void checks_reach(const struct check *check, const struct job *job,
     free(lonely);
 }
 
+// A transport that takes the wrong devices where it may choose.
+void checks_interface(const struct check *check, const struct job *job,
+                      struct findings *out)
+{
+    if (job->by_interface)
+        findings_add(out, check, check->severity, -1,
+                     "the devices that %s chooses itself do not join all "
+                     "nodes; the interfaces of the rendezvous do, at rank %d "
+                     "%s (%s)",
+                     job->transport, (int)job->ranks[job->index],
+                     job->interface.name, job->interface.address);
+}
+
 // ----------------------------------------------------------------- slow pairs
 
 static int by_size(const void *a, const void *b)

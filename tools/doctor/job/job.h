@@ -5,6 +5,7 @@
 #define JOB_JOB_H
 
 #include "bootstrap/exchange.h"
+#include "bootstrap/interface.h"
 #include "doctor/facts/facts.h"
 #include "doctor/job/clocks.h"
 #include "doctor/job/pairs.h"
@@ -44,6 +45,10 @@ struct job {
     int32_t *members;      // of the pairs: indices of ranks
     int32_t member_count;
     struct job_row *rows; // [member_count]; NULL: not measured
+    // The transport reaches more pairs by the interfaces of the rendezvous than
+    // by the devices that it chooses itself; the rows are of the former.
+    bool by_interface;
+    struct interface interface; // this rank's
 
     // Behind it all; job_close.
     struct exchange *exchange;

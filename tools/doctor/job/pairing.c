@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bootstrap/bootstrap.h"
 #include "collective/agreement.h"
 #include "collective/segment.h"
 #include "core/error.h"
 #include "doctor/job/job.h"
 #include "doctor/job/ways.h"
+#include "doctor/watchdog.h"
 
 // An answer may take a fraction of what a meeting may.
 #define PATIENCE_SHARE 5
@@ -23,6 +25,7 @@ struct kept {
 struct pairing {
     struct job *job;
     int32_t own; // of the members; -1: this rank is none
+    enum transports_way way;
     struct segment segment;
     struct pairs_way *shared, *tagged;
     struct links_address address;
@@ -123,16 +126,22 @@ free_locals:
     return status;
 }
 
-static struct transports_entry *entry_of(const struct job *job)
+static struct transports_entry *entry_open(const struct pairing *pairing)
 {
+    const struct job *job = pairing->job;
     struct transports *transports = job->self->transports;
+    struct transports_entry *found = NULL;
 
     for (int i = 0; transports != NULL && i < transports->count; i++)
-        if (strcmp(transports->entries[i].name, job->transport) == 0 &&
-            transports->entries[i].opened[TRANSPORTS_BY_ITSELF].transport !=
-                NULL)
-            return &transports->entries[i];
-    return NULL;
+        if (strcmp(transports->entries[i].name, job->transport) == 0)
+            found = &transports->entries[i];
+    if (found == NULL)
+        return NULL;
+    watchdog_enter("opening the transport");
+    if (transports_open(transports, found, pairing->way) != TALLY_OK)
+        found = NULL;
+    watchdog_leave();
+    return found;
 }
 
 // Collective: who is no member or lacks the transport takes part, with nothing.
@@ -146,7 +155,7 @@ static tally_status_t links_make(struct pairing *pairing,
 
     if (entry != NULL) {
         ops = entry->backend->ops;
-        transport = entry->opened[TRANSPORTS_BY_ITSELF].transport;
+        transport = entry->opened[pairing->way].transport;
         links_address_read(ops, transport, &pairing->address);
     }
     return links_create(ops, transport, &pairing->address, NULL, job->exchange,
@@ -160,7 +169,7 @@ static struct pairs_way *tagged_make(struct pairing *pairing,
     struct job *job = pairing->job;
     const struct tagged_params params = {
         .ops = entry->backend->ops,
-        .transport = entry->opened[TRANSPORTS_BY_ITSELF].transport,
+        .transport = entry->opened[pairing->way].transport,
         .links = links,
         .link_of = job->members,
         .count = job->member_count,
@@ -179,7 +188,7 @@ static tally_status_t tagged_way_open(struct pairing *pairing)
     if (job->transport == NULL || *job->transport == '\0')
         return TALLY_OK;
     if (pairing->own >= 0)
-        entry = entry_of(job);
+        entry = entry_open(pairing);
     struct kept *kept = calloc(1, sizeof(*kept));
     if (kept == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for links");
@@ -244,41 +253,79 @@ static tally_status_t rows_gather(struct job *job, const struct job_row *own)
     return TALLY_OK;
 }
 
-tally_status_t job_pairs_measure(struct job *job)
+static tally_status_t measure_by(struct job *job, enum transports_way way)
 {
-    struct pairing *pairing = calloc(1, sizeof(*pairing));
+    struct pairing pairing = {.job = job, .own = -1, .way = way};
     struct job_row row = {.reason = ""};
-    tally_status_t status = TALLY_OK;
 
-    free(job->members);
-    job->members = calloc((size_t)job->count, sizeof(*job->members));
-    if (pairing == NULL || job->members == NULL) {
-        status = core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
-                           (int)job->count);
-        goto free_pairing;
-    }
-    members_choose(job);
-    transport_choose(job);
-    pairing->job = job;
-    pairing->own = -1;
     for (int32_t m = 0; m < job->member_count; m++)
         if (job->members[m] == job->index)
-            pairing->own = m;
-    status = shared_way_open(pairing);
+            pairing.own = m;
+    tally_status_t status = shared_way_open(&pairing);
     if (status == TALLY_OK)
-        status = tagged_way_open(pairing);
-    if (status == TALLY_OK && pairing->own >= 0)
-        pairs_measure(pairing, &row);
+        status = tagged_way_open(&pairing);
+    if (status == TALLY_OK && pairing.own >= 0)
+        pairs_measure(&pairing, &row);
     if (status == TALLY_OK)
         status = rows_gather(job, &row);
-    if (pairing->tagged != NULL)
-        tagged_cancel(pairing->tagged);
-    shared_free(pairing->shared);
-    segment_close(&pairing->segment);
-
-free_pairing:
-    free(pairing);
+    if (pairing.tagged != NULL)
+        tagged_cancel(pairing.tagged);
+    shared_free(pairing.shared);
+    segment_close(&pairing.segment);
     return status;
+}
+
+// Over the transport; the same at all ranks.
+static int32_t count_unreached(const struct job *job)
+{
+    int32_t unreached = 0;
+
+    for (int32_t a = 0; a < job->member_count; a++)
+        for (int32_t b = 0; b < job->member_count; b++)
+            unreached += job->node_of[job->members[a]] !=
+                             job->node_of[job->members[b]] &&
+                         job_pair_us(job, a, b) == PAIRS_UNREACHED;
+    return unreached;
+}
+
+// The second way that a group takes, too, when it is made.
+static tally_status_t measure_by_interface(struct job *job, int32_t unreached)
+{
+    struct transports *transports = job->self->transports;
+    struct job_row *before = job->rows;
+
+    bootstrap_interface(job->exchange, &job->interface);
+    if (transports != NULL)
+        transports->interface = job->interface;
+    job->rows = NULL;
+    tally_status_t status = measure_by(job, TRANSPORTS_BY_INTERFACE);
+    job->by_interface = status == TALLY_OK && count_unreached(job) < unreached;
+    if (job->by_interface) {
+        free(before);
+    } else {
+        free(job->rows);
+        job->rows = before;
+    }
+    return status;
+}
+
+tally_status_t job_pairs_measure(struct job *job)
+{
+    int32_t unreached;
+
+    free(job->members);
+    job->by_interface = false;
+    job->members = calloc((size_t)job->count, sizeof(*job->members));
+    if (job->members == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
+                         (int)job->count);
+    members_choose(job);
+    transport_choose(job);
+    tally_status_t status = measure_by(job, TRANSPORTS_BY_ITSELF);
+    if (status != TALLY_OK)
+        return status;
+    unreached = count_unreached(job);
+    return unreached > 0 ? measure_by_interface(job, unreached) : TALLY_OK;
 }
 
 void job_kept_free(struct job *job)
