@@ -22,7 +22,7 @@ run() {
 start() {
     : >"$out"
     # shellcheck disable=SC2086
-    env --default-signal=INT "$tally_run" $guard "$@" >"$out" 2>"$err" &
+    env --default-signal=INT,HUP "$tally_run" $guard "$@" >"$out" 2>"$err" &
     launcher=$!
 }
 
