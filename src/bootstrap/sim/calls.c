@@ -242,8 +242,11 @@ static int plain_wait(struct network *network, struct epoll_event *events,
         if (socket->state == STATE_FREE)
             plain_socket_give(plain, fd);
     }
-    // The rest comes first next time.
     int32_t rest = host->ready_count - looked;
+    host->ready_count = rest + kept;
+    if (rest == 0) // also where there is no list yet
+        return count;
+    // The rest comes first next time.
     int *turned = malloc((size_t)(rest + kept + 1) * sizeof(*turned));
     if (turned == NULL) {
         plain->out_of_memory = true;
@@ -253,7 +256,6 @@ static int plain_wait(struct network *network, struct epoll_event *events,
     memcpy(turned + rest, host->ready, (size_t)kept * sizeof(*turned));
     memcpy(host->ready, turned, (size_t)(rest + kept) * sizeof(*turned));
     free(turned);
-    host->ready_count = rest + kept;
     return count;
 }
 
