@@ -255,6 +255,24 @@ GPU_FN void gpu_copy(char *to, const char *from, int bytes,
 #endif
 }
 
+// 8 bytes into the shared memory of a block of the cluster. They count as bytes
+// that have come for the barrier there, which may be told to expect them later;
+// whoever has waited for it sees them. Nothing else is ordered by this.
+GPU_FN void gpu_put(void *to, uint64_t bits, gpu_copy_barrier *barrier,
+                    int rank)
+{
+#if GPU_CLUSTERS
+    asm volatile(
+        "{\n\t.reg .b32 to, barrier;\n\t"
+        "mapa.shared::cluster.u32 to, %0, %3;\n\t"
+        "mapa.shared::cluster.u32 barrier, %2, %3;\n\t"
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.b64 [to], %1, "
+        "[barrier];\n\t}" ::"r"(gpu_shared_address(to)),
+        "l"(bits), "r"(gpu_shared_address(barrier)), "r"(rank)
+        : "memory");
+#endif
+}
+
 // Until the barrier's phase of that parity is complete.
 GPU_FN void gpu_copy_wait(gpu_copy_barrier *barrier, int parity)
 {
