@@ -273,13 +273,15 @@ GPU_FN void gpu_put(void *to, uint64_t bits, gpu_copy_barrier *barrier,
 #endif
 }
 
-// Until the barrier's phase of that parity is complete.
+// Until the barrier's phase of that parity is complete: what it counted is
+// there, from other blocks too.
 GPU_FN void gpu_copy_wait(gpu_copy_barrier *barrier, int parity)
 {
 #if GPU_CLUSTERS
     asm volatile("{\n\t.reg .pred done;\n"
                  "WAIT:\n\t"
-                 "mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n\t"
+                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 "
+                 "done, [%0], %1;\n\t"
                  "@done bra DONE;\n\tbra WAIT;\n"
                  "DONE:\n\t}" ::"r"(gpu_shared_address(barrier)),
                  "r"(parity)

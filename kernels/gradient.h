@@ -285,8 +285,7 @@ template <class E> GPU_FN void loss_grad_rows(const struct kernel_job &job)
         }
         i = *ring.next;
     }
-    // No block goes while another may write to its shared memory.
-    group_barrier();
+    // A block may go: it has waited for all that others put into it.
     if (rank == 0 && gpu_thread() == 0)
         record_publish(job.record, own);
 }

@@ -170,12 +170,15 @@ void cluster_run(int index)
         machine.ready.push_back(i);
     }
     // One block, or none, begins when the others can do nothing without it, and
-    // from then on is far behind them.
+    // from then on is far behind them, as is what is copied into it.
     const int slow = (int)random_below((uint32_t)size + 1);
     while (!machine.ready.empty() || !machine.copies.empty()) {
         if (!machine.copies.empty() &&
             (machine.ready.empty() || random_below(64) == 0)) {
-            copy_finish(random_below((uint32_t)machine.copies.size()));
+            size_t copy = random_below((uint32_t)machine.copies.size());
+            if (machine.copies[copy].block != slow || !others_run(slow) ||
+                random_below(256) == 0)
+                copy_finish(copy);
             continue;
         }
         size_t pick = random_below((uint32_t)machine.ready.size());
