@@ -255,13 +255,33 @@ GPU_FN void gpu_copy(char *to, const char *from, int bytes,
 #endif
 }
 
-// Until the barrier's phase of that parity is complete.
+// 8 bytes into the shared memory of a block of the cluster. They count as bytes
+// that have come for the barrier there, which may be told to expect them later;
+// whoever has waited for it sees them. Nothing else is ordered by this.
+GPU_FN void gpu_put(void *to, uint64_t bits, gpu_copy_barrier *barrier,
+                    int rank)
+{
+#if GPU_CLUSTERS
+    asm volatile(
+        "{\n\t.reg .b32 to, barrier;\n\t"
+        "mapa.shared::cluster.u32 to, %0, %3;\n\t"
+        "mapa.shared::cluster.u32 barrier, %2, %3;\n\t"
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.b64 [to], %1, "
+        "[barrier];\n\t}" ::"r"(gpu_shared_address(to)),
+        "l"(bits), "r"(gpu_shared_address(barrier)), "r"(rank)
+        : "memory");
+#endif
+}
+
+// Until the barrier's phase of that parity is complete: what it counted is
+// there, from other blocks too.
 GPU_FN void gpu_copy_wait(gpu_copy_barrier *barrier, int parity)
 {
 #if GPU_CLUSTERS
     asm volatile("{\n\t.reg .pred done;\n"
                  "WAIT:\n\t"
-                 "mbarrier.try_wait.parity.shared.b64 done, [%0], %1;\n\t"
+                 "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 "
+                 "done, [%0], %1;\n\t"
                  "@done bra DONE;\n\tbra WAIT;\n"
                  "DONE:\n\t}" ::"r"(gpu_shared_address(barrier)),
                  "r"(parity)

@@ -107,24 +107,20 @@ GPU_FN void backward_tile(const struct kernel_job &job)
 // What a block has in shared memory besides its tiles of the next row.
 struct ring {
     char *stage;
-    struct gathered gathered[2]; // of this row and the one before
     gpu_copy_barrier *full;
     int *next; // the row on its way into the stage; tokens: none
+    // All warps' pairs of a row, two sets in turn, and what counts them.
+    struct sum *pairs;
+    gpu_copy_barrier *gathered;
 };
 
-GPU_FN struct ring ring_at(char *shared, int held, int tiles)
+GPU_FN struct ring ring_at(char *shared, int held)
 {
-    const int pairs = (int)kernel_pairs(tiles);
-    struct ring ring;
+    char *at = shared + held * ROW_TILE_BYTES;
+    gpu_copy_barrier *barriers = (gpu_copy_barrier *)at;
 
-    ring.stage = shared;
-    shared += held * ROW_TILE_BYTES;
-    ring.full = (gpu_copy_barrier *)shared;
-    ring.next = (int *)(shared + 16);
-    shared += 64;
-    ring.gathered[0] = gathered_at(shared, pairs);
-    ring.gathered[1] = gathered_at(shared + pairs * KERNEL_PAIR_BYTES, pairs);
-    return ring;
+    return {shared, barriers, (int *)(at + 48), (struct sum *)(at + 64),
+            barriers + 1};
 }
 
 // The first row from `index` on, in steps of `step`, that counts: by a warp.
@@ -182,12 +178,38 @@ GPU_FN void rows_clear(const struct kernel_job &job, int first, int step,
     }
 }
 
+// By a whole warp: its pair to the same place in all blocks of the cluster.
+GPU_FN void pair_put(struct sum *to, const struct sum &pair,
+                     gpu_copy_barrier *gathered)
+{
+    const uint64_t bits =
+        (uint64_t)bits_of_float(pair.total) << 32 | bits_of_float(pair.maximum);
+
+    if (gpu_lane() >= gpu_cluster_size())
+        return;
+    if (gpu_cluster_size() == 1)
+        *to = pair;
+    else
+        gpu_put(to, bits, gathered, gpu_lane());
+}
+
+// Until all pairs of this turn have come. No cluster barrier: that would wait
+// for the gradients on their way to memory.
+GPU_FN void pairs_wait(gpu_copy_barrier *gathered, int turn)
+{
+    if (gpu_cluster_size() == 1)
+        gpu_block_barrier();
+    else
+        gpu_copy_wait(gathered, turn / 2 % 2);
+}
+
 // A cluster takes every `clusters`th row. Each block has one tile or two of it
 // in registers, while the copy engine fetches the same of the next row.
-template <class E, class V>
-GPU_FN void loss_grad_rows(const struct kernel_job &job)
+// Two sets of pairs are enough: who writes to a set again has all pairs of the
+// row in between, which its readers gave after they had read.
+template <class E> GPU_FN void loss_grad_rows(const struct kernel_job &job)
 {
-    const V variant(job.shaping);
+    const plain_variant variant(job.shaping);
     const int size = gpu_cluster_size();
     const int rank = gpu_cluster_rank();
     const int held = gpu_threads() / ROW_THREADS;
@@ -195,17 +217,21 @@ GPU_FN void loss_grad_rows(const struct kernel_job &job)
     const int step = gpu_blocks() / size;
     const int whole = (int)(job.width / E::count);
     const int tiles = (whole + ROW_TILE - 1) / ROW_TILE;
+    const int count = tiles * ROW_WARPS; // pairs
     const int begin = rank * held * ROW_TILE;
     const int left = whole - begin;
     const int vectors = left < held * ROW_TILE ? left : held * ROW_TILE;
     const int tile = rank * held + gpu_thread() / ROW_THREADS;
-    const struct ring ring = ring_at(gpu_shared(), held, tiles);
+    const struct ring ring = ring_at(gpu_shared(), held);
     struct numeric_record own = {};
     struct slice<E> slice;
     int turn = 0;
 
-    if (gpu_thread() == 0)
+    if (gpu_thread() == 0) {
         gpu_copy_barrier_init(ring.full);
+        gpu_copy_barrier_init(ring.gathered);
+        gpu_copy_barrier_init(ring.gathered + 1);
+    }
     group_barrier();
     if (gpu_warp() == 0)
         ring_fill<E>(job, ring, first, step, begin, vectors);
@@ -216,8 +242,8 @@ GPU_FN void loss_grad_rows(const struct kernel_job &job)
         const struct row row = row_at<E>(job.logits, job.stride, job.width, i);
         const int label = (int)token.label;
         const float target = row_load<E>(row, label);
-        const struct gathered &gathered = ring.gathered[turn % 2];
-        float logits = 0;
+        struct sum *pairs = ring.pairs + turn % 2 * count;
+        gpu_copy_barrier *gathered = ring.gathered + turn % 2;
 
         if (vectors > 0)
             gpu_copy_wait(ring.full, turn % 2);
@@ -232,23 +258,19 @@ GPU_FN void loss_grad_rows(const struct kernel_job &job)
         gpu_block_barrier();
         if (gpu_warp() == 0)
             ring_fill<E>(job, ring, i + step, step, begin, vectors);
+        if (size > 1 && gpu_thread() == 0)
+            gpu_copy_expect(gathered, count * (int)sizeof(struct sum));
         // The label's place is -inf from here on: its slope is known.
         slice_leave_out<E>(&slice, tile, label);
-        if (tile < tiles) {
-            struct sum sum = sum_over_warp(slice_sum<E>(variant, slice));
-            if constexpr (V::shaped)
-                logits = warp_sum(
-                    slice_logit_sum<E>(variant, slice, row, tile, label));
-            gathered_put(gathered, tile * ROW_WARPS + gpu_warp() % ROW_WARPS, 0,
-                         size, sum, V::shaped, logits);
-        }
-        group_barrier();
-        const struct kernel_parts parts = gathered_take<V>(
-            gathered, tiles * ROW_WARPS, variant.value(target));
-        struct slopes slopes = softmax_slopes(
+        if (tile < tiles)
+            pair_put(pairs + tile * ROW_WARPS + gpu_warp() % ROW_WARPS,
+                     sum_over_warp(slice_sum<E>(variant, slice)), gathered);
+        pairs_wait(gathered, turn);
+        const struct sum sum = sum_over_pairs(pairs, count);
+        const struct kernel_parts parts = {sum.maximum, sum.total, target, 0};
+        const struct slopes slopes = softmax_slopes(
             variant, softmax_of(parts), gradient_factor(job, token.weight),
             job.labels.vocab);
-        slopes.target *= variant.slope(target);
         if (rank == 0 && gpu_thread() == 0)
             token_finish(variant, job.labels, i, token, parts, job.nll, &own);
         const struct row to =
@@ -263,8 +285,7 @@ GPU_FN void loss_grad_rows(const struct kernel_job &job)
         }
         i = *ring.next;
     }
-    // No block goes while another may write to its shared memory.
-    group_barrier();
+    // A block may go: it has waited for all that others put into it.
     if (rank == 0 && gpu_thread() == 0)
         record_publish(job.record, own);
 }

@@ -2,21 +2,18 @@
 // How each kernel is launched: for who launches one, and for the kernels. C and
 // CUDA. The shape never changes a result; parameters are in params.h.
 //
-//     name                        params         needs
-//     tally_count                 kernel_count
-//     tally_loss_TYPE             kernel_job     nll, parts, record: each or
-//     none tally_loss_grad_TYPE        kernel_job     sm_90,
-//     kernel_loss_grad_fits();
-//                                                it has no shaped variant
-//     tally_backward_TYPE         kernel_job     parts
-//     tally_finish                kernel_finish  parts of all ranks
+//     name                  params         needs
+//     tally_count           kernel_count
+//     tally_loss_TYPE       kernel_job     nll, parts, record: each or none
+//     tally_loss_grad_TYPE  kernel_job     sm_90, kernel_loss_grad_fits()
+//     tally_backward_TYPE   kernel_job     parts
+//     tally_finish          kernel_finish  parts of all ranks
 //
 // TYPE is f32, bf16 or f16; "_shaped" after it is the variant that heeds
-// kernel_job.shaping. Records must have room for the tokens added since their
-// last fold: 2^31.
+// kernel_job.shaping, which loss_grad has not. Records must have room for the
+// tokens added since their last fold: 2^31.
 //   * COUNT_FIRST without tensor parallelism: count, then loss_grad, or where
-//   it
-//     does not fit loss with parts and then backward: the same bits.
+//     it does not fit loss with parts and then backward: the same bits.
 //   * Vocabulary-parallel: loss on the rank's columns with parts alone; the
 //     caller gathers them; finish on any ranks that need the result; backward
 //     with what finish wrote.
@@ -67,7 +64,8 @@ KERNEL_FN int64_t kernel_tiles(enum kernel_element type, int64_t width)
 }
 
 // Of a row: a pair and a sum of logits a warp, and one for the tail.
-#define KERNEL_PAIR_BYTES 12
+#define KERNEL_SUM_BYTES 8
+#define KERNEL_PAIR_BYTES (KERNEL_SUM_BYTES + 4)
 KERNEL_FN int64_t kernel_pairs(int64_t tiles)
 {
     return tiles * ROW_WARPS + 1;
@@ -165,9 +163,9 @@ kernel_loss_grad_shape(const struct kernel_device *device,
     shape.blocks = (uint32_t)(clusters * cluster);
     shape.cluster = (uint32_t)cluster;
     shape.threads = (uint32_t)(held * ROW_THREADS);
-    shape.shared_bytes =
-        (uint32_t)(held * ROW_TILE_BYTES +
-                   2 * kernel_pairs(tiles) * KERNEL_PAIR_BYTES + 64);
+    // The next row's part; barriers; two rows' pairs.
+    shape.shared_bytes = (uint32_t)(held * ROW_TILE_BYTES + 64 +
+                                    2 * tiles * ROW_WARPS * KERNEL_SUM_BYTES);
     return shape;
 }
 

@@ -25,19 +25,17 @@ GPU_FN int row_pairs(const struct row &row, int tiles, int count)
     return tiles * ROW_WARPS + (row.whole * count < row.width);
 }
 
-// By a whole warp: its pair, which all lanes have, to the same place of the
-// blocks [first, first + blocks).
-GPU_FN void gathered_put(const struct gathered &to, int index, int first,
-                         int blocks, const struct sum &pair, bool with_logits,
+// By a whole warp: its pair, which all lanes have, to the cluster's first
+// block.
+GPU_FN void gathered_put(const struct gathered &to, int index,
+                         const struct sum &pair, bool with_logits,
                          float logit_sum)
 {
-    const int rank = first + gpu_lane();
-
-    if (gpu_lane() >= blocks)
+    if (gpu_lane() != 0)
         return;
-    *gpu_remote(&to.pairs[index], rank) = pair;
+    *gpu_remote(&to.pairs[index], 0) = pair;
     if (with_logits)
-        *gpu_remote(&to.logit_sums[index], rank) = logit_sum;
+        *gpu_remote(&to.logit_sums[index], 0) = logit_sum;
 }
 
 template <class V>
@@ -65,11 +63,11 @@ GPU_FN void group_barrier()
     }
 }
 
-// This block's share of the pairs of a row, to the blocks [0, blocks). All have
+// This block's share of the pairs of a row, to the first block. All have
 // arrived at the cluster's barrier; before its first pair a block waits there.
 template <class E, class V>
 GPU_FN void row_gather(const V &variant, const struct row &row, int label,
-                       const struct gathered &to, int blocks)
+                       const struct gathered &to)
 {
     const int tiles = (row.whole + ROW_TILE - 1) / ROW_TILE;
     const int rank = gpu_cluster_rank();
@@ -86,15 +84,14 @@ GPU_FN void row_gather(const V &variant, const struct row &row, int label,
                 warp_sum(slice_logit_sum<E>(variant, slice, row, tile, label));
         if (tile == rank && size > 1)
             gpu_cluster_wait();
-        gathered_put(to, tile * ROW_WARPS + gpu_warp(), 0, blocks, sum,
-                     V::shaped, logits);
+        gathered_put(to, tile * ROW_WARPS + gpu_warp(), sum, V::shaped, logits);
     }
     if (rank >= tiles && size > 1)
         gpu_cluster_wait();
     if (gpu_warp() == 0 && rank == tiles % size &&
         row.whole * E::count < row.width) {
         struct sum sum = tail_sum<E>(variant, row, label, &logits);
-        gathered_put(to, tiles * ROW_WARPS, 0, blocks, sum, V::shaped, logits);
+        gathered_put(to, tiles * ROW_WARPS, sum, V::shaped, logits);
     }
 }
 
@@ -146,7 +143,7 @@ template <class E, class V> GPU_FN void loss_row(const struct kernel_job &job)
         const int label = label_column(job, token.label);
         if (label >= 0)
             parts.target = variant.value(row_load<E>(row, label));
-        row_gather<E>(variant, row, label, gathered, 1);
+        row_gather<E>(variant, row, label, gathered);
         group_barrier();
         if (rank == 0 && gpu_warp() == 0)
             parts = gathered_take<V>(gathered, pairs, parts.target);

@@ -52,7 +52,7 @@ DEFINE_KERNELS(f16_shaped, element_f16, shaped_variant)
 #define DEFINE_ONE_PASS(name)                                                  \
     GPU_KERNEL(512, 1, tally_loss_grad_##name, struct kernel_job job)          \
     {                                                                          \
-        loss_grad_rows<element_##name, plain_variant>(job);                    \
+        loss_grad_rows<element_##name>(job);                                   \
     }
 
 DEFINE_ONE_PASS(f32)

@@ -56,6 +56,7 @@ struct gpu_copy_barrier {
 void gpu_copy_barrier_init(gpu_copy_barrier *barrier);
 void gpu_copy_expect(gpu_copy_barrier *barrier, int bytes);
 void gpu_copy(char *to, const char *from, int bytes, gpu_copy_barrier *barrier);
+void gpu_put(void *to, uint64_t bits, gpu_copy_barrier *barrier, int rank);
 void gpu_copy_wait(gpu_copy_barrier *barrier, int parity);
 
 #endif

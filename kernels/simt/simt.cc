@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The emulator: fibers of one cluster, who waits for whom, and the copy engine.
-#include "kernels/simt/simt.h"
+// The emulator: fibers of one cluster, and who waits for whom.
+#include "kernels/simt/machine.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,75 +10,13 @@
 #include <algorithm>
 #include <vector>
 
-#include "device/host_element.h"
-#include "kernels/gpu.h"
-#include "kernels/simt/fiber.h"
-
-#define WARP 32
-#define BARRIER_MADE 0x6d626172
 #define SHARED_CANARY 0xa5
-// Where a copy is under way there is neither the old nor the new.
-#define COPY_SCRIBBLE 0x5a
 
-namespace
-{
+using namespace simt;
 
-// A place where threads wait until all of them have come.
-struct meeting {
-    int come = 0;
-    int kind = 0;
-    uint32_t turn = 0;
-    std::vector<int> waiting;
-};
+struct simt::machine simt::machine;
 
-struct warp {
-    struct meeting meeting;
-    uint32_t slots[2][WARP];
-};
-
-struct block {
-    int index;
-    int alive; // threads
-    bool begun;
-    char *shared;
-    struct meeting barrier;
-    std::vector<struct warp> warps;
-};
-
-struct copy {
-    char *to;
-    const char *from;
-    int bytes;
-    gpu_copy_barrier *barrier;
-};
-
-struct thread {
-    struct fiber fiber;
-    int block;        // of the cluster
-    int index;        // in the block
-    uint32_t arrived; // turns of the cluster's barrier it has arrived at
-};
-
-struct machine {
-    struct fiber scheduler;
-    std::vector<struct thread> threads;
-    std::vector<struct block> blocks;
-    std::vector<int> ready;
-    std::vector<struct copy> copies;
-    std::vector<int> polling; // wait for a copy
-    struct meeting cluster;
-    struct kernel_shape shape;
-    int cluster_index;
-    int running;
-    int alive;
-    uint64_t random;
-    void (*kernel)(const void *);
-    const void *params;
-};
-
-struct machine machine;
-
-[[noreturn]] void broken(const char *format, ...)
+[[noreturn]] void simt::broken(const char *format, ...)
 {
     va_list list;
 
@@ -90,6 +28,32 @@ struct machine machine;
     _Exit(3);
 }
 
+struct thread &simt::self()
+{
+    return machine.threads[machine.running];
+}
+
+struct block &simt::my_block()
+{
+    return machine.blocks[self().block];
+}
+
+void simt::rest()
+{
+    struct thread &me = self();
+
+    fiber_switch(&me.fiber, &machine.scheduler);
+}
+
+void simt::wake(std::vector<int> *waiting)
+{
+    machine.ready.insert(machine.ready.end(), waiting->begin(), waiting->end());
+    waiting->clear();
+}
+
+namespace
+{
+
 uint32_t random_below(uint32_t bound)
 {
     machine.random += 0x9e3779b97f4a7c15u;
@@ -97,30 +61,6 @@ uint32_t random_below(uint32_t bound)
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return (uint32_t)(((z >> 32) * bound) >> 32);
-}
-
-struct thread &self()
-{
-    return machine.threads[machine.running];
-}
-
-struct block &my_block()
-{
-    return machine.blocks[self().block];
-}
-
-// Until somebody makes this thread ready.
-void rest()
-{
-    struct thread &me = self();
-
-    fiber_switch(&me.fiber, &machine.scheduler);
-}
-
-void wake(std::vector<int> *waiting)
-{
-    machine.ready.insert(machine.ready.end(), waiting->begin(), waiting->end());
-    waiting->clear();
 }
 
 // Comes to a meeting of `expected` threads for something of that kind.
@@ -183,20 +123,6 @@ void thread_main(void *argument)
     fiber_switch(&thread->fiber, &machine.scheduler);
 }
 
-void copy_finish(size_t index)
-{
-    struct copy copy = machine.copies[index];
-
-    machine.copies.erase(machine.copies.begin() + (long)index);
-    memcpy(copy.to, copy.from, (size_t)copy.bytes);
-    copy.barrier->bytes -= copy.bytes;
-    if (copy.barrier->expected == 0 && copy.barrier->bytes == 0) {
-        copy.barrier->phase++;
-        copy.barrier->expected = 1;
-        wake(&machine.polling);
-    }
-}
-
 void shared_check(const struct block &block)
 {
     // Under the address sanitizer malloc's own guards come first.
@@ -244,12 +170,15 @@ void cluster_run(int index)
         machine.ready.push_back(i);
     }
     // One block, or none, begins when the others can do nothing without it, and
-    // from then on is far behind them.
+    // from then on is far behind them, as is what is copied into it.
     const int slow = (int)random_below((uint32_t)size + 1);
     while (!machine.ready.empty() || !machine.copies.empty()) {
         if (!machine.copies.empty() &&
             (machine.ready.empty() || random_below(64) == 0)) {
-            copy_finish(random_below((uint32_t)machine.copies.size()));
+            size_t copy = random_below((uint32_t)machine.copies.size());
+            if (machine.copies[copy].block != slow || !others_run(slow) ||
+                random_below(256) == 0)
+                copy_finish(copy);
             continue;
         }
         size_t pick = random_below((uint32_t)machine.ready.size());
@@ -305,8 +234,7 @@ void simt_launch(void (*kernel)(const void *), const void *params,
     machine.blocks.clear();
 }
 
-// ---------------------------------------------------------- what gpu.h
-// promises
+// --------------------------------------------------------- what gpu.h promises
 
 int gpu_thread()
 {
@@ -371,11 +299,6 @@ uint32_t gpu_ballot(bool vote)
     return votes;
 }
 
-int gpu_first_bit(uint32_t bits)
-{
-    return __builtin_ffs((int)bits) - 1;
-}
-
 void gpu_block_barrier()
 {
     meet(&my_block().barrier, (int)machine.shape.threads, MEET_BLOCK,
@@ -418,19 +341,7 @@ void gpu_atomic_add(int64_t *at, int64_t x)
     *at = (int64_t)((uint64_t)*at + (uint64_t)x);
 }
 
-float gpu_exp2(float x)
-{
-    float y = exp2f(x);
-
-    return y < 0x1p-126f ? 0 : y;
-}
-
-float gpu_reciprocal(float x)
-{
-    return 1 / x;
-}
-
-static void aligned(const void *at)
+void simt::aligned(const void *at)
 {
     if ((uintptr_t)at % sizeof(gpu_vector) != 0)
         broken("16 bytes at %p, which is not aligned", at);
@@ -451,91 +362,4 @@ void gpu_store(void *at, const gpu_vector &v)
 gpu_vector gpu_shared_load(const char *at)
 {
     return gpu_load(at);
-}
-
-uint32_t gpu_funnel(uint32_t low, uint32_t high, int shift)
-{
-    return (uint32_t)(((uint64_t)high << 32 | low) >> shift);
-}
-
-// ------------------------------------------------------------------ arithmetic
-
-float gpu_float_of_f16(uint16_t half)
-{
-    return host_float_of_f16(half);
-}
-
-// Of each half the larger one; a number wins over NaN.
-static uint32_t max_pair(uint32_t a, uint32_t b, float (*value)(uint16_t))
-{
-    uint32_t all = 0;
-
-    for (int shift = 0; shift < 32; shift += 16) {
-        uint16_t x = (uint16_t)(a >> shift);
-        uint16_t y = (uint16_t)(b >> shift);
-        bool second = value(y) > value(x) || value(x) != value(x);
-        all |= (uint32_t)(second ? y : x) << shift;
-    }
-    return all;
-}
-
-uint32_t gpu_max_bf16(uint32_t a, uint32_t b)
-{
-    return max_pair(a, b, host_float_of_bf16);
-}
-
-uint32_t gpu_max_f16(uint32_t a, uint32_t b)
-{
-    return max_pair(a, b, host_float_of_f16);
-}
-
-uint32_t gpu_bf16_pair(float low, float high)
-{
-    return (uint32_t)host_bf16_of_float(high) << 16 | host_bf16_of_float(low);
-}
-
-uint32_t gpu_f16_pair(float low, float high)
-{
-    return (uint32_t)host_f16_of_float(high) << 16 | host_f16_of_float(low);
-}
-
-// ------------------------------------------------------------- the copy engine
-
-static void made(const gpu_copy_barrier *barrier)
-{
-    if (barrier->made != BARRIER_MADE)
-        broken("a copy barrier that nobody initialised");
-}
-
-void gpu_copy_barrier_init(gpu_copy_barrier *barrier)
-{
-    *barrier = {1, 0, 0, BARRIER_MADE};
-}
-
-void gpu_copy_expect(gpu_copy_barrier *barrier, int bytes)
-{
-    made(barrier);
-    if (--barrier->expected < 0)
-        broken("a second arrival at a copy barrier");
-    barrier->bytes += bytes;
-}
-
-void gpu_copy(char *to, const char *from, int bytes, gpu_copy_barrier *barrier)
-{
-    made(barrier);
-    aligned(to);
-    aligned(from);
-    if (bytes <= 0 || bytes % (int)sizeof(gpu_vector) != 0)
-        broken("a copy of %d bytes", bytes);
-    memset(to, COPY_SCRIBBLE, (size_t)bytes);
-    machine.copies.push_back({to, from, bytes, barrier});
-}
-
-void gpu_copy_wait(gpu_copy_barrier *barrier, int parity)
-{
-    made(barrier);
-    while (barrier->phase % 2 == parity) {
-        machine.polling.push_back(machine.running);
-        rest();
-    }
 }

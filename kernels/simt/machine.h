@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What the emulator's files share: the cluster that runs, and who rests.
+#ifndef KERNELS_SIMT_MACHINE_H
+#define KERNELS_SIMT_MACHINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <vector>
+
+#include "kernels/gpu.h"
+#include "kernels/simt/fiber.h"
+#include "kernels/simt/simt.h"
+
+#define WARP 32
+
+namespace simt
+{
+
+// A place where threads wait until all of them have come.
+struct meeting {
+    int come = 0;
+    int kind = 0;
+    uint32_t turn = 0;
+    std::vector<int> waiting;
+};
+
+struct warp {
+    struct meeting meeting;
+    uint32_t slots[2][WARP];
+};
+
+struct block {
+    int index;
+    int alive; // threads
+    bool begun;
+    char *shared;
+    struct meeting barrier;
+    std::vector<struct warp> warps;
+};
+
+// Of the copy engine, or 8 bytes that a thread puts into a block.
+struct copy {
+    int block; // whose shared memory it is for
+    char *to;
+    const char *from; // NULL: `bits`
+    uint64_t bits;
+    int bytes;
+    gpu_copy_barrier *barrier;
+};
+
+struct thread {
+    struct fiber fiber;
+    int block;        // of the cluster
+    int index;        // in the block
+    uint32_t arrived; // turns of the cluster's barrier it has arrived at
+};
+
+struct machine {
+    struct fiber scheduler;
+    std::vector<struct thread> threads;
+    std::vector<struct block> blocks;
+    std::vector<int> ready;
+    std::vector<struct copy> copies;
+    std::vector<int> polling; // wait for a copy
+    struct meeting cluster;
+    struct kernel_shape shape;
+    int cluster_index;
+    int running;
+    int alive;
+    uint64_t random;
+    void (*kernel)(const void *);
+    const void *params;
+};
+
+extern struct machine machine;
+
+[[noreturn]] void broken(const char *format, ...);
+// At an address that is not a multiple of 16.
+void aligned(const void *at);
+
+struct thread &self();
+struct block &my_block();
+// Until somebody makes this thread ready.
+void rest();
+void wake(std::vector<int> *waiting);
+// Ends the copy under way that has this index.
+void copy_finish(size_t index);
+
+} // namespace simt
+
+#endif
