@@ -28,7 +28,9 @@ backends=
 
 # A network of its own for each node, and the one that joins them: interfaces in
 # either order. On some hosts the first is one that all hosts have alike, as
-# Docker's, or one whose packets go nowhere.
+# Docker's, or one whose packets go nowhere. UCX takes what looks fastest, and
+# among equals what the kernel happens to list first: the last two nodes' own
+# device looks faster, so that it is led astray in every run.
 network lan
 for i in 1 2 3 4 5 6 7 8; do
     network "own$i"
@@ -40,7 +42,10 @@ for i in 1 2 3 4 5 6 7 8; do
     esac
     plug "n$i" "net$i" lan "10.0.0.$i/24"
     case $i in
-    7 | 8) plug "n$i" tail0 "own$i" "10.1.$i.1/24" ;;
+    7 | 8)
+        plug "n$i" tail0 "own$i" "10.1.$i.1/24"
+        on "n$i" ip link set dev tail0 mtu 9000
+        ;;
     esac
 done
 node both
@@ -85,11 +90,8 @@ for backend in $backends; do
     check_equal "$backend: the doctor finds a way" "" "$failed"
     check "$backend: the doctor sees all pairs" said "${backend}_doctor" 0 \
         'way.reach .* all that were tried reach each other: 1 pair'
+    check "$backend: the doctor names the interface that joins the nodes" \
+        said "${backend}_doctor" 0 \
+        'way.interface .* at rank 0 net7 \(10.0.0.7\)'
 done
-case $backends in
-*ucx*)
-    check "the doctor names the interface that joins the nodes" \
-        said ucx_doctor 0 'way.interface .* at rank 0 net7 \(10.0.0.7\)'
-    ;;
-esac
 check_end
