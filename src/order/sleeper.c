@@ -149,8 +149,7 @@ static void sleep_on_words(struct sleeper *sleeper, int64_t us)
                           0, us > 0 ? &until : NULL, CLOCK_MONOTONIC);
 
     if (result < 0 && errno == ENOSYS)
-        sleep_on_word(&sleeper->asleep, 1,
-                      us > 0 && us < nap_us ? us : nap_us);
+        sleep_on_word(&sleeper->asleep, 1, us > 0 && us < nap_us ? us : nap_us);
 }
 
 void sleeper_sleep(struct sleeper *sleeper, int64_t us)

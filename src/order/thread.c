@@ -102,7 +102,7 @@ struct seen {
     int64_t changed_us; // when one of these changed
     uint64_t moves_in_line;
     int64_t nap_us;
-    int64_t aside_us; // what it naps for while others move in line
+    int64_t aside_us;  // what it naps for while others move in line
     int64_t slept_us;  // when it fell asleep over pending work; 0: it did not
     int64_t futile_us; // what it naps for, woken for nothing
 };
