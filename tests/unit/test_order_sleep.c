@@ -354,8 +354,10 @@ START_TEST(a_rouse_after_the_last_look_ends_the_nap)
     for (int i = 1; i <= test.total; i++) {
         atomic_store(&test.rounds, i);
         sleeper_rouse(test.sleeper);
-        while (i % 4 == 0 && atomic_load(&test.seen) < i)
-            sleep_us(1);
+        while (atomic_load(&test.seen) < i)
+            ;
+        for (volatile int spins = i % 256; spins > 0; spins--)
+            ; // meets it on its way to the nap
     }
     pthread_join(thread, NULL);
     sleeper_free(test.sleeper);
