@@ -113,8 +113,8 @@ static void report(const char *name, int vocab, int ignored, int passes,
 int main(int argc, char **argv)
 {
     const bool tuning = argc > 1; // all shapes of loss
-    static const int vocabs[] = {32000, 128256};
-    const int64_t most = (int64_t)TOKENS * vocabs[1];
+    static const int vocabs[] = {32000, 128256, 262144};
+    const int64_t most = (int64_t)TOKENS * vocabs[2];
     struct kernel_device device;
     cudaDeviceProp properties;
     uint16_t *x, *dx;
