@@ -231,6 +231,60 @@ GPU_FN void slice_give(const struct slice<E> &slice, const V &variant,
     }
 }
 
+// A row that a block has registers for, by a block of its own: all is read,
+// then all is written. The device deals blocks out as others end, so it matters
+// not which tokens are ignored, and several on a multiprocessor do what one of
+// them waits with.
+template <class E> GPU_FN void loss_grad_row(const struct kernel_job &job)
+{
+    const plain_variant variant(job.shaping);
+    const int64_t index = gpu_block();
+    const struct token token = token_load(job.labels, index);
+    const bool counts = token.kind == TOKEN_COUNTS;
+    const struct row from = row_at<E>(job.logits, job.stride, job.width, index);
+    const struct row to =
+        row_at<E>(job.gradient, job.gradient_stride, job.width, index);
+    const int tiles = (from.whole + ROW_TILE - 1) / ROW_TILE;
+    struct sum *pairs = (struct sum *)gpu_shared();
+    struct kernel_parts parts = {};
+    struct numeric_record own = {};
+
+    if (counts) {
+        const int label = (int)token.label;
+        struct slice<E> slices[GRAD_SLICES];
+        struct sum sums[GRAD_SLICES];
+
+        parts.target = row_load<E>(from, label);
+#pragma unroll
+        for (int s = 0; s < GRAD_SLICES; s++)
+            slice_load<E>(from, s, &slices[s]);
+#pragma unroll
+        for (int s = 0; s < GRAD_SLICES; s++) {
+            slice_leave_out<E>(&slices[s], s, label);
+            sums[s] = sum_over_warp(slice_sum<E>(variant, slices[s]));
+            if (s < tiles && gpu_lane() == 0)
+                pairs[s * ROW_WARPS + gpu_warp()] = sums[s];
+        }
+        gpu_block_barrier();
+        const struct sum sum = sum_over_pairs(pairs, tiles * ROW_WARPS);
+        parts.maximum = sum.maximum;
+        parts.sum = sum.total;
+        const struct slopes slopes =
+            softmax_slopes(variant, softmax_of(parts),
+                           factors(job).of(token.weight), job.labels.vocab);
+#pragma unroll
+        for (int s = 0; s < GRAD_SLICES; s++)
+            slice_give<E>(slices[s], variant, slopes, label, to, s);
+    } else {
+        for (int v = gpu_thread(); v < to.whole; v += ROW_THREADS)
+            gpu_store((char *)row_vector(to, v), {});
+    }
+    if (gpu_thread() == 0) {
+        token_finish(variant, job.labels, index, token, parts, job.nll, &own);
+        record_publish(job.record, own);
+    }
+}
+
 // Where a block stands in the rows of its cluster.
 struct pass {
     int begin;   // its first vector of a row

@@ -6,6 +6,8 @@
 //     tally_count           kernel_count
 //     tally_loss_TYPE       kernel_job     nll, parts, record: each or none
 //     tally_loss_grad_TYPE  kernel_job     sm_90, kernel_loss_grad_fits()
+//     tally_loss_grad_short_TYPE           in its place if the row is short:
+//                                          kernel_loss_grad_is_short()
 //     tally_backward_TYPE   kernel_job     parts
 //     tally_finish          kernel_finish  parts of all ranks
 //
@@ -132,9 +134,13 @@ KERNEL_FN int64_t kernel_loss_grad_cluster(enum kernel_element type,
 {
     int64_t tiles = kernel_tiles(type, width);
 
-    return tiles <= GRAD_SLICES
-               ? 1
-               : (tiles + 2 * GRAD_SLICES - 1) / (2 * GRAD_SLICES);
+    return (tiles + 2 * GRAD_SLICES - 1) / (2 * GRAD_SLICES);
+}
+
+// A row that 256 threads have registers for has a kernel of its own.
+KERNEL_FN int kernel_loss_grad_is_short(enum kernel_element type, int64_t width)
+{
+    return kernel_tiles(type, width) <= GRAD_SLICES;
 }
 
 // What a cluster plans ahead, kernels/plan.h: so many rows of each kind, of 32
@@ -157,38 +163,44 @@ KERNEL_FN int kernel_loss_grad_fits(const struct kernel_device *device,
                    (uint64_t)(job->gradient_stride * bytes) |
                    (uint64_t)(job->width * bytes);
 
-    return device->clusters && all % ROW_VECTOR_BYTES == 0 &&
-           job->labels.tokens <= INT32_MAX && job->width <= INT32_MAX &&
-           kernel_loss_grad_cluster(type, job->width) <= KERNEL_CLUSTER_MAX;
+    if (all % ROW_VECTOR_BYTES != 0 || job->labels.tokens > INT32_MAX ||
+        job->width > INT32_MAX)
+        return 0;
+    return kernel_loss_grad_is_short(type, job->width) ||
+           (device->clusters &&
+            kernel_loss_grad_cluster(type, job->width) <= KERNEL_CLUSTER_MAX);
 }
 
-// Rows under way at a time: `clusters`, or as many as the device holds.
+// Of a short row: a block each. Of others as many clusters as are under way at
+// a time, of 512 threads to a multiprocessor, which take row after row.
 KERNEL_FN struct kernel_shape
 kernel_loss_grad_shape(const struct kernel_device *device,
                        enum kernel_element type, int64_t width, int64_t tokens)
 {
-    int64_t tiles = kernel_tiles(type, width);
+    int64_t pairs = kernel_tiles(type, width) * ROW_WARPS;
     int64_t cluster = kernel_loss_grad_cluster(type, width);
-    int64_t teams = tiles <= GRAD_SLICES ? 1 : 2; // of ROW_THREADS
-    // Registers, and shared memory, are enough for two teams.
-    int64_t blocks = device->multiprocessors * (2 / teams);
-    int64_t clusters = blocks / cluster;
+    int64_t clusters = device->multiprocessors / cluster;
     struct kernel_shape shape = {0, 1, 0, 0};
 
+    if (kernel_loss_grad_is_short(type, width)) {
+        shape.blocks = (uint32_t)tokens;
+        shape.threads = ROW_THREADS;
+        shape.shared_bytes = (uint32_t)(pairs * KERNEL_SUM_BYTES);
+        return shape;
+    }
     if (clusters < 1)
         clusters = 1;
     if (clusters > tokens)
         clusters = tokens;
     shape.blocks = (uint32_t)(clusters * cluster);
     shape.cluster = (uint32_t)cluster;
-    shape.threads = (uint32_t)(teams * ROW_THREADS);
+    shape.threads = 2 * ROW_THREADS;
     // The next row's part; barriers and the record; two rows' pairs and
     // targets; the plan.
     shape.shared_bytes =
-        (uint32_t)(teams * GRAD_SLICES * ROW_TILE_BYTES + 48 +
+        (uint32_t)(2 * GRAD_SLICES * ROW_TILE_BYTES + 48 +
                    sizeof(struct numeric_record) +
-                   2 * (tiles * ROW_WARPS + 1) * KERNEL_SUM_BYTES +
-                   KERNEL_PLAN_BYTES);
+                   2 * (pairs + 1) * KERNEL_SUM_BYTES + KERNEL_PLAN_BYTES);
     return shape;
 }
 

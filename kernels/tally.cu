@@ -31,7 +31,7 @@ GPU_KERNEL(256, 1, tally_finish_shaped, struct kernel_finish finish)
     GPU_KERNEL(ROW_THREADS, KERNEL_LOSS_BLOCKS, tally_loss_##name,             \
                struct kernel_job job)                                          \
     {                                                                          \
-        loss_row<element, variant>(job);                                      \
+        loss_row<element, variant>(job);                                       \
     }                                                                          \
     GPU_KERNEL(BACKWARD_THREADS, blocks, tally_backward_##name,                \
                struct kernel_job job)                                          \
@@ -46,8 +46,13 @@ DEFINE_KERNELS(f32_shaped, element_f32, shaped_variant, 1)
 DEFINE_KERNELS(bf16_shaped, element_bf16, shaped_variant, 1)
 DEFINE_KERNELS(f16_shaped, element_f16, shaped_variant, 1)
 
-// Of the shaped variant the registers do not hold what this one needs.
+// Of the shaped variant the registers do not hold what these need.
 #define DEFINE_ONE_PASS(name)                                                  \
+    GPU_KERNEL(ROW_THREADS, 3, tally_loss_grad_short_##name,                   \
+               struct kernel_job job)                                          \
+    {                                                                          \
+        loss_grad_row<element_##name>(job);                                    \
+    }                                                                          \
     GPU_KERNEL(512, 1, tally_loss_grad_##name, struct kernel_job job)          \
     {                                                                          \
         loss_grad_rows<element_##name>(job);                                   \
