@@ -163,6 +163,11 @@ typedef struct tally_group_params {
     // hosts that bring their own exchange. NULL: the way of tally_open.
     int (*allgather)(void *context, const void *send, void *recv, size_t bytes);
     void *context;
+    // The trainer's communicator (ncclComm_t) over the same ranks in the same
+    // order: Tally reduces over it rather than making one of its own, and never
+    // aborts nor destroys it; its owner does, after tally_group_free. At all
+    // ranks of the group, or at none. NULL: none.
+    void *nccl_comm;
 } tally_group_params_t;
 
 // Collective over the ranks of the group: all must call it. params: NULL for
