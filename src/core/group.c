@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/join.h"
 #include "core/objects.h"
+#include "core/stream.h"
 #include "core/struct_check.h"
 
 static tally_status_t check_ranks(const tally_t *tally,
@@ -77,6 +78,7 @@ static tally_status_t take_members(tally_group_t *group,
         index++;
     snprintf(group->key, sizeof(group->key), "%s", params->key);
     group->average_ranks = params->average_ranks;
+    group->nccl_comm = params->nccl_comm;
     group->fate.failed_rank = -1;
     group->members = (struct exchange_group){
         .ranks = group->ranks,
@@ -122,6 +124,8 @@ static tally_status_t find_nodes(tally_group_t *group)
     group->crowded =
         tally->local_size / group->topology->local_size > tally->processors;
     if (group->topology->node_count == 1)
+        return TALLY_OK;
+    if (tally->transports->stream_only)
         return TALLY_OK;
     if (!tally->transports->shm_only)
         return join_nodes(group);
@@ -210,6 +214,7 @@ tally_status_t tally_group_free(tally_group_t *group)
                                   "freed first",
                                   group->key, (unsigned)group->step_count));
     group->tally->group_count--;
+    stream_leave(group);
     release_links(group);
     release(group);
     return TALLY_OK;

@@ -18,7 +18,8 @@
 #include "device/device.h"
 #include "order/progress.h"
 #include "order/queue.h"
-#include "order/watchdog.h"
+
+struct group_stream;
 
 struct tally {
     tally_host_t host;
@@ -54,9 +55,7 @@ struct tally_group {
     struct topology *topology;
     bool crowded;        // this host has more leaders than processors
     struct links *links; // NULL if one node holds all
-    // Of a communicator of stream collectives, for steps in device memory; NULL:
-    // none. Without links on several nodes, steps of host memory are refused.
-    struct watchdog *watchdog;
+    struct group_stream *stream; // stream.c; NULL: none
     void *nccl_comm; // the trainer's, NULL: none
     const char *transport;
     struct watch *watch;

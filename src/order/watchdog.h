@@ -8,7 +8,6 @@
 #define ORDER_WATCHDOG_H
 
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <tally/transport.h>
 
@@ -56,9 +55,12 @@ struct watchdog {
     struct watchdog *next; // of the progress engine
     struct watchdog_params params;
     struct watchdog_step *steps;
-    int32_t suspect;          // a rank of the group that is gone, -1: none
+    int64_t watched_us;       // when the watch was last looked at
+    uint32_t health_version;  // seen
+    int32_t suspect;          // the rank of the group that was first to go, -1
     int64_t suspect_since_us; // as it was reported
-    int64_t broken_since_us;  // when the communicator said so; 0: it did not
+    tally_status_t broken;    // what the communicator said; OK: nothing
+    int64_t broken_since_us;
     char broken_sentence[256];
 };
 
@@ -72,10 +74,11 @@ void watchdog_remove_step(struct watchdog *watchdog,
 
 // The look. Ends the group (fate, `dead` of all mirrors, then abort) if a
 // reduction is under way and a rank of the group is gone, the communicator
-// fails, or the deadline passes.
+// fails, or the deadline passes; or if the group has ended otherwise.
 void watchdog_check(struct watchdog *watchdog, int64_t now_us);
 
-// Whether a reduction is under way, so that looks are worth while.
-bool watchdog_pending(const struct watchdog *watchdog);
+// Ends the group with what the communicator said as work was given to it.
+void watchdog_fail(struct watchdog *watchdog, tally_status_t status,
+                   const char *sentence);
 
 #endif
