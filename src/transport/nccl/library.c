@@ -99,8 +99,9 @@ static tally_status_t check_version(const tally_transport_host_t *host,
     if (nccl_version_fits(NCCL_VERSION_CODE, code))
         return TALLY_OK;
     return nccl_fail(host, TALLY_ERR_TRANSPORT,
-                     "libtally-nccl.so was built against NCCL %s and needs "
-                     "%s at least, the library loaded is %s",
+                     "libtally-nccl.so was built against NCCL %s and serves "
+                     "%s and later ones of its major version, the library "
+                     "loaded is %s",
                      write_version(NCCL_VERSION_CODE, built),
                      write_version(NCCL_OLDEST, oldest),
                      write_version(code, loaded));
