@@ -8,7 +8,7 @@ const struct config_row config_table[CONFIG_COUNT] = {
     [CONFIG_TRANSPORT] =
         {
             .name = "TALLY_TRANSPORT",
-            .type_text = "auto|shm|ucx|ofi|nccl, path, or list",
+            .type_text = "auto|shm|ucx|ofi|nccl|path, list",
             .preset = "auto",
             .doc = "How nodes are joined. A comma list is an order of "
                    "preference; an entry with a slash is the path of a "
