@@ -261,9 +261,9 @@ TALLY_API tally_status_t tally_step_create(tally_group_t *group,
                                            const tally_step_params_t *params,
                                            tally_step_t **out);
 
-// Frees; in mid-step (begin without end) it is BUSY, unless the group is dead or
-// one of its ranks is gone.
-// Waits for reductions under way, at most TALLY_TIMEOUT. NULL: nothing.
+// Frees; in mid-step (begin without end) it is BUSY, unless the group is dead
+// or one of its ranks is gone. Waits for reductions under way, at most
+// TALLY_TIMEOUT. NULL: nothing.
 TALLY_API tally_status_t tally_step_free(tally_step_t *step);
 
 typedef struct tally_labels {

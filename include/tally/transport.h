@@ -143,11 +143,11 @@ typedef struct tally_transport_ops {
     size_t message_max;
 
     // --- TALLY_STREAM_COLLECTIVE
-    // Sums `count` int64 lanes in place over the ranks of a tally_stream_group_t
-    // that is open, device memory, in the order of the stream, which may be in
-    // capture. All ranks enqueue in the same order. The CUDA context of
-    // group_open is current. Returns once it is enqueued. Errors: those of
-    // group_poll.
+    // Sums `count` int64 lanes in place over the ranks of a
+    // tally_stream_group_t that is open, device memory, in the order of the
+    // stream, which may be in capture. All ranks enqueue in the same order. The
+    // CUDA context of group_open is current. Returns once it is enqueued.
+    // Errors: those of group_poll.
     tally_status_t (*allreduce)(tally_transport_t *transport, void *group,
                                 int64_t *lanes, size_t count,
                                 tally_stream_t stream);

@@ -106,19 +106,19 @@ static tally_status_t prepare(struct attempt *attempt)
     tally_group_t *group = attempt->group;
     struct transports *transports = group->tally->transports;
     struct group_stream *stream = attempt->stream;
-    tally_status_t status = transports_need(transports, stream->entry,
-                                            TALLY_STREAM_COLLECTIVE);
+    tally_status_t status =
+        transports_need(transports, stream->entry, TALLY_STREAM_COLLECTIVE);
 
     if (status == TALLY_OK)
-        status = transports_open(transports, stream->entry,
-                                 TRANSPORTS_BY_ITSELF);
+        status =
+            transports_open(transports, stream->entry, TRANSPORTS_BY_ITSELF);
     if (status != TALLY_OK || group->members.index != 0 ||
         group->nccl_comm != NULL)
         return status;
     size_t bytes = sizeof(attempt->own.id);
     progress_lock(group->tally->progress);
-    status = ops_of(stream)->group_id(transport_of(stream), attempt->own.id,
-                                      &bytes);
+    status =
+        ops_of(stream)->group_id(transport_of(stream), attempt->own.id, &bytes);
     progress_unlock(group->tally->progress);
     attempt->own.id_bytes = (uint32_t)bytes;
     return status;
@@ -137,7 +137,8 @@ static tally_status_t check_adoption(const struct attempt *attempt)
     return TALLY_OK;
 }
 
-// ----------------------------------------------------- whose communicator works
+// ----------------------------------------------------- whose communicator
+// works
 
 static tally_status_t open_communicator(struct attempt *attempt)
 {

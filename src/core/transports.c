@@ -28,8 +28,7 @@ static const struct {
     {"ofi", CONFIG_OFI_DOMAIN},
 };
 
-static const char *const words[] = {"auto", "shm", "ucx", "ofi", "nccl",
-                                    NULL};
+static const char *const words[] = {"auto", "shm", "ucx", "ofi", "nccl", NULL};
 
 static void host_log(void *context, tally_log_level_t level, const char *line)
 {

@@ -48,8 +48,8 @@ struct transports_entry {
 };
 
 struct transports {
-    bool automatic; // "auto" is in the list
-    bool shm_only;  // only "shm" is in the list
+    bool automatic;   // "auto" is in the list
+    bool shm_only;    // only "shm" is in the list
     bool stream_only; // nothing in the list joins nodes for steps on the host
     int count;
     struct transports_entry entries[TRANSPORTS_MAX];

@@ -24,8 +24,8 @@ struct watchdog_mirror {
     _Atomic uint64_t started;
     _Atomic uint64_t finished;
     // By the watchdog, before it aborts anything: a tally_status_t that is not
-    // TALLY_OK. Whoever reads it after a reduction takes nothing from its lanes:
-    // the scale is a quiet NaN.
+    // TALLY_OK. Whoever reads it after a reduction takes nothing from its
+    // lanes: the scale is a quiet NaN.
     _Atomic int32_t dead;
 };
 

@@ -2,7 +2,7 @@
 // One rank of a test of collectives on a CUDA stream, over the real NCCL and
 // driver: sums to the bit, in and out of a graph, and how a reduction ends. The
 // words that a step's kernels write are written by the stream.
-//     stream sums|killed|late|adopted|adopted_killed
+//     stream driver|sums|killed|late|killed_graph|adopted|adopted_killed
 #include <dlfcn.h>
 #include <nccl.h>
 #include <signal.h>
@@ -46,6 +46,8 @@
     X(cuStreamBeginCapture_v2, (void *, int))                                  \
     X(cuStreamEndCapture, (void *, void **))                                   \
     X(cuGraphInstantiateWithFlags, (void **, void *, uint64_t))                \
+    X(cuGraphExecDestroy, (void *))                                            \
+    X(cuGraphDestroy, (void *))                                                \
     X(cuGraphLaunch, (void *, void *))
 #define DECLARE(name, arguments) static int(*name) arguments;
 DRIVER(DECLARE)
@@ -228,16 +230,29 @@ static void sums_in_a_graph(struct bench *bench)
            "both copies and a maximum\n",
            (int)bench->rank, ROUNDS,
            (double)(clock_now_us() - begin_us) / REPLAYS);
+    EXPECT(cuGraphExecDestroy(executable) == 0 && cuGraphDestroy(graph) == 0);
     begin_us = clock_now_us();
     for (int i = 0; i < REPLAYS; i++)
-        EXPECT(stream_reduce(bench->group, bench->lanes, 8, 0,
-                             bench->stream) == TALLY_OK);
+        EXPECT(stream_reduce(bench->group, bench->lanes, 8, 0, bench->stream) ==
+               TALLY_OK);
     int64_t enqueued_us = clock_now_us();
     EXPECT(cuStreamSynchronize(bench->stream) == 0);
     printf("rank %d: one record on the stream: %.1f us each, %.1f us of the "
            "host\n",
            (int)bench->rank, (double)(clock_now_us() - begin_us) / REPLAYS,
            (double)(enqueued_us - begin_us) / REPLAYS);
+}
+
+// NCCL does not end a communicator that a graph holds.
+static void keep_a_graph(struct bench *bench)
+{
+    void *graph;
+    void *executable;
+
+    EXPECT(cuStreamBeginCapture_v2(bench->stream, 1) == 0);
+    enqueue(bench, 8, 0);
+    EXPECT(cuStreamEndCapture(bench->stream, &graph) == 0);
+    EXPECT(cuGraphInstantiateWithFlags(&executable, graph, 0) == 0);
 }
 
 // A reduction that the other rank does not come to.
@@ -292,8 +307,11 @@ int main(int count, char **arguments)
                                  ncclSum, comm, bench.stream) == ncclSuccess &&
                    cuStreamSynchronize(bench.stream) == 0 &&
                    ncclCommDestroy(comm) == ncclSuccess);
+        printf("rank %d: closed\n", (int)bench.rank);
         return 0;
     }
+    if (strcmp(scene, "killed_graph") == 0)
+        keep_a_graph(&bench);
     if (bench.rank == 1 && strcmp(scene, "late") != 0)
         kill(getpid(), SIGKILL);
     if (bench.rank == 1) {

@@ -123,14 +123,14 @@ END_TEST
 
 static void streaming_as_rank(struct ranks_member *member)
 {
-    const char *const settings[] = {
-        "TALLY_TRANSPORT",
-        "streaming",
-        "TALLY_NODE_SHM",
-        "0",
-        "TALLY_PLUGIN_PATH",
-        BUILD_FOLDER "/tests/harness/backends/.libs",
-        NULL};
+    const char *const settings[] = {"TALLY_TRANSPORT",
+                                    "streaming",
+                                    "TALLY_NODE_SHM",
+                                    "0",
+                                    "TALLY_PLUGIN_PATH",
+                                    BUILD_FOLDER
+                                    "/tests/harness/backends/.libs",
+                                    NULL};
     struct job job;
 
     job_prepare(&job, member, settings);

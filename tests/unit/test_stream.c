@@ -40,18 +40,17 @@ static void load(void)
 static void prepare(struct job *job, struct ranks_member *member,
                     const struct setup *setup)
 {
-    const char *settings[] = {
-        "TALLY_TRANSPORT",
-        setup->transport,
-        "TALLY_PLUGIN_PATH",
-        BUILD_FOLDER "/.libs",
-        "TALLY_TIMEOUT",
-        "2",
-        "TALLY_LOG",
-        "info",
-        "TALLY_BOOTSTRAP_TIMEOUT",
-        setup->timeout != NULL ? setup->timeout : "120",
-        NULL};
+    const char *settings[] = {"TALLY_TRANSPORT",
+                              setup->transport,
+                              "TALLY_PLUGIN_PATH",
+                              BUILD_FOLDER "/.libs",
+                              "TALLY_TIMEOUT",
+                              "2",
+                              "TALLY_LOG",
+                              "info",
+                              "TALLY_BOOTSTRAP_TIMEOUT",
+                              setup->timeout != NULL ? setup->timeout : "120",
+                              NULL};
     tally_group_params_t params = TALLY_INIT(tally_group_params_t);
 
     job_prepare(job, member, settings);
@@ -223,9 +222,8 @@ START_TEST(the_trainers_communicator_must_be_of_the_groups_ranks)
 {
     static const struct setup some = {.transport = "nccl",
                                       .adopts = {true, false, true}};
-    static const struct setup turned = {.transport = "nccl",
-                                        .adopts = {true, true, true},
-                                        .turned = true};
+    static const struct setup turned = {
+        .transport = "nccl", .adopts = {true, true, true}, .turned = true};
 
     load();
     expect_refusal(&some, TALLY_ERR_MISMATCH,
@@ -249,11 +247,13 @@ END_TEST
 
 static void on_the_host_as_rank(struct ranks_member *member)
 {
-    const char *settings[] = {
-        "TALLY_TRANSPORT",   "nccl",
-        "TALLY_PLUGIN_PATH", BUILD_FOLDER "/.libs",
-        "TALLY_NODE_SHM",    "0",
-        NULL};
+    const char *settings[] = {"TALLY_TRANSPORT",
+                              "nccl",
+                              "TALLY_PLUGIN_PATH",
+                              BUILD_FOLDER "/.libs",
+                              "TALLY_NODE_SHM",
+                              "0",
+                              NULL};
     tally_step_params_t params = TALLY_INIT(tally_step_params_t);
     tally_channel_t channel = TALLY_INIT(tally_channel_t);
     tally_step_t *step;
@@ -306,8 +306,8 @@ static void ended_as_rank(struct ranks_member *member)
     ranks_barrier(member);
     atomic_store(&scene.nccl->stuck, true);
     ranks_barrier(member);
-    ck_assert_int_eq(
-        stream_reduce(job.group, lanes, LANES, 0, (void *)&stream), TALLY_OK);
+    ck_assert_int_eq(stream_reduce(job.group, lanes, LANES, 0, (void *)&stream),
+                     TALLY_OK);
     atomic_store(&mirror.started, 1);
     end.happens(&job, member->rank);
     while (atomic_load(&mirror.dead) == 0)
@@ -316,8 +316,8 @@ static void ended_as_rank(struct ranks_member *member)
     // One of Tally's is aborted, so its stream goes on.
     while (end.setup == &own && atomic_load(&stream.pending) > 0)
         nanosleep(&nap, NULL);
-    ck_assert_int_eq(
-        stream_reduce(job.group, lanes, LANES, 0, (void *)&stream), end.status);
+    ck_assert_int_eq(stream_reduce(job.group, lanes, LANES, 0, (void *)&stream),
+                     end.status);
     ck_assert_msg(strstr(core_error_text(), end.sentence) != NULL, "%s",
                   core_error_text());
     ranks_barrier(member);
@@ -329,12 +329,12 @@ static void expect_end(const struct setup *setup,
                        void (*happens)(struct job *, int32_t),
                        tally_status_t status, const char *sentence)
 {
-    load();
     end.setup = setup;
     end.happens = happens;
     end.status = status;
     end.sentence = sentence;
     ranks_run(RANKS, ended_as_rank, NULL);
+    atomic_store(&scene.nccl->stuck, false);
 }
 
 static void a_rank_dies(struct job *job, int32_t rank)
@@ -358,6 +358,7 @@ static void nothing(struct job *job, int32_t rank)
 
 START_TEST(a_rank_that_dies_ends_the_group_and_the_communicator)
 {
+    load();
     expect_end(&own, a_rank_dies, TALLY_ERR_PEER, "rank 1 died in mid-step");
     ck_assert_int_eq(atomic_load(&scene.nccl->aborts), RANKS);
     ck_assert_int_eq(atomic_load(&scene.nccl->destroys), 0);
@@ -367,6 +368,7 @@ END_TEST
 
 START_TEST(what_nccl_reports_ends_the_group)
 {
+    load();
     expect_end(&own, nccl_reports, TALLY_ERR_PEER,
                "NCCL: remote error: said by the tests");
     ck_assert_int_eq(atomic_load(&scene.nccl->aborts), RANKS);
@@ -376,6 +378,7 @@ END_TEST
 
 START_TEST(the_deadline_ends_a_reduction_that_nobody_fails)
 {
+    load();
     expect_end(&own, nothing, TALLY_ERR_TIMEOUT,
                "a reduction on the device timed out after 2 s");
     ck_assert_int_eq(atomic_load(&scene.nccl->aborts), RANKS);
@@ -385,11 +388,23 @@ END_TEST
 
 START_TEST(the_trainers_communicator_is_not_aborted_either)
 {
+    load();
     expect_end(&adopting, a_rank_dies, TALLY_ERR_PEER,
                "rank 1 died in mid-step");
     ck_assert_int_eq(atomic_load(&scene.nccl->aborts), 0);
     ck_assert_int_eq(atomic_load(&scene.nccl->destroys), 0);
     nccl_scene_check(&scene, RANKS);
+}
+END_TEST
+
+START_TEST(a_graph_that_holds_a_reduction_does_not_hold_the_end)
+{
+    load();
+    atomic_store(&scene.nccl->graphs, true);
+    expect_end(&own, a_rank_dies, TALLY_ERR_PEER, "rank 1 died in mid-step");
+    ck_assert_int_eq(atomic_load(&scene.nccl->aborts), RANKS);
+    ranks_run(RANKS, reduce_as_rank, (void *)&own);
+    nccl_scene_check(&scene, 0);
 }
 END_TEST
 
@@ -450,8 +465,9 @@ int main(void)
     tcase_add_test(ends, what_nccl_reports_ends_the_group);
     tcase_add_test(ends, the_deadline_ends_a_reduction_that_nobody_fails);
     tcase_add_test(ends, the_trainers_communicator_is_not_aborted_either);
-    tcase_add_loop_test(ends, a_reduction_that_nccl_does_not_take_ends_the_group,
-                        0, 2);
+    tcase_add_test(ends, a_graph_that_holds_a_reduction_does_not_hold_the_end);
+    tcase_add_loop_test(
+        ends, a_reduction_that_nccl_does_not_take_ends_the_group, 0, 2);
     tcase_set_timeout(join, 120);
     tcase_set_timeout(ends, 120);
     suite_add_tcase(suite, join);

@@ -46,8 +46,7 @@ static void expect_order(const char *transports, const char *const *names)
 START_TEST(the_list_is_an_order_of_preference)
 {
     expect_order("auto", (const char *const[]){"ucx", "ofi", "nccl", NULL});
-    expect_order("ofi,auto",
-                 (const char *const[]){"ofi", "ucx", "nccl", NULL});
+    expect_order("ofi,auto", (const char *const[]){"ofi", "ucx", "nccl", NULL});
     expect_order("shm,ofi,ofi,", (const char *const[]){"ofi", NULL});
     expect_order("shm", (const char *const[]){NULL});
 }

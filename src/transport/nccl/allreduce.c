@@ -45,7 +45,8 @@ static tally_status_t wait_taken(tally_stream_group_t *group)
 
     for (;;) {
         ncclResult_t state = ncclSuccess;
-        ncclResult_t result = library->comm_get_async_error(group->comm, &state);
+        ncclResult_t result =
+            library->comm_get_async_error(group->comm, &state);
 
         if (result == ncclSuccess)
             result = state;

@@ -8,8 +8,9 @@
 #include "transport/nccl/communicator.h"
 #include "transport/nccl/status.h"
 
-// How long a close waits for what NCCL still sends to others.
+// How long a close waits for what NCCL still sends to others, and for its end.
 #define FINALIZE_US ((int64_t)1000000)
+#define END_US ((int64_t)2000000)
 #define FINALIZE_NAP_US ((int64_t)100)
 
 tally_status_t communicator_id(tally_transport_t *transport, void *id,
@@ -43,8 +44,8 @@ static tally_status_t start(tally_transport_t *transport,
                          "an identity of NCCL has %zu bytes, not %zu",
                          sizeof(unique), params->id_bytes);
     memcpy(&unique, params->id, sizeof(unique));
-    tally_status_t status = cuda_trial_open(transport->host, &transport->driver,
-                                            &group->trial);
+    tally_status_t status =
+        cuda_trial_open(transport->host, &transport->driver, &group->trial);
     if (status != TALLY_OK)
         return status;
     config.blocking = 0;
@@ -61,8 +62,7 @@ tally_status_t communicator_open(tally_transport_t *transport,
                                  tally_stream_group_t **out)
 {
     const tally_transport_host_t *host = transport->host;
-    tally_stream_group_t *group =
-        host->allocate(host->context, sizeof(*group));
+    tally_stream_group_t *group = host->allocate(host->context, sizeof(*group));
 
     if (group == NULL)
         return nccl_fail(host, TALLY_ERR_MEMORY,
@@ -104,6 +104,7 @@ static tally_status_t try_poll(tally_stream_group_t *group)
         return nccl_fail(host, TALLY_ERR_TRANSPORT,
                          "NCCL adds up one each of %d ranks to %lld",
                          (int)group->ranks, (long long)sum);
+    cuda_trial_close(&group->transport->driver, &group->trial);
     group->state = COMMUNICATOR_OPEN;
     return TALLY_OK;
 }
@@ -139,7 +140,7 @@ void communicator_abort(tally_transport_t *transport,
     }
     if (group->adopted || group->comm == NULL)
         return;
-    transport->library.comm_abort(group->comm);
+    group->ending = ending_begin(transport->library.comm_abort, group->comm);
     group->comm = NULL;
 }
 
@@ -166,14 +167,17 @@ void communicator_close(tally_transport_t *transport,
 
     if (group == NULL)
         return;
-    if (group->adopted || group->comm == NULL) {
-        group->comm = NULL;
-    } else if (group->state == COMMUNICATOR_OPEN &&
-               finalize(transport, group->comm)) {
-        transport->library.comm_destroy(group->comm);
-    } else {
-        transport->library.comm_abort(group->comm);
-    }
-    cuda_trial_close(&transport->driver, &group->trial);
+    if (!group->adopted && group->comm != NULL)
+        group->ending = ending_begin(group->state == COMMUNICATOR_OPEN &&
+                                             finalize(transport, group->comm)
+                                         ? transport->library.comm_destroy
+                                         : transport->library.comm_abort,
+                                     group->comm);
+    if (group->ending == NULL || ending_wait(group->ending, END_US))
+        cuda_trial_close(&transport->driver, &group->trial);
+    else
+        host->log(host->context, TALLY_LOG_WARN,
+                  "NCCL does not end a communicator: CUDA graphs that hold "
+                  "reductions must be destroyed before their group");
     host->release(host->context, group);
 }

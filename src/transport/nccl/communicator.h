@@ -8,6 +8,7 @@
 #include <tally/transport.h>
 
 #include "transport/nccl/cuda.h"
+#include "transport/nccl/ending.h"
 #include "transport/nccl/library.h"
 
 struct tally_transport {
@@ -25,7 +26,8 @@ enum communicator_state {
 
 struct tally_stream_group {
     tally_transport_t *transport;
-    ncclComm_t comm; // NULL: aborted
+    ncclComm_t comm;       // NULL: aborted
+    struct ending *ending; // of one aborted; NULL: none, or it is done
     bool adopted;
     int32_t ranks;
     int64_t timeout_us;

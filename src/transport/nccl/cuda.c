@@ -101,8 +101,8 @@ tally_status_t cuda_trial_open(const tally_transport_host_t *host,
         return nccl_fail(host, TALLY_ERR_TRANSPORT,
                          "no CUDA context is current: choose the device before "
                          "the group is made");
-    int result = driver->stream_create(&trial.stream,
-                                       STREAM_WITHOUT_THE_DEFAULT_ONE);
+    int result =
+        driver->stream_create(&trial.stream, STREAM_WITHOUT_THE_DEFAULT_ONE);
     if (result != CUDA_OK)
         return nccl_fail(host, TALLY_ERR_TRANSPORT,
                          "CUDA makes no stream: error %d", result);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "made_up.h"
 
@@ -32,7 +33,7 @@ struct ncclComm {
     int delay; // answers "in progress" that are left
     bool ended;
     struct ncclComm *before;
-    uint64_t posted;         // reductions, of all so far
+    uint64_t posted; // reductions, of all so far
     struct reduction pending[PENDING_MAX];
 };
 
@@ -218,10 +219,20 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm)
     return ncclInProgress;
 }
 
+// While a graph holds a communicator, NCCL does not come back.
+static void wait_for_graphs(void)
+{
+    const struct timespec nap = {0, 1000000};
+
+    while (atomic_load(&made_up_nccl.graphs))
+        nanosleep(&nap, NULL);
+}
+
 ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
     atomic_fetch_add(&made_up_nccl.destroys, 1);
     end(comm);
+    wait_for_graphs();
     return ncclSuccess;
 }
 
@@ -229,5 +240,6 @@ ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
     atomic_fetch_add(&made_up_nccl.aborts, 1);
     end(comm);
+    wait_for_graphs();
     return ncclSuccess;
 }

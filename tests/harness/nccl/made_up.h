@@ -37,7 +37,8 @@ struct made_up_nccl {
     atomic_bool in_progress; // the calls return so, and are done
     atomic_bool never_taken; // ... and are not
     atomic_bool stuck;       // reductions do not end
-    atomic_int wrong;        // is added to every sum
+    atomic_bool graphs; // hold communicators: no call that ends one returns
+    atomic_int wrong;   // is added to every sum
 
     atomic_int inits, finalizes, destroys, aborts, reductions;
     atomic_int open;       // communicators
