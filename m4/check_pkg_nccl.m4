@@ -8,6 +8,10 @@ AC_DEFUN([TALLY_CHECK_PKG_NCCL], [
     AC_PATH_PROG([PYTHON3], [python3])
     tally_nccl_found=no
     tally_nccl_folders="$NCCL_HOME /usr /usr/local /usr/local/nccl"
+    # Where ./dev keeps the wheel.
+    for tally_folder in "${XDG_CACHE_HOME:-$HOME/.cache}"/tally/nvidia-nccl-*; do
+        tally_nccl_folders="$tally_nccl_folders $tally_folder/nvidia/nccl"
+    done
     tally_cuda_folders="$CUDA_HOME /usr/local/cuda /usr"
     AS_IF([test -n "$PYTHON3"],
         [tally_site=`$PYTHON3 -c 'import sys; print(*(p + "/nvidia" for p in sys.path if p.endswith("-packages")))' 2>/dev/null`

@@ -3,10 +3,13 @@
 // of the tests' own: ranks decide together, nothing hangs, and what is the
 // trainer's stays the trainer's.
 #include <check.h>
+#include <dlfcn.h>
 #include <nccl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "core/error.h"
 #include "core/health.h"
@@ -245,6 +248,65 @@ START_TEST(where_no_transport_is_of_the_kind_that_is_said)
 }
 END_TEST
 
+static void expect_no_nccl(const char *library, const char *sentence)
+{
+    const char *settings[] = {"TALLY_TRANSPORT",
+                              "nccl",
+                              "TALLY_PLUGIN_PATH",
+                              BUILD_FOLDER "/.libs",
+                              "TALLY_NCCL_LIBRARY",
+                              library,
+                              NULL};
+    struct job job;
+
+    job_prepare(&job, NULL, settings);
+    ck_assert_int_eq(tally_open(&job.host, &job.tally), TALLY_ERR_TRANSPORT);
+    ck_assert_msg(strstr(tally_last_error(), sentence) != NULL, "%s",
+                  tally_last_error());
+}
+
+START_TEST(an_nccl_that_does_not_fit_is_refused_with_both_versions)
+{
+    char built[64];
+
+    load();
+    scene.nccl->version = 21704;
+    expect_no_nccl("", "serves 2.18.0 and later ones of its major version, the "
+                       "library loaded is 2.17.4");
+    scene.nccl->version = 30100;
+    expect_no_nccl("", "the library loaded is 3.1.0");
+    snprintf(built, sizeof(built), "was built against NCCL %d.%d.%d",
+             NCCL_MAJOR, NCCL_MINOR, NCCL_PATCH);
+    expect_no_nccl("", built);
+}
+END_TEST
+
+START_TEST(what_is_no_nccl_is_refused)
+{
+    expect_no_nccl(BUILD_FOLDER "/tests/harness/nccl/.libs/libcuda.so.1",
+                   "is not NCCL: it has no ncclGetVersion");
+    expect_no_nccl("/nonexistent/libnccl.so.2", "NCCL cannot be loaded: ");
+}
+END_TEST
+
+// As a process with the real library, and no driver, sees it.
+START_TEST(without_a_driver_the_real_nccl_is_loaded_and_not_used)
+{
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+
+    if (driver != NULL || access(NCCL_FOLDER "/libnccl.so.2", R_OK) != 0) {
+        printf("skipped: %s\n", driver != NULL
+                                    ? "there is a CUDA driver"
+                                    : NCCL_FOLDER " has no libnccl.so.2");
+        return;
+    }
+    expect_refusal(&own, TALLY_ERR_TRANSPORT,
+                   "rank 0 cannot use nccl: there is no CUDA device: "
+                   "libcuda.so.1: cannot open shared object file");
+    ck_assert_ptr_nonnull(dlopen("libnccl.so.2", RTLD_NOW | RTLD_NOLOAD));
+}
+END_TEST
+
 static void on_the_host_as_rank(struct ranks_member *member)
 {
     const char *settings[] = {"TALLY_TRANSPORT",
@@ -460,6 +522,11 @@ int main(void)
     tcase_add_test(join, what_keeps_all_from_nccl_is_said_at_all);
     tcase_add_test(join, the_trainers_communicator_must_be_of_the_groups_ranks);
     tcase_add_test(join, where_no_transport_is_of_the_kind_that_is_said);
+    tcase_add_test(join,
+                   an_nccl_that_does_not_fit_is_refused_with_both_versions);
+    tcase_add_test(join, what_is_no_nccl_is_refused);
+    tcase_add_test(join,
+                   without_a_driver_the_real_nccl_is_loaded_and_not_used);
     tcase_add_test(join, nccl_alone_joins_no_nodes_for_steps_on_the_host);
     tcase_add_test(ends, a_rank_that_dies_ends_the_group_and_the_communicator);
     tcase_add_test(ends, what_nccl_reports_ends_the_group);

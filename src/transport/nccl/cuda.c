@@ -46,19 +46,18 @@ static tally_status_t find_symbols(const tally_transport_host_t *host,
     return TALLY_OK;
 }
 
-static tally_status_t find_device(const tally_transport_host_t *host,
-                                  const struct cuda_driver *driver)
+static tally_status_t find_devices(const tally_transport_host_t *host,
+                                   struct cuda_driver *driver)
 {
-    int count = 0;
     int result = driver->init(0);
 
     if (result == CUDA_OK)
-        result = driver->device_get_count(&count);
+        result = driver->device_get_count(&driver->devices);
     if (result != CUDA_OK)
         return nccl_fail(host, TALLY_ERR_TRANSPORT,
                          "there is no CUDA device: the driver says error %d",
                          result);
-    if (count == 0)
+    if (driver->devices == 0)
         return nccl_fail(host, TALLY_ERR_TRANSPORT,
                          "there is no CUDA device: the driver sees none");
     return TALLY_OK;
@@ -75,7 +74,7 @@ tally_status_t cuda_driver_open(const tally_transport_host_t *host,
                          "there is no CUDA device: %s", dlerror());
     tally_status_t status = find_symbols(host, &driver);
     if (status == TALLY_OK)
-        status = find_device(host, &driver);
+        status = find_devices(host, &driver);
     if (status != TALLY_OK) {
         dlclose(driver.handle);
         return status;

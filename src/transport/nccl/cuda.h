@@ -9,6 +9,7 @@
 
 struct cuda_driver {
     void *handle; // of dlopen
+    int devices;  // there are
     int (*init)(unsigned flags);
     int (*device_get_count)(int *count);
     int (*ctx_get_current)(void **context);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // libtally-nccl.so as transport.h sees it: the one exported function and the
 // table it hands out; and what opens.
+#include <stdio.h>
+
 #include "transport/nccl/communicator.h"
 #include "transport/nccl/status.h"
 
@@ -45,6 +47,19 @@ static void nccl_close(tally_transport_t *transport)
     host->release(host->context, transport);
 }
 
+static tally_status_t nccl_devices(const tally_transport_host_t *host,
+                                   char *text, size_t bytes)
+{
+    struct cuda_driver driver;
+    tally_status_t status = cuda_driver_open(host, &driver);
+
+    if (status != TALLY_OK)
+        return status;
+    snprintf(text, bytes, "%d CUDA devices", driver.devices);
+    cuda_driver_close(&driver);
+    return TALLY_OK;
+}
+
 static const tally_transport_ops_t ops = {
     .size = sizeof(ops),
     .abi = TALLY_TRANSPORT_ABI,
@@ -55,6 +70,7 @@ static const tally_transport_ops_t ops = {
     .close = nccl_close,
     .allreduce = communicator_sum,
     .library_version = nccl_library_version,
+    .devices = nccl_devices,
     .allreduce_max = communicator_max,
     .group_id = communicator_id,
     .group_open = communicator_open,
