@@ -164,9 +164,10 @@ typedef struct tally_group_params {
     int (*allgather)(void *context, const void *send, void *recv, size_t bytes);
     void *context;
     // The trainer's communicator (ncclComm_t) over the same ranks in the same
-    // order: Tally reduces over it rather than making one of its own, and never
-    // aborts nor destroys it; its owner does, after tally_group_free. At all
-    // ranks of the group, or at none. NULL: none.
+    // order: steps in the memory of a CUDA device reduce over it, rather than
+    // over one that Tally makes. Tally never aborts nor destroys it; its owner
+    // does, after tally_group_free. At all ranks of the group, or at none. With
+    // the host device: UNSUPPORTED. NULL: none.
     void *nccl_comm;
 } tally_group_params_t;
 

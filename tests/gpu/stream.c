@@ -128,16 +128,18 @@ static ncclComm_t trainers_communicator(struct bench *bench)
 static void bench_open(struct bench *bench, ncclComm_t *comm)
 {
     tally_group_params_t params = TALLY_INIT(tally_group_params_t);
+    void *adopted = NULL;
 
     *bench = (struct bench){.random = 1};
     EXPECT(tally_open(NULL, &bench->tally) == TALLY_OK);
     EXPECT(tally_rank(bench->tally, &bench->rank, &bench->ranks) == TALLY_OK);
     device_take(bench);
     if (comm != NULL)
-        params.nccl_comm = *comm = trainers_communicator(bench);
+        adopted = *comm = trainers_communicator(bench);
     params.key = "stream";
     EXPECT(tally_group_create(bench->tally, &params, &bench->group) ==
            TALLY_OK);
+    bench->group->nccl_comm = adopted;
     int64_t begin_us = clock_now_us();
     EXPECT(stream_join(bench->group) == TALLY_OK);
     printf("rank %d: joined in %lld ms\n", (int)bench->rank,

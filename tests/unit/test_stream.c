@@ -54,19 +54,13 @@ static void prepare(struct job *job, struct ranks_member *member,
                               "TALLY_BOOTSTRAP_TIMEOUT",
                               setup->timeout != NULL ? setup->timeout : "120",
                               NULL};
-    tally_group_params_t params = TALLY_INIT(tally_group_params_t);
 
-    job_prepare(job, member, settings);
-    ck_assert_msg(tally_open(&job->host, &job->tally) == TALLY_OK, "%s",
-                  tally_last_error());
+    job_open(job, member, settings);
     if (setup->adopts[member->rank])
-        params.nccl_comm = nccl_scene_communicator(
+        job->group->nccl_comm = nccl_scene_communicator(
             &scene, TRAINERS,
             setup->turned ? RANKS - 1 - member->rank : member->rank,
             member->size);
-    ck_assert_msg(tally_group_create(job->tally, &params, &job->group) ==
-                      TALLY_OK,
-                  "%s", tally_last_error());
 }
 
 static void wait_done(struct made_up_stream *stream)
@@ -238,6 +232,23 @@ START_TEST(the_trainers_communicator_must_be_of_the_groups_ranks)
 }
 END_TEST
 
+START_TEST(the_host_device_takes_no_communicator)
+{
+    tally_group_params_t params = TALLY_INIT(tally_group_params_t);
+    tally_group_t *group;
+    struct job job;
+
+    job_open(&job, NULL, NULL);
+    params.nccl_comm = &params;
+    job_assert_fails(tally_group_create(job.tally, &params, &group),
+                     TALLY_ERR_UNSUPPORTED,
+                     "tally_group_create: nccl_comm is for steps "
+                     "in the memory of a CUDA device, and this tally_t has the "
+                     "host device");
+    job_close(&job);
+}
+END_TEST
+
 START_TEST(where_no_transport_is_of_the_kind_that_is_said)
 {
     static const struct setup shm = {.transport = "shm"};
@@ -295,9 +306,9 @@ START_TEST(without_a_driver_the_real_nccl_is_loaded_and_not_used)
     void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
 
     if (driver != NULL || access(NCCL_FOLDER "/libnccl.so.2", R_OK) != 0) {
-        printf("skipped: %s\n", driver != NULL
-                                    ? "there is a CUDA driver"
-                                    : NCCL_FOLDER " has no libnccl.so.2");
+        printf("skipped: %s\n", driver != NULL ? "there is a CUDA driver"
+                                               : NCCL_FOLDER
+                                    " has no libnccl.so.2");
         return;
     }
     expect_refusal(&own, TALLY_ERR_TRANSPORT,
@@ -521,12 +532,12 @@ int main(void)
     tcase_add_test(join, the_trainers_communicator_is_used_and_left_alone);
     tcase_add_test(join, what_keeps_all_from_nccl_is_said_at_all);
     tcase_add_test(join, the_trainers_communicator_must_be_of_the_groups_ranks);
+    tcase_add_test(join, the_host_device_takes_no_communicator);
     tcase_add_test(join, where_no_transport_is_of_the_kind_that_is_said);
     tcase_add_test(join,
                    an_nccl_that_does_not_fit_is_refused_with_both_versions);
     tcase_add_test(join, what_is_no_nccl_is_refused);
-    tcase_add_test(join,
-                   without_a_driver_the_real_nccl_is_loaded_and_not_used);
+    tcase_add_test(join, without_a_driver_the_real_nccl_is_loaded_and_not_used);
     tcase_add_test(join, nccl_alone_joins_no_nodes_for_steps_on_the_host);
     tcase_add_test(ends, a_rank_that_dies_ends_the_group_and_the_communicator);
     tcase_add_test(ends, what_nccl_reports_ends_the_group);
