@@ -191,7 +191,9 @@ typedef struct tally_transport_ops {
     // which is its owner's to abort.
     void (*group_abort)(tally_transport_t *transport,
                         tally_stream_group_t *group);
-    // Frees it; what is under way on streams is aborted. NULL: nothing.
+    // Frees it; what is under way on streams is aborted. Blocks at most 3 s:
+    // where the library does not end its communicator by then (a CUDA graph
+    // holds it), that goes on by itself. NULL: nothing.
     void (*group_close)(tally_transport_t *transport,
                         tally_stream_group_t *group);
 } tally_transport_ops_t;

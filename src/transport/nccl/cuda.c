@@ -2,6 +2,7 @@
 // See cuda.h.
 #include "transport/nccl/cuda.h"
 
+#include <assert.h>
 #include <dlfcn.h>
 #include <stddef.h>
 #include <string.h>
@@ -49,6 +50,7 @@ static tally_status_t find_symbols(const tally_transport_host_t *host,
 static tally_status_t find_devices(const tally_transport_host_t *host,
                                    struct cuda_driver *driver)
 {
+    assert(driver->init != NULL && driver->device_get_count != NULL);
     int result = driver->init(0);
 
     if (result == CUDA_OK)
