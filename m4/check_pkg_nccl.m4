@@ -8,10 +8,6 @@ AC_DEFUN([TALLY_CHECK_PKG_NCCL], [
     AC_PATH_PROG([PYTHON3], [python3])
     tally_nccl_found=no
     tally_nccl_folders="$NCCL_HOME /usr /usr/local /usr/local/nccl"
-    # Where ./dev keeps the wheel.
-    for tally_folder in "${XDG_CACHE_HOME:-$HOME/.cache}"/tally/nvidia-nccl-*; do
-        tally_nccl_folders="$tally_nccl_folders $tally_folder/nvidia/nccl"
-    done
     tally_cuda_folders="$CUDA_HOME /usr/local/cuda /usr"
     AS_IF([test -n "$PYTHON3"],
         [tally_site=`$PYTHON3 -c 'import sys; print(*(p + "/nvidia" for p in sys.path if p.endswith("-packages")))' 2>/dev/null`
@@ -19,6 +15,10 @@ AC_DEFUN([TALLY_CHECK_PKG_NCCL], [
              tally_nccl_folders="$tally_nccl_folders $tally_folder/nccl"
              tally_cuda_folders="$tally_cuda_folders $tally_folder/cu13"
          done])
+    # Where ./dev keeps the wheel.
+    for tally_folder in "${XDG_CACHE_HOME:-$HOME/.cache}"/tally/nvidia-nccl-*; do
+        tally_nccl_folders="$tally_nccl_folders $tally_folder/nvidia/nccl"
+    done
     AS_CASE([$with_nccl],
         [no], [tally_nccl_folders=""],
         [yes|check], [],
@@ -49,6 +49,8 @@ AC_DEFUN([TALLY_CHECK_PKG_NCCL], [
          NCCL_FOLDER="$NCCL_FOLDER/lib"],
         [AS_CASE([$with_nccl], [no|check], [],
             [AC_MSG_ERROR([--with-nccl was given, but there is no include/nccl.h in: $tally_nccl_folders])])])
+    AS_IF([test -n "$NCCL_FOLDER"],
+        [AC_DEFINE([HAVE_NCCL], [1], [nccl.h was found])])
     AC_SUBST([NCCL_CPPFLAGS])
     AC_SUBST([NCCL_FOLDER])
     AM_CONDITIONAL([HAVE_NCCL], [test -n "$NCCL_FOLDER"])

@@ -4,6 +4,8 @@
 #ifndef CUDA_MINIMAL_CUDA_RUNTIME_H
 #define CUDA_MINIMAL_CUDA_RUNTIME_H
 
+#include <stddef.h>
+
 typedef struct CUstream_st *cudaStream_t;
 typedef struct CUevent_st *cudaEvent_t;
 
