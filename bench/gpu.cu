@@ -99,6 +99,31 @@ static void launch(const void *kernel, const struct kernel_shape &shape,
     MUST(cudaLaunchKernelExC(&config, kernel, arguments));
 }
 
+// Of the clusters that the device holds at a time.
+static struct kernel_shape held(const void *kernel, struct kernel_shape shape)
+{
+    cudaLaunchAttribute attribute = {};
+    cudaLaunchConfig_t config = {};
+    int clusters = 0;
+
+    if (shape.cluster == 1)
+        return shape;
+    MUST(cudaFuncSetAttribute(kernel,
+                              cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              (int)shape.shared_bytes));
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = shape.cluster;
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+    config.gridDim = dim3(shape.blocks);
+    config.blockDim = dim3(shape.threads);
+    config.dynamicSmemBytes = shape.shared_bytes;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    MUST(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config));
+    return kernel_shape_held(shape, (uint32_t)clusters);
+}
+
 static void report(const char *name, int vocab, int ignored, int passes,
                    float ms)
 {
@@ -113,8 +138,8 @@ static void report(const char *name, int vocab, int ignored, int passes,
 int main(int argc, char **argv)
 {
     const bool tuning = argc > 1; // all shapes of loss
-    static const int vocabs[] = {32000, 128256};
-    const int64_t most = (int64_t)TOKENS * vocabs[1];
+    static const int vocabs[] = {32000, 128256, 262144};
+    const int64_t most = (int64_t)TOKENS * vocabs[2];
     struct kernel_device device;
     cudaDeviceProp properties;
     uint16_t *x, *dx;
@@ -176,8 +201,12 @@ int main(int argc, char **argv)
             job.scale = scale;
             const struct kernel_shape forward =
                 kernel_loss_shape(&device, KERNEL_BF16, vocab, TOKENS);
+            const void *grad = kernel_loss_grad_is_short(KERNEL_BF16, vocab)
+                                   ? (const void *)tally_loss_grad_short_bf16
+                                   : (const void *)tally_loss_grad_bf16;
             const struct kernel_shape fused =
-                kernel_loss_grad_shape(&device, KERNEL_BF16, vocab, TOKENS);
+                held(grad, kernel_loss_grad_shape(&device, KERNEL_BF16, vocab,
+                                                  TOKENS));
             report("loss", vocab, ignored, 1, median([&] {
                        launch((const void *)tally_loss_bf16, forward, job);
                    }));
@@ -192,10 +221,8 @@ int main(int argc, char **argv)
                        }));
             }
             if (device.clusters)
-                report("loss_grad", vocab, ignored, 2, median([&] {
-                           launch((const void *)tally_loss_grad_bf16, fused,
-                                  job);
-                       }));
+                report("loss_grad", vocab, ignored, 2,
+                       median([&] { launch(grad, fused, job); }));
             job.parts = parts;
             launch((const void *)tally_loss_bf16, forward, job);
             report("backward", vocab, ignored, 2, median([&] {
@@ -206,10 +233,8 @@ int main(int argc, char **argv)
             MUST(cudaMemcpy(dx, x, count * 2, cudaMemcpyDeviceToDevice));
             job.logits = dx;
             if (device.clusters)
-                report("loss_grad in place", vocab, ignored, 2, median([&] {
-                           launch((const void *)tally_loss_grad_bf16, fused,
-                                  job);
-                       }));
+                report("loss_grad in place", vocab, ignored, 2,
+                       median([&] { launch(grad, fused, job); }));
         }
     struct kernel_count count = {{labels, NULL, TOKENS, 32000, -100, 1, 0},
                                  record};

@@ -98,9 +98,9 @@ GPU_FN uint32_t gpu_ballot(bool vote)
 {
     return __ballot_sync(~0u, vote);
 }
-GPU_FN int gpu_first_bit(uint32_t bits)
+GPU_FN int gpu_count_bits(uint32_t bits)
 {
-    return __ffs((int)bits) - 1;
+    return __popc(bits);
 }
 GPU_FN void gpu_block_barrier()
 {

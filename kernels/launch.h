@@ -6,6 +6,8 @@
 //     tally_count           kernel_count
 //     tally_loss_TYPE       kernel_job     nll, parts, record: each or none
 //     tally_loss_grad_TYPE  kernel_job     sm_90, kernel_loss_grad_fits()
+//     tally_loss_grad_short_TYPE           in its place if the row is short:
+//                                          kernel_loss_grad_is_short()
 //     tally_backward_TYPE   kernel_job     parts
 //     tally_finish          kernel_finish  parts of all ranks
 //
@@ -22,9 +24,9 @@
 
 #include "kernels/params.h"
 
-// A tile of a row: 256 threads' 16 vectors of 16 bytes.
+// A tile of a row: 256 threads' 8 vectors of 16 bytes.
 #define ROW_THREADS 256
-#define ROW_DEPTH 16
+#define ROW_DEPTH 8
 #define ROW_VECTOR_BYTES 16
 #define ROW_TILE (ROW_THREADS * ROW_DEPTH)
 #define ROW_TILE_BYTES (ROW_TILE * ROW_VECTOR_BYTES)
@@ -105,26 +107,49 @@ KERNEL_FN struct kernel_shape kernel_loss_shape_of(enum kernel_element type,
     return shape;
 }
 
+// Blocks of `loss` on a multiprocessor: how many loads are under way.
+#define KERNEL_LOSS_BLOCKS 4
+
 KERNEL_FN struct kernel_shape
 kernel_loss_shape(const struct kernel_device *device, enum kernel_element type,
                   int64_t width, int64_t tokens)
 {
-    int64_t tiles = kernel_tiles(type, width);
+    int64_t most = KERNEL_LOSS_BLOCKS * (int64_t)device->multiprocessors;
 
-    // More blocks wait for each other longer; measured.
+    // Blocks of one row wait for each other: only if there are some to spare.
     return kernel_loss_shape_of(type, width, tokens,
-                                device->clusters && tiles > 1 ? 2 : 1);
+                                device->clusters && 2 * tokens <= most &&
+                                        kernel_tiles(type, width) > 1
+                                    ? 2
+                                    : 1);
 }
 
-// A block has one row's tile or two in registers and the next row's in shared
-// memory; clusters take row after row.
+// A thread has two tiles' vectors in registers, a block two tiles or four of
+// one row, and in shared memory those of the next row; clusters take row after
+// row.
+#define GRAD_SLICES 2
+
 KERNEL_FN int64_t kernel_loss_grad_cluster(enum kernel_element type,
                                            int64_t width)
 {
     int64_t tiles = kernel_tiles(type, width);
 
-    return tiles < 2 ? 1 : (tiles + 1) / 2;
+    return (tiles + 2 * GRAD_SLICES - 1) / (2 * GRAD_SLICES);
 }
+
+// A row that 256 threads have registers for has a kernel of its own.
+KERNEL_FN int kernel_loss_grad_is_short(enum kernel_element type, int64_t width)
+{
+    return kernel_tiles(type, width) <= GRAD_SLICES;
+}
+
+// What a cluster plans ahead, kernels/plan.h: so many rows of each kind, of 32
+// times so many rows in all.
+#ifndef KERNEL_PLAN_ROWS // the emulator has fewer
+#define KERNEL_PLAN_ROWS 512
+#define KERNEL_PLAN_WORDS 512
+#endif
+#define KERNEL_PLAN_BYTES (KERNEL_PLAN_ROWS * 16 + 16 + KERNEL_PLAN_WORDS * 8)
 
 // Rows must be of whole vectors and aligned to them.
 KERNEL_FN int kernel_loss_grad_fits(const struct kernel_device *device,
@@ -138,45 +163,75 @@ KERNEL_FN int kernel_loss_grad_fits(const struct kernel_device *device,
                    (uint64_t)(job->gradient_stride * bytes) |
                    (uint64_t)(job->width * bytes);
 
-    return device->clusters && all % ROW_VECTOR_BYTES == 0 &&
-           job->labels.tokens <= INT32_MAX && job->width <= INT32_MAX &&
-           kernel_loss_grad_cluster(type, job->width) <= KERNEL_CLUSTER_MAX;
+    if (all % ROW_VECTOR_BYTES != 0 || job->labels.tokens > INT32_MAX ||
+        job->width > INT32_MAX)
+        return 0;
+    return kernel_loss_grad_is_short(type, job->width) ||
+           (device->clusters &&
+            kernel_loss_grad_cluster(type, job->width) <= KERNEL_CLUSTER_MAX);
 }
 
-// Rows under way at a time: `clusters`, or as many as the device holds.
+// Of a short row: a block each. Of others as many clusters as are under way at
+// a time, of 512 threads to a multiprocessor, which take row after row.
 KERNEL_FN struct kernel_shape
 kernel_loss_grad_shape(const struct kernel_device *device,
                        enum kernel_element type, int64_t width, int64_t tokens)
 {
-    int64_t tiles = kernel_tiles(type, width);
+    int64_t pairs = kernel_tiles(type, width) * ROW_WARPS;
     int64_t cluster = kernel_loss_grad_cluster(type, width);
-    int64_t held = tiles < 2 ? 1 : 2; // by a block
-    // Registers, and shared memory for two blocks of one tile.
-    int64_t blocks = device->multiprocessors * (int64_t)(held == 1 ? 2 : 1);
-    int64_t clusters = blocks / cluster;
+    int64_t clusters = device->multiprocessors / cluster;
     struct kernel_shape shape = {0, 1, 0, 0};
 
+    if (kernel_loss_grad_is_short(type, width)) {
+        shape.blocks = (uint32_t)tokens;
+        shape.threads = ROW_THREADS;
+        shape.shared_bytes = (uint32_t)(pairs * KERNEL_SUM_BYTES);
+        return shape;
+    }
     if (clusters < 1)
         clusters = 1;
     if (clusters > tokens)
         clusters = tokens;
     shape.blocks = (uint32_t)(clusters * cluster);
     shape.cluster = (uint32_t)cluster;
-    shape.threads = (uint32_t)(held * ROW_THREADS);
-    // The next row's part; barriers; two rows' pairs.
-    shape.shared_bytes = (uint32_t)(held * ROW_TILE_BYTES + 64 +
-                                    2 * tiles * ROW_WARPS * KERNEL_SUM_BYTES);
+    shape.threads = 2 * ROW_THREADS;
+    // The next row's part; barriers and the record; two rows' pairs and
+    // targets; the plan.
+    shape.shared_bytes =
+        (uint32_t)(2 * GRAD_SLICES * ROW_TILE_BYTES + 48 +
+                   sizeof(struct numeric_record) +
+                   2 * (pairs + 1) * KERNEL_SUM_BYTES + KERNEL_PLAN_BYTES);
     return shape;
 }
 
-// One block a tile of a row; the tail is of the last one.
+// The same where the device holds only so many clusters of that shape at a time
+// (cuOccupancyMaxActiveClusters): one more would run when all others have
+// ended.
+KERNEL_FN struct kernel_shape kernel_shape_held(struct kernel_shape shape,
+                                                uint32_t clusters)
+{
+    if (clusters > 0 && shape.blocks > clusters * shape.cluster)
+        shape.blocks = clusters * shape.cluster;
+    return shape;
+}
+
+// So many vectors of a row a block; the tail is of the last one.
+#define BACKWARD_THREADS 512
+#define BACKWARD_DEPTH 8
+#define BACKWARD_TILE (BACKWARD_THREADS * BACKWARD_DEPTH)
+
+KERNEL_FN int64_t kernel_backward_tiles(int64_t vectors)
+{
+    return vectors > 0 ? (vectors + BACKWARD_TILE - 1) / BACKWARD_TILE : 1;
+}
+
 KERNEL_FN struct kernel_shape
 kernel_backward_shape(enum kernel_element type, int64_t width, int64_t tokens)
 {
-    int64_t tiles = kernel_tiles(type, width);
-    struct kernel_shape shape = {0, 1, ROW_THREADS, 0};
+    int64_t vectors = width * kernel_element_bytes(type) / ROW_VECTOR_BYTES;
+    struct kernel_shape shape = {0, 1, BACKWARD_THREADS, 0};
 
-    shape.blocks = (uint32_t)(tokens * (tiles > 0 ? tiles : 1));
+    shape.blocks = (uint32_t)(tokens * kernel_backward_tiles(vectors));
     return shape;
 }
 

@@ -4,8 +4,7 @@
 //
 // A row is whole vectors of 16 bytes, counted from its first element at any
 // address, and a tail. A tile is ROW_DEPTH vectors of each of 256 threads:
-//     vector v is of tile v / 4096, read by thread v % 256 as its v / 256 %
-//     16th
+//     vector v is of tile v / 2048, read by thread v % 256 as its v / 256 % 8th
 // A thread takes the maximum of its vectors, then the sum of exp(x - maximum);
 // warps do the same with their threads' pairs, and a row with those of its
 // warps, which lie in the order of the row, the tail's pair last. Whichever
@@ -162,7 +161,7 @@ GPU_FN void row_store_one(const struct row &row, int j, float x)
 
 // -------------------------------------------------------------------- a tile
 
-// The 16 vectors of a thread. Beyond the row they are -inf.
+// The vectors of a thread. Beyond the row they are -inf.
 template <class E> struct slice {
     gpu_vector vector[ROW_DEPTH];
 };

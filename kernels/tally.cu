@@ -26,30 +26,33 @@ GPU_KERNEL(256, 1, tally_finish_shaped, struct kernel_finish finish)
     finish_rows<shaped_variant>(finish);
 }
 
-// Blocks of `loss` on a multiprocessor: how many loads are under way.
-#ifndef LOSS_BLOCKS
-#define LOSS_BLOCKS 3
-#endif
-
-#define DEFINE_KERNELS(name, element, variant)                                 \
-    GPU_KERNEL(256, LOSS_BLOCKS, tally_loss_##name, struct kernel_job job)     \
+// The last parameter: blocks of `backward` on a multiprocessor.
+#define DEFINE_KERNELS(name, element, variant, blocks)                         \
+    GPU_KERNEL(ROW_THREADS, KERNEL_LOSS_BLOCKS, tally_loss_##name,             \
+               struct kernel_job job)                                          \
     {                                                                          \
         loss_row<element, variant>(job);                                       \
     }                                                                          \
-    GPU_KERNEL(256, 4, tally_backward_##name, struct kernel_job job)           \
+    GPU_KERNEL(BACKWARD_THREADS, blocks, tally_backward_##name,                \
+               struct kernel_job job)                                          \
     {                                                                          \
         backward_tile<element, variant>(job);                                  \
     }
 
-DEFINE_KERNELS(f32, element_f32, plain_variant)
-DEFINE_KERNELS(bf16, element_bf16, plain_variant)
-DEFINE_KERNELS(f16, element_f16, plain_variant)
-DEFINE_KERNELS(f32_shaped, element_f32, shaped_variant)
-DEFINE_KERNELS(bf16_shaped, element_bf16, shaped_variant)
-DEFINE_KERNELS(f16_shaped, element_f16, shaped_variant)
+DEFINE_KERNELS(f32, element_f32, plain_variant, 2)
+DEFINE_KERNELS(bf16, element_bf16, plain_variant, 2)
+DEFINE_KERNELS(f16, element_f16, plain_variant, 2)
+DEFINE_KERNELS(f32_shaped, element_f32, shaped_variant, 1)
+DEFINE_KERNELS(bf16_shaped, element_bf16, shaped_variant, 1)
+DEFINE_KERNELS(f16_shaped, element_f16, shaped_variant, 1)
 
-// Of the shaped variant the registers do not hold what this one needs.
+// Of the shaped variant the registers do not hold what these need.
 #define DEFINE_ONE_PASS(name)                                                  \
+    GPU_KERNEL(ROW_THREADS, 3, tally_loss_grad_short_##name,                   \
+               struct kernel_job job)                                          \
+    {                                                                          \
+        loss_grad_row<element_##name>(job);                                    \
+    }                                                                          \
     GPU_KERNEL(512, 1, tally_loss_grad_##name, struct kernel_job job)          \
     {                                                                          \
         loss_grad_rows<element_##name>(job);                                   \

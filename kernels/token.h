@@ -21,22 +21,30 @@ GPU_FN int64_t label_load(const struct kernel_labels &labels, int64_t index)
                        : ((const int32_t *)labels.values)[index];
 }
 
+GPU_FN float weight_load(const struct kernel_labels &labels, int64_t index)
+{
+    return labels.weights != NULL ? labels.weights[index] : 1;
+}
+
+GPU_FN struct token token_of(const struct kernel_labels &labels, int64_t label,
+                             float weight)
+{
+    struct token token = {TOKEN_COUNTS, label, weight, NUMERIC_ONE_HI << 32};
+
+    if (label == labels.ignore_index)
+        token.kind = TOKEN_IGNORED;
+    else if (label < 0 || label >= labels.vocab ||
+             (labels.weights != NULL &&
+              !numeric_encode((double)weight, &token.encoded)))
+        token.kind = TOKEN_BAD;
+    return token;
+}
+
 GPU_FN struct token token_load(const struct kernel_labels &labels,
                                int64_t index)
 {
-    struct token token = {TOKEN_COUNTS, label_load(labels, index), 1,
-                          NUMERIC_ONE_HI << 32};
-
-    if (token.label == labels.ignore_index) {
-        token.kind = TOKEN_IGNORED;
-        return token;
-    }
-    if (labels.weights != NULL)
-        token.weight = labels.weights[index];
-    if (token.label < 0 || token.label >= labels.vocab ||
-        !numeric_encode((double)token.weight, &token.encoded))
-        token.kind = TOKEN_BAD;
-    return token;
+    return token_of(labels, label_load(labels, index),
+                    weight_load(labels, index));
 }
 
 GPU_FN void record_add_token(struct numeric_record *record,

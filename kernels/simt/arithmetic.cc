@@ -17,9 +17,9 @@ float gpu_reciprocal(float x)
     return 1 / x;
 }
 
-int gpu_first_bit(uint32_t bits)
+int gpu_count_bits(uint32_t bits)
 {
-    return __builtin_ffs((int)bits) - 1;
+    return __builtin_popcount(bits);
 }
 
 uint32_t gpu_funnel(uint32_t low, uint32_t high, int shift)

@@ -23,7 +23,7 @@ float gpu_shuffle_xor(float x, int mask);
 uint32_t gpu_shuffle_xor(uint32_t x, int mask);
 uint32_t gpu_shuffle_next(uint32_t x);
 uint32_t gpu_ballot(bool vote);
-int gpu_first_bit(uint32_t bits);
+int gpu_count_bits(uint32_t bits);
 void gpu_block_barrier();
 void gpu_cluster_arrive();
 void gpu_cluster_wait();

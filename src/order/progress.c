@@ -289,6 +289,7 @@ static tally_status_t sleep_until_done(struct progress *progress,
     progress_lock(progress);
     wait.next = progress->waits;
     progress->waits = &wait;
+    sleeper_rouse(progress->sleeper); // it may nap, as we moved until now
     while (!queue_done(queue, ticket))
         pthread_cond_wait(&progress->done, &progress->lock);
     for (at = &progress->waits; *at != &wait; at = &(*at)->next)

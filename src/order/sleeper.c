@@ -35,6 +35,7 @@ struct word {
 
 struct sleeper {
     atomic_uint asleep; // 1 from begin until woken
+    atomic_uint rouses;
     int wake_fd;
     int word_count;
     int fd_count;
@@ -119,12 +120,12 @@ static void sleep_on_fds(struct sleeper *sleeper, int64_t us)
     ppoll(sleeper->fds, (nfds_t)sleeper->fd_count, us > 0 ? &time : NULL, NULL);
 }
 
-static void sleep_on_word(struct sleeper *sleeper, int64_t us)
+static void sleep_on_word(atomic_uint *word, uint32_t seen, int64_t us)
 {
     struct timespec time = to_timespec(us);
 
-    syscall(SYS_futex, &sleeper->asleep, FUTEX_WAIT_PRIVATE, 1,
-            us > 0 ? &time : NULL, NULL, 0);
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, us > 0 ? &time : NULL,
+            NULL, 0);
 }
 
 static struct timespec now_and(int64_t us)
@@ -148,7 +149,7 @@ static void sleep_on_words(struct sleeper *sleeper, int64_t us)
                           0, us > 0 ? &until : NULL, CLOCK_MONOTONIC);
 
     if (result < 0 && errno == ENOSYS)
-        sleep_on_word(sleeper, us > 0 && us < nap_us ? us : nap_us);
+        sleep_on_word(&sleeper->asleep, 1, us > 0 && us < nap_us ? us : nap_us);
 }
 
 void sleeper_sleep(struct sleeper *sleeper, int64_t us)
@@ -158,13 +159,29 @@ void sleeper_sleep(struct sleeper *sleeper, int64_t us)
     else if (sleeper->word_count > 1)
         sleep_on_words(sleeper, us);
     else
-        sleep_on_word(sleeper, us);
+        sleep_on_word(&sleeper->asleep, 1, us);
     sleeper_stay(sleeper);
 }
 
 void sleeper_stay(struct sleeper *sleeper)
 {
     atomic_store(&sleeper->asleep, 0);
+}
+
+uint32_t sleeper_rouses(struct sleeper *sleeper)
+{
+    return atomic_load(&sleeper->rouses);
+}
+
+void sleeper_nap(struct sleeper *sleeper, uint32_t rouses, int64_t us)
+{
+    sleep_on_word(&sleeper->rouses, rouses, us);
+}
+
+void sleeper_rouse(struct sleeper *sleeper)
+{
+    atomic_fetch_add(&sleeper->rouses, 1);
+    syscall(SYS_futex, &sleeper->rouses, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 void sleeper_wake(struct sleeper *sleeper)

@@ -31,6 +31,13 @@ void sleeper_sleep(struct sleeper *sleeper, int64_t us);
 // Instead of sleeper_sleep, if there is something to do after all.
 void sleeper_stay(struct sleeper *sleeper);
 
+// A nap ends early if it is roused after the count of rouses was read.
+uint32_t sleeper_rouses(struct sleeper *sleeper);
+void sleeper_nap(struct sleeper *sleeper, uint32_t rouses, int64_t us);
+
+// Any thread. A system call, whether it naps or not.
+void sleeper_rouse(struct sleeper *sleeper);
+
 // Any thread. Costs a load if nobody sleeps.
 void sleeper_wake(struct sleeper *sleeper);
 

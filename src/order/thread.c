@@ -20,23 +20,17 @@
 //   intervals.
 #include <linux/prctl.h>
 #include <sys/prctl.h>
-#include <time.h>
 
 #include "core/clock.h"
 #include "order/engine.h"
 
 static const int64_t nap_shortest_us = 50;
 static const int64_t nap_longest_us = 1000;
+static const int64_t aside_longest_us = 4000;
+static const int64_t moves_apart_us = 100; // at most, of who moves all the time
 // So long after the last reduction the thread goes to sleep, too: not at once,
 // as the next post would have to wake it.
 static const int64_t idle_after_us = 1000000;
-
-static void nap(int64_t us)
-{
-    struct timespec time = {us / 1000000, us % 1000000 * 1000};
-
-    nanosleep(&time, NULL);
-}
 
 static bool any_pending(const struct progress *progress)
 {
@@ -108,6 +102,7 @@ struct seen {
     int64_t changed_us; // when one of these changed
     uint64_t moves_in_line;
     int64_t nap_us;
+    int64_t aside_us;  // what it naps for while others move in line
     int64_t slept_us;  // when it fell asleep over pending work; 0: it did not
     int64_t futile_us; // what it naps for, woken for nothing
 };
@@ -172,6 +167,23 @@ static struct rest sleep_pending(struct progress *progress, struct seen *seen,
     return rest;
 }
 
+// Others move in line: the thread would only be in their way, and naps. As long
+// as they do so all the time it naps ever longer: in a loop of reductions whose
+// results are waited for at once, fewer than one in a hundred is to meet it.
+// What is posted at the end of such a loop, and not waited for, may lie for one
+// nap, which is no longer than the loop was.
+static bool others_move(const struct progress *progress, struct seen *seen)
+{
+    int64_t moves = (int64_t)(progress->moves_in_line - seen->moves_in_line);
+
+    seen->moves_in_line = progress->moves_in_line;
+    if (moves * moves_apart_us < seen->aside_us)
+        seen->aside_us = nap_longest_us;
+    else if (seen->aside_us < aside_longest_us)
+        seen->aside_us *= 2;
+    return moves > 0 && progress->waits == NULL;
+}
+
 // Moves, and finds what to do then. The lock is held.
 static struct rest look(struct progress *progress, struct seen *seen)
 {
@@ -183,10 +195,8 @@ static struct rest look(struct progress *progress, struct seen *seen)
     engine_tell_waits(progress);
     note_changes(progress, seen, now_us);
     int64_t quiet_us = now_us - seen->changed_us;
-    if (seen->moves_in_line != progress->moves_in_line) {
-        // Others move: it would only be in their way.
-        seen->moves_in_line = progress->moves_in_line;
-        rest.us = nap_longest_us;
+    if (others_move(progress, seen)) {
+        rest.us = seen->aside_us;
     } else if (any_pending(progress)) {
         if (!events && quiet_us > ENGINE_SLEEP_AFTER_US)
             return sleep_pending(progress, seen, now_us);
@@ -208,19 +218,21 @@ void *engine_thread(void *argument)
 {
     struct progress *progress = argument;
     struct seen seen = {.changed_us = clock_now_us(),
-                        .nap_us = nap_shortest_us};
+                        .nap_us = nap_shortest_us,
+                        .aside_us = nap_longest_us};
 
     prctl(PR_SET_NAME, "tally-progress");
     prctl(PR_SET_TIMERSLACK, 1000ul);
     while (!atomic_load(&progress->stop)) {
-        struct rest rest = {.us = nap_longest_us}; // who has the lock moves
+        struct rest rest = {.us = seen.aside_us}; // who has the lock moves
+        uint32_t rouses = sleeper_rouses(progress->sleeper);
 
         if (engine_try_lock(progress)) {
             rest = look(progress, &seen);
             progress_unlock(progress);
         }
         if (!rest.sleeps)
-            nap(rest.us);
+            sleeper_nap(progress->sleeper, rouses, rest.us);
         else if (atomic_load(&progress->stop)) // before it could be woken
             sleeper_stay(progress->sleeper);
         else

@@ -172,13 +172,17 @@ struct setup {
         const struct kernel_device device = machine_device();
         struct kernel_shape shape;
 
+        if (name == RUN_LOSS_GRAD)
+            name = kernel_loss_grad_is_short(batch.type, job.width)
+                       ? RUN_LOSS_GRAD_SHORT
+                       : RUN_LOSS_GRAD;
         if (name == RUN_LOSS)
             shape = how.cluster > 0
                         ? kernel_loss_shape_of(batch.type, job.width,
                                                batch.tokens, how.cluster)
                         : kernel_loss_shape(&device, batch.type, job.width,
                                             batch.tokens);
-        else if (name == RUN_LOSS_GRAD)
+        else if (name != RUN_BACKWARD)
             shape = kernel_loss_grad_shape(&device, batch.type, job.width,
                                            batch.tokens);
         else

@@ -24,12 +24,17 @@ static void must(cudaError_t error, const char *what)
         }                                                                      \
     }
 
+#define PLAIN_JOBS(name)                                                       \
+    {                                                                          \
+        {(const void *)name##_f32, (const void *)name##_bf16,                  \
+         (const void *)name##_f16},                                            \
+        {                                                                      \
+        }                                                                      \
+    }
+
 static const void *const jobs[][2][KERNEL_ELEMENTS] = {
-    JOBS(tally_loss),
-    {{(const void *)tally_loss_grad_f32, (const void *)tally_loss_grad_bf16,
-      (const void *)tally_loss_grad_f16},
-     {}},
-    JOBS(tally_backward)};
+    JOBS(tally_loss), PLAIN_JOBS(tally_loss_grad),
+    PLAIN_JOBS(tally_loss_grad_short), JOBS(tally_backward)};
 
 static const void *const finishes[2] = {(const void *)tally_finish,
                                         (const void *)tally_finish_shaped};

@@ -328,6 +328,42 @@ START_TEST(a_wake_after_the_last_look_ends_the_sleep)
 }
 END_TEST
 
+static void *nap_again_and_again(void *argument)
+{
+    struct sleep_case *test = argument;
+
+    while (atomic_load(&test->seen) < test->total) {
+        uint32_t rouses = sleeper_rouses(test->sleeper);
+        int now = atomic_load(&test->rounds);
+        if (now > atomic_load(&test->seen))
+            atomic_store(&test->seen, now);
+        else
+            sleeper_nap(test->sleeper, rouses, LONG_US);
+    }
+    return NULL;
+}
+
+START_TEST(a_rouse_after_the_last_look_ends_the_nap)
+{
+    struct sleep_case test = {.total = 20000};
+    pthread_t thread;
+
+    ck_assert_int_eq(sleeper_create(&test.sleeper), TALLY_OK);
+    ck_assert_int_eq(pthread_create(&thread, NULL, nap_again_and_again, &test),
+                     0);
+    for (int i = 1; i <= test.total; i++) {
+        atomic_store(&test.rounds, i);
+        sleeper_rouse(test.sleeper);
+        while (atomic_load(&test.seen) < i)
+            ;
+        for (volatile int spins = i % 256; spins > 0; spins--)
+            ; // meets it on its way to the nap
+    }
+    pthread_join(thread, NULL);
+    sleeper_free(test.sleeper);
+}
+END_TEST
+
 START_TEST(words_and_descriptors_are_not_slept_on_together)
 {
     struct sleeper *sleeper;
@@ -369,6 +405,7 @@ int main(void)
     tcase_add_test(tests, who_polls_makes_the_sleeping_thread_look_again);
     tcase_add_test(tests, a_descriptor_that_is_always_readable_costs_little);
     tcase_add_test(tests, a_wake_after_the_last_look_ends_the_sleep);
+    tcase_add_test(tests, a_rouse_after_the_last_look_ends_the_nap);
     tcase_add_test(tests, words_and_descriptors_are_not_slept_on_together);
     suite_add_tcase(suite, tests);
 

@@ -29,7 +29,7 @@ keys() {
 }
 
 all_keys="transport ranks bytes iters min_us p50_us p90_us p99_us max_us wrong \
-peer peer_p50_us ratio "
+peer peer_p50_us ratio peer_p99_us "
 
 # -------------------------------------------------------------- the reduction
 
@@ -44,7 +44,8 @@ for ranks in 1 2 4; do
     check "$ranks ranks: three records are 192 bytes" member bytes 192
     check "$ranks ranks: all iterations are measured" member iters 200
     check "$ranks ranks: without a peer its members are null" grep -q \
-        '"peer": null, "peer_p50_us": null, "ratio": null}$' "$out"
+        '"peer": null, "peer_p50_us": null, "ratio": null, "peer_p99_us": null}$' \
+        "$out"
     cat "$err"
 done
 check "one node's ranks reduce in shared memory" member transport '"shm"'

@@ -94,12 +94,15 @@ static void write_peer(struct json *json, const struct report *report)
         json_null(json, "peer");
         json_null(json, "peer_p50_us");
         json_null(json, "ratio");
+        json_null(json, "peer_p99_us");
         return;
     }
     json_string(json, "peer", peer_kind_names[report->peer->kind]);
     json_number(json, "peer_p50_us", percentile_us(&report->peer->samples, 500),
                 3);
     json_number(json, "ratio", ratio(report), 4);
+    json_number(json, "peer_p99_us", percentile_us(&report->peer->samples, 990),
+                3);
 }
 
 void report_json_write(FILE *out, const struct report *report)
