@@ -52,14 +52,16 @@ gate()
 
 tidy()
 {
+    nccl_flags=$(sed -n 's/^NCCL_CPPFLAGS = //p' build/Makefile |
+        sed 's/$(top_srcdir)/./')
     # The plug-ins and the tests' doubles are C like the rest.
     # One by one: with several files clang-tidy 16 loses sight of va_start.
     find src tools examples -name '*.c' ! -path tools/perf/mpi.c |
         LC_ALL=C sort | xargs -P "$jobs" -n 1 sh -c 'clang-tidy-16 --quiet "$@" -- -std=gnu11 \
             -D_GNU_SOURCE -DHAVE_CONFIG_H \
             -DTALLY_LIBEXEC_DIR=\"\" -DTALLY_BUILD_COMPILER=\"\" \
-            -DTALLY_BUILD_FLAGS=\"\" -Iinclude -Isrc -Itools -Iexamples \
-            -Ibuild '"$backend_flags" sh
+            -DTALLY_BUILD_FLAGS=\"\" -DNCCL_FOLDER=\"\" -Iinclude -Isrc -Itools -Iexamples \
+            -Ibuild '"$backend_flags $nccl_flags" sh
 }
 
 reload_under_valgrind()

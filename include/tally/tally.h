@@ -163,6 +163,12 @@ typedef struct tally_group_params {
     // hosts that bring their own exchange. NULL: the way of tally_open.
     int (*allgather)(void *context, const void *send, void *recv, size_t bytes);
     void *context;
+    // The trainer's communicator (ncclComm_t) over the same ranks in the same
+    // order: steps in the memory of a CUDA device reduce over it, rather than
+    // over one that Tally makes. Tally never aborts nor destroys it; its owner
+    // does, after tally_group_free. At all ranks of the group, or at none. With
+    // the host device: UNSUPPORTED. NULL: none.
+    void *nccl_comm;
 } tally_group_params_t;
 
 // Collective over the ranks of the group: all must call it. params: NULL for
@@ -256,9 +262,9 @@ TALLY_API tally_status_t tally_step_create(tally_group_t *group,
                                            const tally_step_params_t *params,
                                            tally_step_t **out);
 
-// Frees; in mid-step (begin without end) it is BUSY, unless the group is dead or
-// one of its ranks is gone.
-// Waits for reductions under way, at most TALLY_TIMEOUT. NULL: nothing.
+// Frees; in mid-step (begin without end) it is BUSY, unless the group is dead
+// or one of its ranks is gone. Waits for reductions under way, at most
+// TALLY_TIMEOUT. NULL: nothing.
 TALLY_API tally_status_t tally_step_free(tally_step_t *step);
 
 typedef struct tally_labels {

@@ -24,6 +24,8 @@ extern "C" {
 
 typedef struct tally_transport tally_transport_t;
 typedef struct tally_endpoint tally_endpoint_t;
+// A communicator of stream collectives: the ranks of one group.
+typedef struct tally_stream_group tally_stream_group_t;
 
 typedef enum tally_transport_kind {
     // Collectives enqueued on the device stream.
@@ -77,6 +79,21 @@ typedef struct tally_transport_params {
     const char *address;
 } tally_transport_params_t;
 
+typedef struct tally_stream_group_params {
+    size_t size;
+    uint32_t abi;
+    int32_t rank; // of the caller, in the group
+    int32_t ranks;
+    // What group_id gave to one of the ranks; not looked at with `adopted`.
+    const void *id;
+    size_t id_bytes;
+    // A communicator of the host program (ncclComm_t) over the same ranks, in
+    // the same order: used, never aborted nor destroyed. NULL: one of Tally's.
+    void *adopted;
+    // What a call may wait at most until the library has taken its work.
+    int64_t timeout_us;
+} tally_stream_group_params_t;
+
 typedef struct tally_transport_ops {
     size_t size;
     uint32_t abi;
@@ -126,7 +143,11 @@ typedef struct tally_transport_ops {
     size_t message_max;
 
     // --- TALLY_STREAM_COLLECTIVE
-    // Sums `lanes` int64 in place, device memory, on the stream.
+    // Sums `count` int64 lanes in place over the ranks of a
+    // tally_stream_group_t that is open, device memory, in the order of the
+    // stream, which may be in capture. All ranks enqueue in the same order. The
+    // CUDA context of group_open is current. Returns once it is enqueued.
+    // Errors: those of group_poll.
     tally_status_t (*allreduce)(tally_transport_t *transport, void *group,
                                 int64_t *lanes, size_t count,
                                 tally_stream_t stream);
@@ -143,6 +164,38 @@ typedef struct tally_transport_ops {
     // out. Before open, too; blocks while the library looks.
     tally_status_t (*devices)(const tally_transport_host_t *host, char *text,
                               size_t bytes);
+
+    // --- TALLY_STREAM_COLLECTIVE, which needs all of these but allreduce_max
+    // As allreduce, but the maximum of each lane.
+    tally_status_t (*allreduce_max)(tally_transport_t *transport, void *group,
+                                    int64_t *lanes, size_t count,
+                                    tally_stream_t stream);
+    // The identity of a communicator to be: one rank asks, all give it to
+    // group_open. *bytes is in: room, out: length. MEMORY if the room is too
+    // small.
+    tally_status_t (*group_id)(tally_transport_t *transport, void *id,
+                               size_t *bytes);
+    // Begins a communicator on the device of the CUDA context that is current.
+    // Does not wait for other ranks: group_poll says when it is open. After an
+    // error there is none.
+    tally_status_t (*group_open)(tally_transport_t *transport,
+                                 const tally_stream_group_params_t *params,
+                                 tally_stream_group_t **out);
+    // How it fares: NOT_YET until it is open (one of Tally's own is, once all
+    // ranks have done a reduction over it), OK, or an error, from then on
+    // always. Does not block. Any thread that holds the lock.
+    tally_status_t (*group_poll)(tally_transport_t *transport,
+                                 tally_stream_group_t *group);
+    // Ends what is under way on streams, at any time, for good: the reductions
+    // complete, with anything in their lanes. Does nothing to one adopted,
+    // which is its owner's to abort.
+    void (*group_abort)(tally_transport_t *transport,
+                        tally_stream_group_t *group);
+    // Frees it; what is under way on streams is aborted. Blocks at most 3 s:
+    // where the library does not end its communicator by then (a CUDA graph
+    // holds it), that goes on by itself. NULL: nothing.
+    void (*group_close)(tally_transport_t *transport,
+                        tally_stream_group_t *group);
 } tally_transport_ops_t;
 
 // Hands out the backend's operations. Returns TALLY_ERR_ABI if the backend

@@ -8,13 +8,15 @@ const struct config_row config_table[CONFIG_COUNT] = {
     [CONFIG_TRANSPORT] =
         {
             .name = "TALLY_TRANSPORT",
-            .type_text = "auto|shm|ucx|ofi, path, or list",
+            .type_text = "auto|shm|ucx|ofi|nccl|path, list",
             .preset = "auto",
             .doc = "How nodes are joined. A comma list is an order of "
                    "preference; an entry with a slash is the path of a "
                    "backend's file. auto: none if one node holds all ranks, "
                    "else the first backend by which all nodes reach each "
-                   "other. shm: one node must hold all ranks.",
+                   "other. shm: one node must hold all ranks. nccl reduces "
+                   "steps in the memory of CUDA devices, on their stream, and "
+                   "no others.",
             .job_wide = true,
         },
     [CONFIG_PLUGIN_PATH] =
@@ -199,6 +201,15 @@ const struct config_row config_table[CONFIG_COUNT] = {
             .doc = "The libfabric domain of Tally's endpoint: \"eth0\", "
                    "\"mlx5_0\", ... Empty: the provider's first, and where "
                    "that leads nowhere, the interface of the rendezvous.",
+        },
+    [CONFIG_NCCL_LIBRARY] =
+        {
+            .name = "TALLY_NCCL_LIBRARY",
+            .type_text = "path",
+            .preset = "",
+            .doc = "The NCCL to load. Empty: libnccl.so.2, as the loader finds "
+                   "it, or beside the header that Tally was built against. One "
+                   "that the process has loaded already goes before all.",
         },
     [CONFIG_LOG] =
         {

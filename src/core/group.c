@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/join.h"
 #include "core/objects.h"
+#include "core/stream.h"
 #include "core/struct_check.h"
 
 static tally_status_t check_ranks(const tally_t *tally,
@@ -52,6 +53,10 @@ static tally_status_t check_params(const tally_t *tally,
     tally_status_t status = check_ranks(tally, params);
     if (status != TALLY_OK)
         return status;
+    if (params->nccl_comm != NULL && tally->device_ops == &device_host_ops)
+        return core_fail(TALLY_ERR_UNSUPPORTED,
+                         "nccl_comm is for steps in the memory of a CUDA "
+                         "device, and this tally_t has the host device");
     if (params->average_ranks < 0)
         return core_fail(TALLY_ERR_INVALID, "average_ranks is %d",
                          (int)params->average_ranks);
@@ -77,6 +82,7 @@ static tally_status_t take_members(tally_group_t *group,
         index++;
     snprintf(group->key, sizeof(group->key), "%s", params->key);
     group->average_ranks = params->average_ranks;
+    group->nccl_comm = params->nccl_comm;
     group->fate.failed_rank = -1;
     group->members = (struct exchange_group){
         .ranks = group->ranks,
@@ -122,6 +128,8 @@ static tally_status_t find_nodes(tally_group_t *group)
     group->crowded =
         tally->local_size / group->topology->local_size > tally->processors;
     if (group->topology->node_count == 1)
+        return TALLY_OK;
+    if (tally->transports->stream_only)
         return TALLY_OK;
     if (!tally->transports->shm_only)
         return join_nodes(group);
@@ -210,6 +218,7 @@ tally_status_t tally_group_free(tally_group_t *group)
                                   "freed first",
                                   group->key, (unsigned)group->step_count));
     group->tally->group_count--;
+    stream_leave(group);
     release_links(group);
     release(group);
     return TALLY_OK;

@@ -70,8 +70,11 @@ static tally_status_t attempt_open(struct attempt *attempt)
 {
     tally_t *tally = attempt->group->tally;
     tally_status_t status =
-        transports_open(tally->transports, attempt->entry, attempt->way);
+        transports_need(tally->transports, attempt->entry, TALLY_TAGGED_P2P);
 
+    if (status == TALLY_OK)
+        status =
+            transports_open(tally->transports, attempt->entry, attempt->way);
     if (status != TALLY_OK)
         return status;
     // Another group may have it polled already.
@@ -413,6 +416,8 @@ tally_status_t join_nodes(tally_group_t *group)
     for (int i = 0; i < transports->count * TRANSPORTS_WAYS; i++) {
         attempt->entry = &transports->entries[i / TRANSPORTS_WAYS];
         attempt->way = (enum transports_way)(i % TRANSPORTS_WAYS);
+        if (!transports_may_be(attempt->entry, TALLY_TAGGED_P2P))
+            continue;
         if (attempt->way == TRANSPORTS_BY_INTERFACE &&
             !(offers.all_loaded && offers.has_interface))
             continue;

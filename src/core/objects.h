@@ -19,6 +19,8 @@
 #include "order/progress.h"
 #include "order/queue.h"
 
+struct group_stream;
+
 struct tally {
     tally_host_t host;
     struct config *config;
@@ -51,8 +53,10 @@ struct tally_group {
     struct exchange *own_exchange; // of the group's own all-gather
     struct exchange_group members;
     struct topology *topology;
-    bool crowded;        // this host has more leaders than processors
-    struct links *links; // NULL if one node holds all
+    bool crowded;                // this host has more leaders than processors
+    struct links *links;         // NULL if one node holds all
+    struct group_stream *stream; // stream.c; NULL: none
+    void *nccl_comm;             // the trainer's, NULL: none
     const char *transport;
     struct watch *watch;
     struct queue_fate fate; // under the progress lock

@@ -226,8 +226,8 @@ static tally_status_t agree(tally_step_t *step, tally_status_t own,
     if (digests == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
                          (int)group->members.count);
-    tally_status_t status = agreement_gather(
-        group->exchange, &group->members, own, &mine, digests, sizeof(mine));
+    tally_status_t status = agreement_gather(group->exchange, &group->members,
+                                             own, &mine, digests, sizeof(mine));
     uint32_t space = 0;
     for (int32_t i = 0; status == TALLY_OK && i < group->members.count; i++) {
         equal = equal && digests[i].digest == digests[0].digest;
@@ -298,6 +298,13 @@ static tally_status_t create_reduction(tally_step_t *step, uint16_t tag_space)
 {
     tally_group_t *group = step->group;
     tally_t *tally = group->tally;
+    if (group->topology->node_count > 1 && group->links == NULL)
+        return core_fail(TALLY_ERR_TRANSPORT,
+                         "TALLY_TRANSPORT=%s reduces on the stream of a "
+                         "device, the %d nodes of group \"%s\" are not joined "
+                         "for steps in the memory of the host",
+                         config_text(tally->config, CONFIG_TRANSPORT),
+                         (int)group->topology->node_count, group->key);
     struct allreduce_params params = {
         .topology = group->topology,
         .links = group->links,

@@ -13,7 +13,7 @@
 
 #define ALIGNMENT_BYTES 64
 
-const char *const transports_known[] = {"ucx", "ofi", NULL};
+const char *const transports_known[] = {"ucx", "ofi", "nccl", NULL};
 
 static_assert(sizeof(transports_known) / sizeof(transports_known[0]) - 1 <=
                   TRANSPORTS_KNOWN_MAX,
@@ -28,7 +28,7 @@ static const struct {
     {"ofi", CONFIG_OFI_DOMAIN},
 };
 
-static const char *const words[] = {"auto", "shm", "ucx", "ofi", NULL};
+static const char *const words[] = {"auto", "shm", "ucx", "ofi", "nccl", NULL};
 
 static void host_log(void *context, tally_log_level_t level, const char *line)
 {
@@ -133,6 +133,14 @@ void transports_add_known(struct transports *transports)
                         strlen(transports_known[i]));
 }
 
+static bool joins_nodes(const struct transports *transports)
+{
+    for (int i = 0; i < transports->count; i++)
+        if (transports_may_be(&transports->entries[i], TALLY_TAGGED_P2P))
+            return true;
+    return false;
+}
+
 // False: more than there is room for.
 static bool parse_list(struct transports *transports, const char *list)
 {
@@ -154,6 +162,8 @@ static bool parse_list(struct transports *transports, const char *list)
         list += bytes + (list[bytes] == ',');
     }
     transports->shm_only = shm && transports->count == 0;
+    transports->stream_only =
+        !shm && transports->count > 0 && !joins_nodes(transports);
     // With "shm" in the list, a backend that does not load is no error yet.
     transports->automatic = transports->automatic || shm;
     return fits;
@@ -202,22 +212,14 @@ static bool is_known(const char *name)
     return strchr(name, '/') != NULL;
 }
 
-// Loads a backend that can serve the host device.
-static tally_status_t load(struct transports *transports,
-                           struct transports_entry *entry)
+bool transports_may_be(const struct transports_entry *entry,
+                       tally_transport_kind_t kind)
 {
-    tally_status_t status = transport_load(
-        entry->name, config_text(transports->config, CONFIG_PLUGIN_PATH),
-        &entry->opened[TRANSPORTS_BY_ITSELF].host, &entry->backend);
-
-    if (status != TALLY_OK || entry->backend->ops->kind == TALLY_TAGGED_P2P)
-        return status;
-    status = core_fail(TALLY_ERR_TRANSPORT,
-                       "%s reduces on the stream of a device, and the host "
-                       "device has none",
-                       entry->backend->path);
-    transport_unload(entry->backend);
-    return status;
+    if (strcmp(entry->name, "nccl") == 0)
+        return kind == TALLY_STREAM_COLLECTIVE;
+    if (strcmp(entry->name, "ucx") == 0 || strcmp(entry->name, "ofi") == 0)
+        return kind == TALLY_TAGGED_P2P;
+    return true;
 }
 
 void transports_try(struct transports *transports,
@@ -226,7 +228,9 @@ void transports_try(struct transports *transports,
     if (entry->tried)
         return;
     entry->tried = true;
-    tally_status_t status = load(transports, entry);
+    tally_status_t status = transport_load(
+        entry->name, config_text(transports->config, CONFIG_PLUGIN_PATH),
+        &entry->opened[TRANSPORTS_BY_ITSELF].host, &entry->backend);
     if (status == TALLY_OK) {
         core_log(transports->log, TALLY_LOG_INFO,
                  "loaded transport %s (%s; %s, ABI %u) from %s",
@@ -302,6 +306,23 @@ static void close_opened(struct transports_entry *entry,
         abandon(entry->backend->ops, opened->transport);
     free(opened->endpoints);
     prepare(opened->transports, opened);
+}
+
+tally_status_t transports_need(struct transports *transports,
+                               struct transports_entry *entry,
+                               tally_transport_kind_t kind)
+{
+    transports_try(transports, entry);
+    if (entry->backend == NULL)
+        return core_fail(TALLY_ERR_TRANSPORT, "%s", entry->reason);
+    if (entry->backend->ops->kind == kind)
+        return TALLY_OK;
+    return core_fail(TALLY_ERR_TRANSPORT,
+                     kind == TALLY_TAGGED_P2P
+                         ? "%s reduces on the stream of a device, and the host "
+                           "device has none"
+                         : "%s joins nodes and does not reduce on streams",
+                     entry->backend->path);
 }
 
 tally_status_t transports_open(struct transports *transports,

@@ -48,8 +48,9 @@ struct transports_entry {
 };
 
 struct transports {
-    bool automatic; // "auto" is in the list
-    bool shm_only;  // only "shm" is in the list
+    bool automatic;   // "auto" is in the list
+    bool shm_only;    // only "shm" is in the list
+    bool stream_only; // nothing in the list joins nodes for steps on the host
     int count;
     struct transports_entry entries[TRANSPORTS_MAX];
     const struct config *config;
@@ -75,6 +76,17 @@ tally_status_t transports_load_named(struct transports *transports);
 // known, and the operator has not said which device it is to be.
 bool transports_has_interface(const struct transports *transports,
                               const struct transports_entry *entry);
+
+// Whether it may be of the kind, as far as its name tells: all ranks think the
+// same.
+bool transports_may_be(const struct transports_entry *entry,
+                       tally_transport_kind_t kind);
+
+// Loads it, unless that is done. An error says why it does not serve as one of
+// the kind.
+tally_status_t transports_need(struct transports *transports,
+                               struct transports_entry *entry,
+                               tally_transport_kind_t kind);
 
 // Loads it and opens it, unless that is done. An error says why it cannot.
 tally_status_t transports_open(struct transports *transports,

@@ -22,6 +22,7 @@ struct progress {
     struct wait *waits;  // that sleep until then
     struct progress_params params;
     struct queue *queues;
+    struct watchdog *watchdogs;
     struct {
         const tally_transport_ops_t *ops;
         tally_transport_t *transport;

@@ -68,6 +68,8 @@ void engine_check(struct progress *progress, int64_t now_us)
 {
     for (struct queue *q = progress->queues; q != NULL; q = q->next)
         queue_check(q, now_us);
+    for (struct watchdog *w = progress->watchdogs; w != NULL; w = w->next)
+        watchdog_check(w, now_us);
 }
 
 void engine_tell_waits(struct progress *progress)
@@ -116,7 +118,8 @@ void progress_free(struct progress *progress)
 {
     if (progress == NULL)
         return;
-    assert(progress->queues == NULL && progress->transport_count == 0);
+    assert(progress->queues == NULL && progress->watchdogs == NULL &&
+           progress->transport_count == 0);
     if (progress->thread_runs) {
         atomic_store(&progress->stop, true);
         sleeper_wake(progress->sleeper);
@@ -164,6 +167,27 @@ void progress_detach(struct progress *progress, struct queue *queue)
             *at = queue->next;
             break;
         }
+    progress_unlock(progress);
+}
+
+void progress_add_watchdog(struct progress *progress, struct watchdog *watchdog)
+{
+    progress_lock(progress);
+    watchdog->next = progress->watchdogs;
+    progress->watchdogs = watchdog;
+    progress_unlock(progress);
+    sleeper_wake(progress->sleeper); // it may sleep without a limit
+}
+
+void progress_drop_watchdog(struct progress *progress,
+                            struct watchdog *watchdog)
+{
+    struct watchdog **at = &progress->watchdogs;
+
+    progress_lock(progress);
+    while (*at != watchdog)
+        at = &(*at)->next;
+    *at = watchdog->next;
     progress_unlock(progress);
 }
 

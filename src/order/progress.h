@@ -9,6 +9,7 @@
 #include <tally/transport.h>
 
 #include "order/queue.h"
+#include "order/watchdog.h"
 
 struct progress;
 
@@ -33,6 +34,13 @@ tally_status_t progress_start(struct progress *progress);
 // Begins to move a queue, which has its all-reduce.
 void progress_attach(struct progress *progress, struct queue *queue);
 void progress_detach(struct progress *progress, struct queue *queue);
+
+// Begins to look at a communicator in intervals; progress_start is called
+// before or after.
+void progress_add_watchdog(struct progress *progress,
+                           struct watchdog *watchdog);
+void progress_drop_watchdog(struct progress *progress,
+                            struct watchdog *watchdog);
 
 // Begins to poll a transport. Polling ends with progress_drop_transport.
 tally_status_t progress_add_transport(struct progress *progress,

@@ -9,16 +9,7 @@
 #include <string.h>
 
 #include "core/error.h"
-
-// What a rank sent before it went may still arrive; this long it is waited for.
-static const int64_t grace_us = 500000;
-static const char *const how_gone[] = {
-    [HEALTH_LEFT] = "left (tally_close) in mid-step",
-    [HEALTH_DIED] = "died in mid-step",
-    [HEALTH_LOST] = "was lost by the transport in mid-step",
-};
-// How often processes of the node are looked at.
-static const int64_t watch_interval_us = 5000;
+#include "order/gone.h"
 
 tally_status_t queue_create(const struct queue_params *params,
                             struct queue **out)
@@ -189,17 +180,17 @@ static bool is_hopeless(const struct queue *queue, int64_t now_us)
 
     if (queue->suspect < 0)
         return false;
-    if (queue->died_us != 0 && now_us >= queue->died_us + grace_us)
+    if (queue->died_us != 0 && now_us >= queue->died_us + GONE_GRACE_US)
         return true;
     if (awaited < 0 || queue->broken)
-        return now_us >= queue->suspect_since_us + grace_us;
+        return now_us >= queue->suspect_since_us + GONE_GRACE_US;
     if (health_rank(queue->health, queue->ranks[awaited], &since_us) ==
         HEALTH_PRESENT)
         return false;
     // It may have been lost before it was known to have left.
     if (queue->ranks[awaited] == queue->suspect)
         since_us = queue->suspect_since_us;
-    return now_us >= since_us + grace_us;
+    return now_us >= since_us + GONE_GRACE_US;
 }
 
 void queue_check(struct queue *queue, int64_t now_us)
@@ -209,7 +200,7 @@ void queue_check(struct queue *queue, int64_t now_us)
     if (queue->deadline_us == 0)
         queue->deadline_us = now_us + queue->timeout_us;
     if (queue->watch != NULL &&
-        now_us - queue->watched_us > watch_interval_us) {
+        now_us - queue->watched_us > GONE_WATCH_INTERVAL_US) {
         queue->watched_us = now_us;
         watch_check(queue->watch);
     }
@@ -220,10 +211,10 @@ void queue_check(struct queue *queue, int64_t now_us)
         enum health_state state =
             health_rank(queue->health, queue->suspect, NULL);
         fail_group(queue, TALLY_ERR_PEER, queue->suspect, "rank %d %s",
-                   (int)queue->suspect, how_gone[state]);
+                   (int)queue->suspect, gone_how(state));
         return;
     }
-    if (queue->broken && now_us >= queue->broken_since_us + 2 * grace_us) {
+    if (queue->broken && now_us >= queue->broken_since_us + 2 * GONE_GRACE_US) {
         int32_t awaited = allreduce_awaited(queue->allreduce);
         fail_group(queue, TALLY_ERR_PEER,
                    awaited >= 0 ? queue->ranks[awaited] : -1, "%s",

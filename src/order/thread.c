@@ -201,10 +201,12 @@ static struct rest look(struct progress *progress, struct seen *seen)
         if (!events && quiet_us > ENGINE_SLEEP_AFTER_US)
             return sleep_pending(progress, seen, now_us);
     } else if (quiet_us > idle_after_us) {
+        bool looks =
+            progress->transport_count > 0 || progress->watchdogs != NULL;
         sleeper_begin(progress->sleeper);
         return (struct rest){
             .sleeps = true,
-            .us = progress->transport_count > 0 ? progress->params.look_us : 0,
+            .us = looks ? progress->params.look_us : 0,
         };
     } else if (seen->nap_us < nap_longest_us) {
         seen->nap_us *= 2;

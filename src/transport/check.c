@@ -27,10 +27,9 @@ static const struct member required_p2p[] = {
     MEMBER(wait_fd), MEMBER(message_max), {NULL, 0},
 };
 static const struct member required_stream[] = {
-    MEMBER(open),
-    MEMBER(close),
-    MEMBER(allreduce),
-    {NULL, 0},
+    MEMBER(open),        MEMBER(close),       MEMBER(allreduce),
+    MEMBER(group_id),    MEMBER(group_open),  MEMBER(group_poll),
+    MEMBER(group_abort), MEMBER(group_close), {NULL, 0},
 };
 
 static const struct {

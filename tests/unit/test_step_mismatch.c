@@ -121,18 +121,31 @@ START_TEST(no_way_between_nodes_is_an_error_at_all_ranks)
 }
 END_TEST
 
-START_TEST(a_transport_for_device_streams_does_not_serve_the_host_device)
+static void streaming_as_rank(struct ranks_member *member)
 {
-    const char *const settings[] = {
-        "TALLY_TRANSPORT", "streaming", "TALLY_PLUGIN_PATH",
-        BUILD_FOLDER "/tests/harness/backends/.libs", NULL};
+    const char *const settings[] = {"TALLY_TRANSPORT",
+                                    "streaming",
+                                    "TALLY_NODE_SHM",
+                                    "0",
+                                    "TALLY_PLUGIN_PATH",
+                                    BUILD_FOLDER
+                                    "/tests/harness/backends/.libs",
+                                    NULL};
     struct job job;
 
-    job_prepare(&job, NULL, settings);
-    ck_assert_int_eq(tally_open(&job.host, &job.tally), TALLY_ERR_TRANSPORT);
+    job_prepare(&job, member, settings);
+    ck_assert_int_eq(tally_open(&job.host, &job.tally), TALLY_OK);
+    ck_assert_int_eq(tally_group_create(job.tally, NULL, &job.group),
+                     TALLY_ERR_TRANSPORT);
     ck_assert_ptr_nonnull(strstr(tally_last_error(),
                                  "/libtally-streaming.so reduces on the stream "
                                  "of a device, and the host device has none"));
+    ck_assert_int_eq(tally_close(job.tally), TALLY_OK);
+}
+
+START_TEST(a_transport_for_device_streams_does_not_serve_the_host_device)
+{
+    ranks_run(2, streaming_as_rank, NULL);
 }
 END_TEST
 

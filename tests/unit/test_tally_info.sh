@@ -44,7 +44,8 @@ check_equal "every variable is shown, in the table's order" \
 check "the version is shown" grep -q "^tally [0-9]*\.[0-9]*\.[0-9]*$" "$out"
 check "the flags it was built with are shown" grep -q "flags .*-std=gnu11" "$out"
 check_equal "transports are shown, in their order" "transport ucx:
-transport ofi:" "$(grep -o "^transport [a-z]*:" "$out")"
+transport ofi:
+transport nccl:" "$(grep -o "^transport [a-z]*:" "$out")"
 check_equal "lines fit into 80 columns, but for flags and paths" "" \
     "$(grep -v "^    flags " "$out" | grep "^[^/]\{80,\}$")"
 

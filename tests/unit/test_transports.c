@@ -45,8 +45,8 @@ static void expect_order(const char *transports, const char *const *names)
 
 START_TEST(the_list_is_an_order_of_preference)
 {
-    expect_order("auto", (const char *const[]){"ucx", "ofi", NULL});
-    expect_order("ofi,auto", (const char *const[]){"ofi", "ucx", NULL});
+    expect_order("auto", (const char *const[]){"ucx", "ofi", "nccl", NULL});
+    expect_order("ofi,auto", (const char *const[]){"ofi", "ucx", "nccl", NULL});
     expect_order("shm,ofi,ofi,", (const char *const[]){"ofi", NULL});
     expect_order("shm", (const char *const[]){NULL});
 }
@@ -56,10 +56,10 @@ START_TEST(auto_adds_all_known_ones_to_as_many_as_can_be_named)
 {
     expect_order("a,b,c,d,e,f,g,h,auto",
                  (const char *const[]){"a", "b", "c", "d", "e", "f", "g", "h",
-                                       "ucx", "ofi", NULL});
+                                       "ucx", "ofi", "nccl", NULL});
     expect_order("auto,a,b,c,d,e,f,g,h",
-                 (const char *const[]){"ucx", "ofi", "a", "b", "c", "d", "e",
-                                       "f", "g", "h", NULL});
+                 (const char *const[]){"ucx", "ofi", "nccl", "a", "b", "c", "d",
+                                       "e", "f", "g", "h", NULL});
 }
 END_TEST
 

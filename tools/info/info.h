@@ -29,6 +29,7 @@ struct info_build {
     const char *const *host_isas; // ends with NULL
     bool ucx;                     // libtally-ucx.so is built
     bool ofi;                     // libtally-ofi.so is built
+    bool nccl;                    // libtally-nccl.so is built
     bool secret;                  // TALLY_SECRET works
 };
 

@@ -22,6 +22,7 @@ static void write_version(struct json *json)
     json_array_close(json);
     json_bool(json, "ucx", info_build.ucx);
     json_bool(json, "ofi", info_build.ofi);
+    json_bool(json, "nccl", info_build.nccl);
     json_bool(json, "secret", info_build.secret);
     json_object_close(json);
 }

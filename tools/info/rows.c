@@ -27,6 +27,9 @@ const struct info_build info_build = {
 #ifdef HAVE_OFI
     .ofi = true,
 #endif
+#ifdef HAVE_NCCL
+    .nccl = true,
+#endif
 #ifdef HAVE_CRYPTO
     .secret = true,
 #endif

@@ -64,6 +64,7 @@ static void write_version(FILE *out)
         fprintf(out, " %s", info_build.host_isas[i]);
     fprintf(out, "\n    UCX           %s\n", info_build.ucx ? "yes" : "no");
     fprintf(out, "    libfabric     %s\n", info_build.ofi ? "yes" : "no");
+    fprintf(out, "    NCCL          %s\n", info_build.nccl ? "yes" : "no");
     fprintf(out, "    TALLY_SECRET  %s\n", info_build.secret ? "yes" : "no");
 }
 

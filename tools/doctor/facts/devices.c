@@ -193,8 +193,12 @@ static void transports_read(struct self *self)
         snprintf(stage, sizeof(stage), "loading and opening transport %s",
                  out->name);
         watchdog_enter(stage);
-        out->wanted = i < wanted;
         transports_try(self->transports, entry);
+        // What reduces on streams does not join nodes.
+        out->wanted =
+            i < wanted && transports_may_be(entry, TALLY_TAGGED_P2P) &&
+            (entry->backend == NULL ||
+             entry->backend->ops->kind == TALLY_TAGGED_P2P);
         if (entry->backend != NULL)
             backend_open(self->transports, entry, out);
         else
