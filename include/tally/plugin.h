@@ -75,6 +75,9 @@ typedef struct tally_plugin {
                                     tally_replica_state_t *state);
     tally_status_t (*replica_restored)(tally_step_t *step,
                                        const tally_replica_state_t *state);
+    tally_status_t (*witness_open)(const tally_host_t *host,
+                                   tally_witness_t **out);
+    tally_status_t (*witness_close)(tally_witness_t *witness);
 } tally_plugin_t;
 
 extern TALLY_API const tally_plugin_t tallyPlugin_v1;

@@ -468,6 +468,18 @@ TALLY_API tally_status_t tally_replica_state(const tally_step_t *step,
 TALLY_API tally_status_t tally_replica_restored(
     tally_step_t *step, const tally_replica_state_t *state);
 
+// A witness: votes on what replica groups decide, by threads of its own, and has
+// no ranks and no model. The tool tally_witness is one.
+typedef struct tally_witness tally_witness_t;
+
+// TALLY_REPLICA is its number, at least TALLY_REPLICAS. host: NULL for all
+// defaults; allgather is not used. Does not block. Errors: INVALID, ABI, CONFIG,
+// TRANSPORT, MEMORY, SYSTEM.
+TALLY_API tally_status_t tally_witness_open(const tally_host_t *host,
+                                            tally_witness_t **out);
+// The replica groups lose its vote. NULL: nothing.
+TALLY_API tally_status_t tally_witness_close(tally_witness_t *witness);
+
 // -------------------------------------------------------------------- results
 
 // Flags of a channel's result, and (any channel has it) of the whole step's;

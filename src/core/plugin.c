@@ -33,4 +33,6 @@ const tally_plugin_t tallyPlugin_v1 = {
     .replica_apply = tally_replica_apply,
     .replica_state = tally_replica_state,
     .replica_restored = tally_replica_restored,
+    .witness_open = tally_witness_open,
+    .witness_close = tally_witness_close,
 };

@@ -9,6 +9,7 @@
 // Goes on until INDEX is applied, or to what the file FOLDER/stop says.
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,6 +243,17 @@ static void apply(struct job *job, const tally_replica_verdict_t *verdict,
     publish(job);
 }
 
+// For kills between a count and its gradients: who finds the file dies.
+static void die_if_told(const struct job *job)
+{
+    char path[512];
+
+    snprintf(path, sizeof(path), "%s/die.%d.%d", job->folder, job->replica,
+             (int)job->rank);
+    if (unlink(path) == 0)
+        raise(SIGKILL);
+}
+
 // From a count to its end.
 static tally_replica_status_t finish(struct job *job, uint64_t members,
                                      uint64_t decision)
@@ -249,6 +261,7 @@ static tally_replica_status_t finish(struct job *job, uint64_t members,
     tally_replica_verdict_t verdict = TALLY_INIT(tally_replica_verdict_t);
     uint64_t sum;
 
+    die_if_told(job);
     do {
         bool whole = sum_gradient(job, members, decision, &sum);
         if (tally_replica_ready(job->step, whole ? TALLY_REPLICA_READY

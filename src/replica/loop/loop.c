@@ -74,6 +74,8 @@ static void heed_report(struct replica_loop *loop,
                  (unsigned long long)at->epoch.members,
                  (unsigned)at->epoch.acceptor_count);
         loop->stopped = false;
+        loop->counted = at->epoch.members;
+        memset(loop->waited_us, 0, sizeof(loop->waited_us));
         break;
     case REPLICA_STATUS_FENCED:
         core_log(log, TALLY_LOG_WARN,
@@ -121,6 +123,8 @@ static void carry_out(struct replica_loop *loop,
         break;
     case REPLICA_ACTION_BROADCAST:
     case REPLICA_ACTION_APPLY:
+        if (action->value->kind == REPLICA_COUNT)
+            loop->counted = action->value->members;
         loop_told(loop, action);
         break;
     case REPLICA_ACTION_TIMER:
@@ -311,6 +315,7 @@ static tally_status_t open_peers(struct replica_loop *loop)
         .self = params->self,
         .count = params->replicas + params->witnesses,
         .layout = params->layout,
+        .records = params->records,
         .heartbeat_us = params->heartbeat_us,
         .dead_after = params->dead_after,
         .log = params->log,

@@ -15,8 +15,6 @@
 #define RECEIVES 6
 // Under way a peer; what comes on top is lost, and sent again by who needs it.
 #define SENDS 24
-// One for the incarnation that is known, one whose sends may still be pending.
-#define BANKS 2
 // An endpoint that broke is made anew, not more often than this.
 #define RECONNECT_US 300000
 // Tags of this kind alone are on the transport; they name who sends.
@@ -35,9 +33,18 @@ struct buffer {
     uint8_t bytes[REPLICA_MESSAGE_MAX];
 };
 
+// What goes to one incarnation. Some transports keep the sends to one that is
+// gone until they are closed, and with them the memory.
+struct bank {
+    struct bank *next;
+    bool taken;
+    struct buffer sends[SENDS];
+};
+
 struct head {
     uint64_t magic;
     uint64_t layout;
+    uint64_t records;
     struct process_identity process;
     char transport[16];
 };
@@ -57,9 +64,8 @@ struct peer {
     int pidfd;
     int64_t heard_us;
     struct replica_peers_beat beat; // of this incarnation; zeros: none yet
-    int bank;
+    struct bank *bank; // NULL: none yet
     struct buffer receives[RECEIVES];
-    struct buffer sends[BANKS][SENDS];
 };
 
 struct replica_peers {
@@ -68,6 +74,7 @@ struct replica_peers {
     int64_t beat_us; // of the next heartbeat
     struct replica_peers_beat beat; // that goes out
     struct peer *peers;
+    struct bank *banks;
 };
 
 static void post_receive(struct replica_peers *peers, uint16_t from,
@@ -104,6 +111,49 @@ tally_status_t replica_peers_create(const struct replica_peers_params *params,
     return TALLY_OK;
 }
 
+static bool is_free(const struct buffer *buffer)
+{
+    return !buffer->posted || buffer->request.status != TALLY_NOT_YET;
+}
+
+static bool all_are_free(const struct bank *bank)
+{
+    for (int i = 0; i < SENDS; i++)
+        if (!is_free(&bank->sends[i]))
+            return false;
+    return true;
+}
+
+// NULL: no memory, so what is sent is lost.
+static struct bank *take_bank(struct replica_peers *peers)
+{
+    struct bank *bank = peers->banks;
+
+    while (bank != NULL && (bank->taken || !all_are_free(bank)))
+        bank = bank->next;
+    if (bank == NULL) {
+        bank = calloc(1, sizeof(*bank));
+        if (bank == NULL)
+            return NULL;
+        bank->next = peers->banks;
+        peers->banks = bank;
+    }
+    bank->taken = true;
+    return bank;
+}
+
+// What was on its way to an incarnation that is gone.
+static void drop_bank(struct replica_peers *peers, struct bank *bank)
+{
+    if (bank == NULL)
+        return;
+    bank->taken = false;
+    for (int i = 0; i < SENDS; i++)
+        if (!is_free(&bank->sends[i]))
+            peers->params.ops->cancel(peers->params.transport,
+                                      &bank->sends[i].request);
+}
+
 static void unwatch(struct peer *peer)
 {
     if (peer->pidfd >= 0)
@@ -117,6 +167,11 @@ void replica_peers_free(struct replica_peers *peers)
         return;
     for (uint32_t i = 0; i < peers->params.count; i++)
         unwatch(&peers->peers[i]);
+    while (peers->banks != NULL) {
+        struct bank *bank = peers->banks;
+        peers->banks = bank->next;
+        free(bank);
+    }
     free(peers->peers);
     free(peers);
 }
@@ -125,7 +180,9 @@ tally_status_t replica_peers_address(struct replica_peers *peers, void *address,
                                      size_t *bytes)
 {
     const struct replica_peers_params *params = &peers->params;
-    struct head head = {.magic = HEAD_MAGIC, .layout = params->layout};
+    struct head head = {.magic = HEAD_MAGIC,
+                        .layout = params->layout,
+                        .records = params->records};
     size_t rest = *bytes - sizeof(head);
 
     if (*bytes < sizeof(head))
@@ -155,8 +212,12 @@ static bool check_head(const struct replica_peers *peers, uint16_t peer,
                      sizeof(head->transport) - 1) != 0)
         why = "it has chosen another transport (TALLY_REPLICA_TRANSPORT)";
     else if (head->layout != 0 && params->layout != 0 &&
-             head->layout != params->layout)
+             (head->layout != params->layout ||
+              head->records != params->records))
         why = "its step has other channels, or another order";
+    else if (head->layout != 0 &&
+             (head->records < 1 || head->records > REPLICA_RECORDS_MAX))
+        why = "its step has no number of channels";
     if (why != NULL)
         core_log(params->log, TALLY_LOG_ERROR,
                  "replica peer %u is not talked to: %s", (unsigned)peer, why);
@@ -186,9 +247,14 @@ void replica_peers_know(struct replica_peers *peers, uint16_t number,
     peer->gone = false;
     peer->heard_us = now_us;
     peer->beat = (struct replica_peers_beat){0};
-    peer->bank = (peer->bank + 1) % BANKS;
+    drop_bank(peers, peer->bank);
+    peer->bank = take_bank(peers);
     if (peer->refused)
         return;
+    if (peers->params.layout == 0 && head.layout != 0) {
+        peers->params.layout = head.layout;
+        peers->params.records = (uint32_t)head.records;
+    }
     peer->address_bytes = bytes - sizeof(head);
     memcpy(peer->address, (const uint8_t *)address + sizeof(head),
            peer->address_bytes);
@@ -214,11 +280,6 @@ static bool connect_to(struct replica_peers *peers, uint16_t number)
     return !peer->broken;
 }
 
-static bool is_free(const struct buffer *buffer)
-{
-    return !buffer->posted || buffer->request.status != TALLY_NOT_YET;
-}
-
 void replica_peers_send(struct replica_peers *peers, uint16_t number,
                         const uint8_t *bytes, size_t length)
 {
@@ -228,11 +289,11 @@ void replica_peers_send(struct replica_peers *peers, uint16_t number,
 
     assert(length <= REPLICA_MESSAGE_MAX);
     if (number >= params->count || number == params->self.peer ||
-        !connect_to(peers, number))
+        !connect_to(peers, number) || peer->bank == NULL)
         return;
     for (int i = 0; i < SENDS && buffer == NULL; i++)
-        if (is_free(&peer->sends[peer->bank][i]))
-            buffer = &peer->sends[peer->bank][i];
+        if (is_free(&peer->bank->sends[i]))
+            buffer = &peer->bank->sends[i];
     if (buffer == NULL)
         return;
     memcpy(buffer->bytes, bytes, length);
@@ -289,8 +350,10 @@ static bool is_dead(const struct replica_peers *peers, struct peer *peer)
 {
     const struct replica_peers_params *params = &peers->params;
     int64_t silent_us = peers->now_us - peer->heard_us;
-    uint32_t allowed = peer->hinted ? 1 : params->dead_after;
+    uint32_t allowed = params->dead_after;
 
+    if (peer->hinted && allowed > 1)
+        allowed--;
     if (peer->pidfd >= 0 && process_has_ended(peer->pidfd)) {
         peer->gone = true;
         unwatch(peer);
@@ -347,6 +410,14 @@ bool replica_peers_heard(const struct replica_peers *peers, uint16_t number,
     *incarnation = peer->incarnation;
     *beat = peer->beat;
     return true;
+}
+
+bool replica_peers_layout(const struct replica_peers *peers, uint64_t *layout,
+                          uint32_t *records)
+{
+    *layout = peers->params.layout;
+    *records = peers->params.records;
+    return peers->params.layout != 0;
 }
 
 size_t replica_peers_pidfds(const struct replica_peers *peers,

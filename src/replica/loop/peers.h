@@ -25,7 +25,8 @@ struct replica_peers_params {
     tally_transport_t *transport; // of its own; open until free
     struct replica_name self;
     uint32_t count;  // of peers: numbers 0 to count - 1
-    uint64_t layout; // digest; 0: any (a witness)
+    uint64_t layout;  // digest; 0: that of the first that it knows (a witness)
+    uint32_t records; // with it
     int64_t heartbeat_us;
     uint32_t dead_after; // heartbeats that are missing
     const struct core_log *log;
@@ -60,7 +61,7 @@ void replica_peers_progress(struct replica_peers *peers, int64_t now_us);
 // Heartbeats out, and who is thought dead: among those that are known.
 uint64_t replica_peers_check(struct replica_peers *peers, int64_t now_us);
 
-// A hint of the transport: one missing heartbeat is enough then.
+// A hint of the transport: one missing heartbeat less is enough then.
 void replica_peers_hint(struct replica_peers *peers, uint16_t peer);
 
 // What a heartbeat tells besides that its sender is alive.
@@ -78,6 +79,10 @@ void replica_peers_beat(struct replica_peers *peers,
 bool replica_peers_heard(const struct replica_peers *peers, uint16_t peer,
                          uint64_t *incarnation,
                          struct replica_peers_beat *beat);
+
+// What all have in common, as far as it is known; false: it is not yet.
+bool replica_peers_layout(const struct replica_peers *peers, uint64_t *layout,
+                          uint32_t *records);
 
 // Descriptors that become readable when a process of this host has ended: at
 // most REPLICA_PEERS_MAX.

@@ -174,6 +174,8 @@ bool loop_is_of_the_past(struct replica_loop *loop, const uint8_t *bytes,
     struct replica_peers_beat beat;
     uint64_t incarnation;
 
+    if (loop->node->params.group == 0)
+        return true; // a witness that knows nobody
     if (loop->node->located)
         return false; // the state machine knows
     return replica_message_decode(bytes, length, loop->params.records,
@@ -196,6 +198,28 @@ static uint64_t next_revision(const struct replica_loop *loop)
     return clock > loop->revision ? clock : loop->revision + 1;
 }
 
+// Whether enough acceptors are heard: else it is this process that is cut off.
+static bool hears_a_quorum(const struct replica_epoch *epoch, uint64_t there)
+{
+    return replica_set_size(replica_epoch_acceptors(epoch) & there) >=
+           replica_epoch_quorum(epoch);
+}
+
+// One process may think others dead that are not. So a member is left out only
+// once a count has been decided without it.
+static void keep_counted(const struct replica_loop *loop, uint64_t *there,
+                         uint64_t *incarnations)
+{
+    const struct replica_epoch *epoch = &loop->node->at.epoch;
+    uint64_t kept = loop->counted & epoch->members & ~*there;
+
+    *there |= kept;
+    for (; kept != 0; kept &= kept - 1) {
+        uint16_t peer = (uint16_t)__builtin_ctzll(kept);
+        incarnations[peer] = epoch->incarnations[peer];
+    }
+}
+
 static void propose(struct replica_loop *loop)
 {
     struct replica_epoch next = loop->node->at.epoch;
@@ -204,6 +228,9 @@ static void propose(struct replica_loop *loop)
     uint64_t incarnations[REPLICA_PEERS_MAX];
     uint64_t there = who_is_there(loop, incarnations);
 
+    if (!hears_a_quorum(&next, there))
+        return;
+    keep_counted(loop, &there, incarnations);
     name_members(loop, there, incarnations, &next);
     choose_acceptors(loop, there, incarnations, &next);
     if (replica_epoch_same(&next, &loop->proposed))
@@ -214,11 +241,22 @@ static void propose(struct replica_loop *loop)
     loop_handle(loop, &event);
 }
 
+// A witness votes for whatever model there is.
+static void learn_layout(struct replica_loop *loop)
+{
+    struct replica_params *node = &loop->node->params;
+
+    if (node->group == 0 &&
+        replica_peers_layout(loop->peers, &node->group, &node->records))
+        loop->params.records = node->records;
+}
+
 void loop_look_at_peers(struct replica_loop *loop)
 {
     struct replica_event suspects = {.kind = REPLICA_EVENT_SUSPECTS};
 
     replica_folder_look(loop->params.folder, peer_count(loop), seen, loop);
+    learn_layout(loop);
     say_where_it_is(loop);
     suspects.peers = replica_peers_check(loop->peers, loop->now_us);
     if (suspects.peers != loop->dead) {

@@ -53,6 +53,7 @@ struct replica_loop {
 
     // Who takes part.
     uint64_t dead;
+    uint64_t counted; // of the last COUNT; of an epoch that begins: all members
     uint64_t revision;
     struct replica_epoch proposed;
     uint64_t joiners[REPLICA_PEERS_MAX]; // incarnations that were waited for
