@@ -29,7 +29,7 @@ class Job:
         self.folder = folder
         self.members = os.path.join(folder, "members")
         self.processes = {}
-        self.starts = 0
+        self.said_before = {}  # bytes of a witness's errors at its start
         self.environment = dict(
             os.environ,
             TALLY_REPLICAS=str(options.replicas),
@@ -52,10 +52,15 @@ class Job:
                 command, env=dict(self.environment, **variables),
                 stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
 
+    def errors_of(self, witness):
+        return os.path.join(self.folder, f"errors.{witness}")
+
     def start(self, peer):
         """A replica with all its ranks, or a witness."""
-        self.starts += 1
         if peer >= self.options.replicas:
+            path = self.errors_of(peer)
+            self.said_before[peer] = (os.path.getsize(path)
+                                      if os.path.exists(path) else 0)
             self.processes[peer] = [self.spawn(
                 [self.options.witness], f"{peer}", TALLY_REPLICA=str(peer))]
             return
@@ -122,6 +127,20 @@ class Job:
             time.sleep(0.01)
 
 
+    def await_named(self, witness):
+        """Until an epoch names a witness that was started again: until then it
+        counts as lost. It says of which epoch it hears first, then of that."""
+        deadline = time.monotonic() + PROGRESS_S
+        while True:
+            with open(self.errors_of(witness), encoding="utf-8") as errors:
+                errors.seek(self.said_before[witness])
+                if errors.read().count(": epoch ") >= 2:
+                    return
+            if time.monotonic() > deadline:
+                raise SystemExit(f"witness {witness} is not named")
+            time.sleep(0.01)
+
+
 def replicas_of(job):
     return range(job.options.replicas)
 
@@ -142,6 +161,8 @@ def go_on_without(job, victim):
     job.await_progress(survivors, 3, revive=False)
     job.end(victim)
     job.start(victim)
+    if victim >= job.options.replicas:
+        job.await_named(victim)
 
 
 def die_between(job, victim):
