@@ -40,8 +40,7 @@ static tally_status_t check(const struct replica_open_params *params)
 static tally_status_t open_transport(const struct replica_open_params *params,
                                      struct transports_entry **out)
 {
-    const char *wanted =
-        config_text(params->config, CONFIG_REPLICA_TRANSPORT);
+    const char *wanted = config_text(params->config, CONFIG_REPLICA_TRANSPORT);
     struct transports *transports = params->transports;
     tally_status_t status = TALLY_ERR_TRANSPORT;
 
@@ -56,8 +55,9 @@ static tally_status_t open_transport(const struct replica_open_params *params,
             return TALLY_OK;
         }
     }
-    return core_fail_within(status, "no transport between replica groups "
-                                    "(TALLY_REPLICA_TRANSPORT=%s): ",
+    return core_fail_within(status,
+                            "no transport between replica groups "
+                            "(TALLY_REPLICA_TRANSPORT=%s): ",
                             wanted);
 }
 
@@ -67,8 +67,7 @@ static tally_status_t start_loop(const struct replica_open_params *params,
     const struct config *config = params->config;
     struct replica_loop_params loop = {
         .ops = opened->entry->backend->ops,
-        .transport =
-            opened->entry->opened[TRANSPORTS_FOR_REPLICAS].transport,
+        .transport = opened->entry->opened[TRANSPORTS_FOR_REPLICAS].transport,
         .folder = opened->folder,
         .self = {params->peer, 0, opened->incarnation},
         .witness = params->witness,
@@ -76,12 +75,10 @@ static tally_status_t start_loop(const struct replica_open_params *params,
         .witnesses = params->witnesses,
         .records = params->records,
         .minimum = params->minimum,
-        .acceptors =
-            (uint32_t)config_integer(config, CONFIG_REPLICA_ACCEPTORS),
+        .acceptors = (uint32_t)config_integer(config, CONFIG_REPLICA_ACCEPTORS),
         .layout = params->layout,
         .heartbeat_us = config_integer(config, CONFIG_HEARTBEAT_US),
-        .dead_after =
-            (uint32_t)config_integer(config, CONFIG_HEARTBEAT_MISSES),
+        .dead_after = (uint32_t)config_integer(config, CONFIG_HEARTBEAT_MISSES),
         .deadline_us = config_microseconds(config, CONFIG_REPLICA_DEADLINE),
         .decide_after_us = config_microseconds(config, CONFIG_REPLICA_PATIENCE),
         .apply_after_us =

@@ -112,9 +112,8 @@ static void gathered(void *context, uint64_t ticket,
     if (slot->status != TALLY_OK)
         fail_ranks(replica);
     else if (ticket == replica->vote_ticket)
-        replica_loop_vote(
-            replica->opened.loop,
-            votes[words_of(replica, slot->lanes)[WORD_VOTE]]);
+        replica_loop_vote(replica->opened.loop,
+                          votes[words_of(replica, slot->lanes)[WORD_VOTE]]);
 }
 
 // ---------------------------------------------------------- the step's thread
@@ -383,8 +382,7 @@ tally_status_t step_replica_build(tally_step_t *step, uint16_t tag_space)
         .group = &group->members,
         .records = step->channel_count,
         .max_lanes = WORDS,
-        .radix =
-            (uint32_t)config_integer(group->tally->config, CONFIG_RADIX),
+        .radix = (uint32_t)config_integer(group->tally->config, CONFIG_RADIX),
         .crowded = group->crowded,
         .tag_space = tag_space,
     };

@@ -99,8 +99,8 @@ static void replica_open_step(struct ranks_member *member,
     ck_assert_int_eq(tally_open(&host, &replica->tally), TALLY_OK);
     ck_assert_int_eq(
         tally_group_create(replica->tally, &group, &replica->group), TALLY_OK);
-    ck_assert_int_eq(
-        tally_step_create(replica->group, &step, &replica->step), TALLY_OK);
+    ck_assert_int_eq(tally_step_create(replica->group, &step, &replica->step),
+                     TALLY_OK);
 }
 
 // The last decision may have to be asked for: nobody leaves before all have it.
@@ -321,9 +321,9 @@ static void calls_out_of_order(struct ranks_member *member)
                      TALLY_ERR_ORDER,
                      "tally_replica_restored: the epoch before waits for "
                      "tally_replica_ready");
-    job_assert_fails(
-        tally_replica_ready(replica.step, (tally_replica_vote_t)4),
-        TALLY_ERR_INVALID, "tally_replica_ready: there is no vote 4");
+    job_assert_fails(tally_replica_ready(replica.step, (tally_replica_vote_t)4),
+                     TALLY_ERR_INVALID,
+                     "tally_replica_ready: there is no vote 4");
     ck_assert_int_eq(tally_replica_ready(replica.step, TALLY_REPLICA_READY),
                      TALLY_OK);
     job_assert_fails(
@@ -333,10 +333,9 @@ static void calls_out_of_order(struct ranks_member *member)
     channel.vocab = VOCAB;
     params.channels = &channel;
     params.channel_count = 1;
-    job_assert_fails(
-        tally_step_create(replica.group, &params, &second),
-        TALLY_ERR_UNSUPPORTED,
-        "tally_step_create: a replica group has one step object");
+    job_assert_fails(tally_step_create(replica.group, &params, &second),
+                     TALLY_ERR_UNSUPPORTED,
+                     "tally_step_create: a replica group has one step object");
     replica_close(member, &replica);
 }
 

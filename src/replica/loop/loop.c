@@ -92,9 +92,8 @@ static void heed_report(struct replica_loop *loop,
         break;
     case REPLICA_STATUS_REFUSED:
         loop->refused++;
-        core_log(log, TALLY_LOG_DEBUG,
-                 "replica %u: %llu messages were refused", self,
-                 (unsigned long long)loop->refused);
+        core_log(log, TALLY_LOG_DEBUG, "replica %u: %llu messages were refused",
+                 self, (unsigned long long)loop->refused);
         break;
     case REPLICA_STATUS_STOPPED:
         if (!loop->stopped)
@@ -270,8 +269,9 @@ static tally_status_t start_thread(struct replica_loop *loop)
     int error = pthread_create(&loop->thread, NULL, run, loop);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0)
-        return core_fail(TALLY_ERR_SYSTEM, "cannot start the replica thread: "
-                                           "%s",
+        return core_fail(TALLY_ERR_SYSTEM,
+                         "cannot start the replica thread: "
+                         "%s",
                          strerror(error));
     loop->thread_runs = true;
     return TALLY_OK;

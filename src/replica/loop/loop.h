@@ -32,7 +32,7 @@ struct replica_outcome {
 
 struct replica_loop_params {
     const tally_transport_ops_t *ops;
-    tally_transport_t *transport; // open until replica_loop_stop has returned
+    tally_transport_t *transport;  // open until replica_loop_stop has returned
     struct replica_folder *folder; // borrowed: who is there
     struct replica_name self;
     bool witness;
@@ -43,10 +43,10 @@ struct replica_loop_params {
     uint32_t acceptors; // at most; an odd number of them is named
     uint64_t layout;    // digest of what all must have in common
     int64_t heartbeat_us;
-    uint32_t dead_after;      // missing heartbeats
-    int64_t deadline_us;      // of a decision
-    int64_t decide_after_us;  // for who is late with a contribution
-    int64_t apply_after_us;   // for who is late with a gradient
+    uint32_t dead_after;     // missing heartbeats
+    int64_t deadline_us;     // of a decision
+    int64_t decide_after_us; // for who is late with a contribution
+    int64_t apply_after_us;  // for who is late with a gradient
     const struct core_log *log;
     void (*decided)(void *context, const struct replica_outcome *outcome);
     void *context;

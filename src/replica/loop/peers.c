@@ -64,14 +64,14 @@ struct peer {
     int pidfd;
     int64_t heard_us;
     struct replica_peers_beat beat; // of this incarnation; zeros: none yet
-    struct bank *bank; // NULL: none yet
+    struct bank *bank;              // NULL: none yet
     struct buffer receives[RECEIVES];
 };
 
 struct replica_peers {
     struct replica_peers_params params;
     int64_t now_us;
-    int64_t beat_us; // of the next heartbeat
+    int64_t beat_us;                // of the next heartbeat
     struct replica_peers_beat beat; // that goes out
     struct peer *peers;
     struct bank *banks;
@@ -225,8 +225,8 @@ static bool check_head(const struct replica_peers *peers, uint16_t peer,
 }
 
 void replica_peers_know(struct replica_peers *peers, uint16_t number,
-                        uint64_t incarnation, const void *address,
-                        size_t bytes, int64_t now_us)
+                        uint64_t incarnation, const void *address, size_t bytes,
+                        int64_t now_us)
 {
     struct peer *peer = &peers->peers[number];
     struct head head = {0};
@@ -274,9 +274,9 @@ static bool connect_to(struct replica_peers *peers, uint16_t number)
         return false;
     peer->connected_us = peers->now_us;
     peer->endpoint = NULL;
-    peer->broken = params->ops->connect(params->transport, number,
-                                        peer->address, peer->address_bytes,
-                                        &peer->endpoint) != TALLY_OK;
+    peer->broken =
+        params->ops->connect(params->transport, number, peer->address,
+                             peer->address_bytes, &peer->endpoint) != TALLY_OK;
     return !peer->broken;
 }
 
@@ -317,8 +317,8 @@ static void take(struct replica_peers *peers, uint16_t from,
     if (buffer->request.bytes == sizeof(beat)) {
         memcpy(&beat, buffer->bytes, sizeof(beat));
         // One of the past says nothing of the present one.
-        if (beat.magic != HEARTBEAT_MAGIC ||
-            !peer->known || beat.incarnation != peer->incarnation)
+        if (beat.magic != HEARTBEAT_MAGIC || !peer->known ||
+            beat.incarnation != peer->incarnation)
             return;
         peer->beat = beat.beat;
     } else {
@@ -364,8 +364,8 @@ static bool is_dead(const struct replica_peers *peers, struct peer *peer)
 
 uint64_t replica_peers_check(struct replica_peers *peers, int64_t now_us)
 {
-    const struct heartbeat beat = {
-        HEARTBEAT_MAGIC, peers->params.self.incarnation, peers->beat};
+    const struct heartbeat beat = {HEARTBEAT_MAGIC,
+                                   peers->params.self.incarnation, peers->beat};
     bool beats = now_us >= peers->beat_us;
     uint64_t dead = 0;
 
@@ -427,7 +427,7 @@ size_t replica_peers_pidfds(const struct replica_peers *peers,
 
     for (uint16_t i = 0; i < peers->params.count; i++)
         if (peers->peers[i].pidfd >= 0)
-            out[count++] = (struct pollfd){.fd = peers->peers[i].pidfd,
-                                           .events = POLLIN};
+            out[count++] =
+                (struct pollfd){.fd = peers->peers[i].pidfd, .events = POLLIN};
     return count;
 }

@@ -46,8 +46,7 @@ static uint64_t who_is_there(const struct replica_loop *loop,
     incarnations[loop->params.self.peer] = loop->params.self.incarnation;
     for (uint16_t i = 0; i < peer_count(loop); i++) {
         struct replica_peers_beat beat;
-        if (i != loop->params.self.peer &&
-            (loop->dead & replica_bit(i)) == 0 &&
+        if (i != loop->params.self.peer && (loop->dead & replica_bit(i)) == 0 &&
             replica_peers_heard(loop->peers, i, &incarnations[i], &beat) &&
             beat.root != 0)
             there |= replica_bit(i);
@@ -276,9 +275,8 @@ static uint64_t joining(const struct replica_loop *loop)
 {
     const struct replica_epoch *epoch = &loop->node->at.epoch;
     struct replica_epoch next;
-    uint64_t named = replica_epoch_proposal(loop->node, &next)
-                         ? next.members
-                         : epoch->members;
+    uint64_t named = replica_epoch_proposal(loop->node, &next) ? next.members
+                                                               : epoch->members;
     uint64_t set = 0;
 
     for (uint64_t rest = loop->proposed.members; rest != 0; rest &= rest - 1) {

@@ -42,11 +42,11 @@ struct replica_loop {
     int64_t deadline_us;
     struct numeric_record records[REPLICA_RECORDS_MAX];
     struct replica_slot slot;
-    uint32_t lineage;   // of the contribution that was said
-    uint64_t index;     // of the contribution that was said
-    uint64_t decision;  // that the vote is about
-    uint64_t late;      // a COUNT that came after the deadline; 0: none
-    bool has_verdict;   // it came before it was asked for
+    uint32_t lineage;  // of the contribution that was said
+    uint64_t index;    // of the contribution that was said
+    uint64_t decision; // that the vote is about
+    uint64_t late;     // a COUNT that came after the deadline; 0: none
+    bool has_verdict;  // it came before it was asked for
     struct replica_outcome verdict;
     bool has_outcome; // to be handed out
     struct replica_outcome outcome;
