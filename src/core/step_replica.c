@@ -207,8 +207,8 @@ tally_status_t step_replica_check_begin(const tally_step_t *step)
         [STAGE_NONE] = "",
         [STAGE_COUNTED] = "the epoch before waits for tally_replica_ready",
         [STAGE_VOTED] = "the epoch before waits for tally_replica_apply",
-        [STAGE_DOUBTED] = "the epoch before may be applied yet: call "
-                          "tally_replica_apply again",
+        [STAGE_DOUBTED] =
+            "the epoch before waits for tally_replica_apply again",
     };
 
     if (step->replica == NULL || step->replica->stage == STAGE_NONE)
