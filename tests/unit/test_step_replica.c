@@ -43,6 +43,8 @@ static const char *setting(void *context, const char *name)
         return replica->scene->tight;
     if (strcmp(name, "TALLY_PLUGIN_PATH") == 0)
         return BUILD_FOLDER "/.libs";
+    if (strcmp(name, "TALLY_LOG") == 0)
+        return getenv(name);
     if (strcmp(name, "TALLY_UCX_TLS") == 0)
         return "tcp,self";
     if (strcmp(name, "TALLY_OFI_PROVIDER") == 0)
@@ -296,6 +298,82 @@ START_TEST(a_replica_with_other_channels_is_not_talked_to)
 }
 END_TEST
 
+// What became of a step that is ready everywhere.
+static tally_replica_status_t apply(struct replica *replica,
+                                    tally_replica_verdict_t *verdict)
+{
+    *verdict = (tally_replica_verdict_t)TALLY_INIT(tally_replica_verdict_t);
+    do {
+        ck_assert_int_eq(
+            tally_replica_ready(replica->step, TALLY_REPLICA_READY), TALLY_OK);
+        do
+            ck_assert_int_eq(tally_replica_apply(replica->step, verdict),
+                             TALLY_OK);
+        while (verdict->status == TALLY_REPLICA_IN_DOUBT);
+    } while (verdict->status == TALLY_REPLICA_RETRY);
+    return verdict->status;
+}
+
+// Steps until a later epoch has applied one with all replicas; false: fenced.
+static bool steps_on(struct replica *replica)
+{
+    for (;;) {
+        tally_replica_verdict_t verdict;
+        tally_replica_state_t state = TALLY_INIT(tally_replica_state_t);
+        tally_result_t result;
+
+        epoch(replica, 1, 1);
+        read_result(replica, &result);
+        tally_replica_status_t status = result.replica_status;
+        if (status == TALLY_REPLICA_COUNTED)
+            status = apply(replica, &verdict);
+        if (status == TALLY_REPLICA_FENCED)
+            return false;
+        if (status == TALLY_REPLICA_APPLY && verdict.epoch > 1 &&
+            verdict.members == 7)
+            return true;
+        if (status != TALLY_REPLICA_LAGGING)
+            continue;
+        // There is no model to restore.
+        ck_assert_int_eq(tally_replica_state(replica->step, &state), TALLY_OK);
+        ck_assert_int_eq(tally_replica_restored(replica->step, &state),
+                         TALLY_OK);
+    }
+}
+
+// Thread 3 is replica 0 started once more, while the first start is at work.
+static void two_starts(struct ranks_member *member)
+{
+    struct ranks_member as = *member;
+    tally_replica_verdict_t verdict;
+    tally_result_t result;
+    struct replica replica;
+
+    as.rank %= REPLICAS;
+    as.size = REPLICAS;
+    if (member->rank < REPLICAS) {
+        replica_open_step(&as, &replica);
+        count(&replica, 1, &result);
+        ck_assert_int_eq(apply(&replica, &verdict), TALLY_REPLICA_APPLY);
+        ranks_barrier(member);
+    } else {
+        ranks_barrier(member);
+        replica_open_step(&as, &replica);
+    }
+    ck_assert(steps_on(&replica) == (member->rank != 0));
+    replica_close(member, &replica);
+}
+
+START_TEST(of_two_starts_of_a_replica_the_later_one_stays)
+{
+    struct scene scene;
+
+    scene_begin(&scene);
+    ranks_run(REPLICAS + 1, two_starts, &scene);
+    scene_end(&scene);
+}
+END_TEST
+
 static void calls_out_of_order(struct ranks_member *member)
 {
     tally_replica_verdict_t verdict = TALLY_INIT(tally_replica_verdict_t);
@@ -427,6 +505,7 @@ int main(void)
                    a_commit_vote_of_the_trainer_discards_the_step_everywhere);
     tcase_add_test(tests, a_gradient_over_fewer_has_the_scale_of_fewer);
     tcase_add_test(tests, a_replica_with_other_channels_is_not_talked_to);
+    tcase_add_test(tests, of_two_starts_of_a_replica_the_later_one_stays);
     tcase_add_test(tests, calls_out_of_order_are_refused);
     tcase_add_test(tests, settings_that_do_not_fit_are_refused_with_a_sentence);
     tcase_add_test(tests, a_step_of_an_ordinary_group_is_no_replica);

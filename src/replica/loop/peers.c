@@ -15,8 +15,10 @@
 #define RECEIVES 6
 // Under way a peer; what comes on top is lost, and sent again by who needs it.
 #define SENDS 24
-// An endpoint that broke is made anew, not more often than this.
+// An endpoint that broke is made anew, not more often than this, and ever more
+// seldom while nothing is heard.
 #define RECONNECT_US 300000
+#define RECONNECT_DOUBLINGS 6
 // Tags of this kind alone are on the transport; they name who sends.
 #define TAG_OF_PEER(peer) ((uint64_t)0x7a11 << 48 | (uint64_t)(peer))
 
@@ -58,9 +60,10 @@ struct peer {
     size_t address_bytes;
     tally_endpoint_t *endpoint;
     int64_t connected_us;
-    bool broken; // the endpoint
-    bool hinted; // by the transport, since it was last heard
-    bool gone;   // its process has ended
+    int connects; // since it was heard
+    bool broken;  // the endpoint
+    bool hinted;  // by the transport, since it was last heard
+    bool gone;    // its process has ended
     int pidfd;
     int64_t heard_us;
     struct replica_peers_beat beat; // of this incarnation; zeros: none yet
@@ -242,6 +245,7 @@ void replica_peers_know(struct replica_peers *peers, uint16_t number,
     peer->incarnation = incarnation;
     peer->endpoint = NULL; // the transport closes it
     peer->connected_us = 0;
+    peer->connects = 0;
     peer->broken = false;
     peer->hinted = false;
     peer->gone = false;
@@ -270,9 +274,12 @@ static bool connect_to(struct replica_peers *peers, uint16_t number)
         return true;
     if (!peer->known || peer->refused || peer->gone ||
         (peer->connected_us != 0 &&
-         peers->now_us < peer->connected_us + RECONNECT_US))
+         peers->now_us <
+             peer->connected_us + ((int64_t)RECONNECT_US << peer->connects)))
         return false;
     peer->connected_us = peers->now_us;
+    if (peer->connects < RECONNECT_DOUBLINGS)
+        peer->connects++;
     peer->endpoint = NULL;
     peer->broken =
         params->ops->connect(params->transport, number, peer->address,
@@ -327,6 +334,7 @@ static void take(struct replica_peers *peers, uint16_t from,
     }
     peer->heard_us = peers->now_us;
     peer->hinted = false;
+    peer->connects = 0;
 }
 
 void replica_peers_progress(struct replica_peers *peers, int64_t now_us)

@@ -17,23 +17,47 @@
 #define JOIN_WAIT_US 500000
 // And in all, for one incarnation that does not come to it.
 #define JOIN_WAIT_ALL_US 5000000
+// Between two looks at the folder while nobody is missing.
+#define FOLDER_HEARTBEATS 10
 
 static uint16_t peer_count(const struct replica_loop *loop)
 {
     return (uint16_t)(loop->params.replicas + loop->params.witnesses);
 }
 
+// Gives the state machine a message that this process has made itself.
+static void hear(struct replica_loop *loop,
+                 const struct replica_message *message)
+{
+    uint8_t bytes[REPLICA_MESSAGE_MAX];
+    struct replica_event event = {.kind = REPLICA_EVENT_MESSAGE,
+                                  .bytes = bytes};
+
+    event.length = replica_message_encode(message, loop->params.records, bytes);
+    loop_handle(loop, &event);
+}
+
+// Another has this one's place: what others send reaches that one alone.
+static void give_way(struct replica_loop *loop, uint64_t incarnation)
+{
+    struct replica_message fence =
+        replica_message_for(loop->node, REPLICA_FENCE);
+
+    fence.from.incarnation = incarnation;
+    fence.held = incarnation;
+    hear(loop, &fence);
+}
+
 static void seen(void *context, uint16_t peer, uint64_t incarnation,
                  const void *address, size_t bytes)
 {
     struct replica_loop *loop = context;
-    const struct replica_event lost = {.kind = REPLICA_EVENT_RANK_LOST};
 
     if (peer != loop->params.self.peer)
         replica_peers_know(loop->peers, peer, incarnation, address, bytes,
                            loop->now_us);
     else if (incarnation > loop->params.self.incarnation)
-        loop_handle(loop, &lost); // another has this one's place
+        give_way(loop, incarnation);
 }
 
 // Everybody that can be heard now, this process too, with its incarnation.
@@ -128,9 +152,7 @@ static bool all_are_new(const struct replica_loop *loop, uint64_t there)
 static void begin(struct replica_loop *loop)
 {
     struct replica_position first = {.next = {.index = 1}};
-    struct replica_event event = {.kind = REPLICA_EVENT_MESSAGE};
     struct replica_message message;
-    uint8_t bytes[REPLICA_MESSAGE_MAX];
     uint64_t incarnations[REPLICA_PEERS_MAX];
     uint64_t there = who_is_there(loop, incarnations);
 
@@ -148,10 +170,7 @@ static void begin(struct replica_loop *loop)
     message.instance = first.next;
     message.previous = first.previous;
     message.position = first;
-    event.bytes = bytes;
-    event.length =
-        replica_message_encode(&message, loop->params.records, bytes);
-    loop_handle(loop, &event);
+    hear(loop, &message);
 }
 
 static void say_where_it_is(struct replica_loop *loop)
@@ -250,16 +269,47 @@ static void learn_layout(struct replica_loop *loop)
         loop->params.records = node->records;
 }
 
+// It may be far away: it is read often only while somebody is missing.
+static void look_at_folder(struct replica_loop *loop)
+{
+    bool missing = !loop->node->located || loop->dead != 0;
+
+    if (loop->now_us < loop->folder_us && !missing)
+        return;
+    loop->folder_us =
+        loop->now_us + FOLDER_HEARTBEATS * loop->params.heartbeat_us;
+    replica_folder_look(loop->params.folder, peer_count(loop), seen, loop);
+}
+
+// Members of which a later start is there: those are gone, whoever is heard.
+static uint64_t replaced(const struct replica_loop *loop)
+{
+    const struct replica_epoch *epoch = &loop->node->at.epoch;
+    uint64_t set = 0;
+
+    for (uint64_t rest = epoch->members; rest != 0; rest &= rest - 1) {
+        uint16_t peer = (uint16_t)__builtin_ctzll(rest);
+        struct replica_peers_beat beat;
+        uint64_t incarnation;
+        if (peer != loop->params.self.peer &&
+            replica_peers_heard(loop->peers, peer, &incarnation, &beat) &&
+            incarnation > epoch->incarnations[peer])
+            set |= replica_bit(peer);
+    }
+    return set;
+}
+
 void loop_look_at_peers(struct replica_loop *loop)
 {
     struct replica_event suspects = {.kind = REPLICA_EVENT_SUSPECTS};
 
-    replica_folder_look(loop->params.folder, peer_count(loop), seen, loop);
+    look_at_folder(loop);
     learn_layout(loop);
     say_where_it_is(loop);
-    suspects.peers = replica_peers_check(loop->peers, loop->now_us);
-    if (suspects.peers != loop->dead) {
-        loop->dead = suspects.peers;
+    loop->dead = replica_peers_check(loop->peers, loop->now_us);
+    suspects.peers = loop->dead | replaced(loop);
+    if (suspects.peers != loop->suspects) {
+        loop->suspects = suspects.peers;
         loop_handle(loop, &suspects);
     }
     if (!loop->node->located && loop->params.self.peer == 0)

@@ -34,7 +34,8 @@ struct replica_loop {
     struct replica *node;
     int64_t now_us;
     int64_t timer_us;
-    int64_t check_us; // of the next look at peers
+    int64_t check_us;  // of the next look at peers
+    int64_t folder_us; // and at the folder
 
     // The trainer's side.
     enum loop_phase phase;
@@ -52,7 +53,8 @@ struct replica_loop {
     struct replica_outcome outcome;
 
     // Who takes part.
-    uint64_t dead;
+    uint64_t dead;     // processes
+    uint64_t suspects; // members: those, and whose later start is there
     uint64_t counted; // of the last COUNT; of an epoch that begins: all members
     uint64_t revision;
     struct replica_epoch proposed;
