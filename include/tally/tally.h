@@ -79,7 +79,8 @@ typedef enum tally_status {
     TALLY_ERR_DEAD = -13,        // the group failed before
     TALLY_ERR_BUSY = -14,        // still in use
     TALLY_ERR_OVERWRITTEN = -15, // that epoch's result has left the ring
-    TALLY_ERR_UNSUPPORTED = -16  // not built, or not possible here
+    TALLY_ERR_UNSUPPORTED = -16, // not built, or not possible here
+    TALLY_ERR_REPLICA = -17      // this replica group is not counted
 } tally_status_t;
 
 // The text of a status: static, never NULL, any thread.
@@ -169,11 +170,15 @@ typedef struct tally_group_params {
     // does, after tally_group_free. At all ranks of the group, or at none. With
     // the host device: UNSUPPORTED. NULL: none.
     void *nccl_comm;
+    // The group is one replica among several: its step (it has one) is decided
+    // among them. The same at all its ranks. NULL: it is not.
+    const struct tally_replica_params *replica; // replica.h
 } tally_group_params_t;
 
 // Collective over the ranks of the group: all must call it. params: NULL for
 // all ranks. Blocks, at most TALLY_BOOTSTRAP_TIMEOUT.
 // Errors: INVALID, ABI, MISMATCH, TRANSPORT, PEER, TIMEOUT, MEMORY, SYSTEM,
+// CONFIG (a setting of replica groups is missing),
 // BOOTSTRAP (the host's all-gather failed), UNSUPPORTED (a subset of ranks,
 // where the host's all-gather spans all).
 TALLY_API tally_status_t tally_group_create(tally_t *tally,
@@ -326,6 +331,8 @@ TALLY_API tally_status_t tally_step_reduce(tally_step_t *step,
 // Makes the stream wait for the reduction; afterwards the scale is valid.
 // Host device: blocks the caller, at most TALLY_TIMEOUT, and returns the
 // reduction's error (PEER, TIMEOUT, ...); the scale is then a quiet NaN.
+// REPLICA: this replica group is not counted (result.replica_status says why);
+// the group lives, and the epoch is to be ended.
 // Errors: INVALID, ORDER, and on the host device those.
 TALLY_API tally_status_t tally_step_wait(tally_step_t *step,
                                          tally_stream_t stream);
@@ -373,6 +380,21 @@ TALLY_API tally_status_t tally_step_scale(tally_step_t *step,
 // The losses were of other tokens than those that were counted.
 #define TALLY_STEP_OTHER_TOKENS 0x10u
 
+// What became of a step, as far as this replica knows.
+typedef enum tally_replica_status {
+    TALLY_REPLICA_NONE = 0,    // no replica group, or nothing asked yet
+    TALLY_REPLICA_COUNTED = 1, // it is among those that count: reduce gradients
+    TALLY_REPLICA_RETRY = 2,   // some are gone: reduce them again, over fewer
+    TALLY_REPLICA_APPLY = 3,   // step the optimizer
+    TALLY_REPLICA_EXCLUDED = 4,  // the others go on without this step's tokens
+    TALLY_REPLICA_ABORTED = 5,   // nobody is counted: the same step again
+    TALLY_REPLICA_DISCARDED = 6, // counted, but nobody applies: again
+    TALLY_REPLICA_WAITING = 7,   // not taken yet: the same step again
+    TALLY_REPLICA_IN_DOUBT = 8,  // not known by the deadline
+    TALLY_REPLICA_LAGGING = 9,   // restore the model from another replica
+    TALLY_REPLICA_FENCED = 10    // this start of it is over: end the process
+} tally_replica_status_t;
+
 // Totals of one channel over the group. The sums are exact:
 // (hi * 2^32 + lo) * 2^-40 with 0 <= lo < 2^32.
 typedef struct tally_channel_result {
@@ -403,6 +425,18 @@ typedef struct tally_result {
     uint32_t channel_capacity;
     tally_channel_result_t *channels;
     float max[TALLY_MAX_LANES_MAX];
+    // Of a replica group, else 0. `members` above is then the ranks of one
+    // replica times the replicas that were counted. Counts and weights are
+    // those of all these replicas, and so are losses with TALLY_SCALE_LATE;
+    // with TALLY_COUNT_FIRST losses, and always MAX lanes, are of this
+    // replica's own ranks, and the mean is that of their tokens.
+    tally_replica_status_t replica_status;
+    uint32_t replica_lineage;
+    uint32_t replica_epoch;   // of membership
+    uint32_t replica_attempt; // 0, unless the gradient was reduced again
+    uint64_t replica_index;   // of the decision; 0: there is none
+    uint64_t replica_members; // bit r: replica r is counted
+    uint64_t replica_digest;  // of the decision: equal at all that are counted
 } tally_result_t;
 
 // Flags of the call.
@@ -462,5 +496,7 @@ TALLY_API tally_status_t tally_transport_row(const tally_t *tally,
 #ifdef __cplusplus
 }
 #endif
+
+#include <tally/replica.h>
 
 #endif
