@@ -12,6 +12,7 @@ usage: demo.sh BUILD [-n RANKS] [--steps N] [--out DIR] [TRAINER OPTION | FILE].
   -n RANKS     processes of (a) and (c); 4
   --steps N    optimizer steps, at least 17; 120
   --out DIR    where curves, table and plot go; out
+  --replicas P train in P replica groups instead, one of which is killed
 What follows goes to the trainer: `BUILD/examples/trainer/trainer --help`.
 END
 }
@@ -22,6 +23,9 @@ case "${1:-}" in
     usage
     exit 0
     ;;
+esac
+case " $* " in
+*" --replicas "*) exec "$here/replica_demo.sh" "$@" ;;
 esac
 build=$1
 shift

@@ -23,7 +23,9 @@ static const char help[] =
     "  --mode MODE            balanced (default): Tally counts the tokens of "
     "all\n"
     "                         ranks; reference: one process has all the data;\n"
-    "                         naive: the mean of the ranks' means\n"
+    "                         naive: the mean of the ranks' means; replicas: "
+    "one\n"
+    "                         of several replica groups (with --order late)\n"
     "  --order ORDER          first (default): count, then scale the gradient "
     "of\n"
     "                         the loss; late: scale the gradients afterwards\n"
@@ -31,6 +33,13 @@ static const char help[] =
     "  --documents N          documents in a step, of all ranks (16)\n"
     "  --micro-batches M      micro-batches in a step, of each rank (2)\n"
     "  --ranks N              with --mode reference: do the work of N ranks\n"
+    "  --replica N            with --mode replicas: which one this is (0)\n"
+    "  --replicas N           and of how many; with --mode reference: so many "
+    "did\n"
+    "                         the work (1)\n"
+    "  --members FILE         write there which replicas were counted in each "
+    "step;\n"
+    "                         with --mode reference: leave out the others\n"
     "  --optimizer RULE       adam (default) or sgd\n"
     "  --learning-rate X      default: 0.003 for adam, 0.3 for sgd\n"
     "  --seed N               of parameters and data (1)\n"
@@ -55,6 +64,9 @@ enum {
     OPTION_DOCUMENTS,
     OPTION_MICRO_BATCHES,
     OPTION_RANKS,
+    OPTION_REPLICA,
+    OPTION_REPLICAS,
+    OPTION_MEMBERS,
     OPTION_OPTIMIZER,
     OPTION_LEARNING_RATE,
     OPTION_SEED,
@@ -74,6 +86,9 @@ static const struct option long_options[] = {
     {"documents", required_argument, NULL, OPTION_DOCUMENTS},
     {"micro-batches", required_argument, NULL, OPTION_MICRO_BATCHES},
     {"ranks", required_argument, NULL, OPTION_RANKS},
+    {"replica", required_argument, NULL, OPTION_REPLICA},
+    {"replicas", required_argument, NULL, OPTION_REPLICAS},
+    {"members", required_argument, NULL, OPTION_MEMBERS},
     {"optimizer", required_argument, NULL, OPTION_OPTIMIZER},
     {"learning-rate", required_argument, NULL, OPTION_LEARNING_RATE},
     {"seed", required_argument, NULL, OPTION_SEED},
@@ -147,7 +162,8 @@ static bool read_mode(const char *text, struct options *options)
 {
     options->mode = train_mode_find(text);
     return options->mode != NULL ||
-           trainer_fail("--mode %s: there is balanced, reference and naive",
+           trainer_fail("--mode %s: there is balanced, reference, naive "
+                        "and replicas",
                         text);
 }
 
@@ -190,6 +206,13 @@ static bool read_option(int option, const char *text, struct options *out)
         return read_count("micro-batches", text, 1, &out->micro_batches);
     case OPTION_RANKS:
         return read_count("ranks", text, 1, &out->ranks);
+    case OPTION_REPLICA:
+        return read_count("replica", text, 0, &out->replica);
+    case OPTION_REPLICAS:
+        return read_count("replicas", text, 1, &out->replicas);
+    case OPTION_MEMBERS:
+        out->members = text;
+        return true;
     case OPTION_OPTIMIZER:
         return read_rule(text, out);
     case OPTION_LEARNING_RATE:
@@ -225,6 +248,7 @@ enum options_outcome options_read(int argc, char **argv, struct options *out)
         .steps = 120,
         .documents = 16,
         .micro_batches = 2,
+        .replicas = 1,
         .evaluate_every = 5,
         .seed = 1,
         .library = "libtally.so",
@@ -267,6 +291,7 @@ uint64_t options_digest(const struct options *options, const uint8_t *text,
         (uint64_t)options->documents,
         (uint64_t)options->micro_batches,
         (uint64_t)options->ranks,
+        (uint64_t)options->replicas,
         options->seed,
     };
     const char *const names[] = {options->mode->name, options->order->name,

@@ -27,11 +27,14 @@ struct options {
     int32_t documents;     // a step
     int32_t micro_batches; // a rank and step
     int32_t ranks;         // that the documents are dealt to; 0: all there are
+    int32_t replica;       // number of this replica
+    int32_t replicas;
     int32_t evaluate_every;
     uint64_t seed;
     const char *shared;  // NULL: none
     const char *library; // of Tally
     const char *curve;   // file to write; NULL: none
+    const char *members; // file of the replicas in each step; NULL: none
     struct options_mishap die;
     struct options_mishap pause;
     char *const *files;

@@ -18,6 +18,7 @@ static const struct train_mode modes[] = {
     {.name = "balanced", .log = train_log_results},
     {.name = "reference", .all_data = true, .log = train_log_results},
     {.name = "naive", .alone = true, .log = train_log_rank_means},
+    {.name = "replicas", .replicas = true},
 };
 
 const struct train_mode *train_mode_find(const char *name)
@@ -64,6 +65,7 @@ static bool tally_objects_open(struct trainer *trainer)
 {
     const tally_plugin_t *tally = trainer->tally;
     tally_group_params_t group = TALLY_INIT(tally_group_params_t);
+    tally_replica_params_t replica = TALLY_INIT(tally_replica_params_t);
     tally_step_params_t step = TALLY_INIT(tally_step_params_t);
     tally_channel_t text = TALLY_INIT(tally_channel_t);
     tally_status_t status;
@@ -80,6 +82,10 @@ static bool tally_objects_open(struct trainer *trainer)
         group.ranks = &trainer->rank;
         group.rank_count = 1;
     }
+    replica.replica = trainer->options->replica;
+    replica.replicas = trainer->options->replicas;
+    if (trainer->options->mode->replicas)
+        group.replica = &replica;
     status = tally->group_create(trainer->instance, &group, &trainer->group);
     if (status != TALLY_OK)
         return train_tally_failed(trainer, status);
@@ -140,12 +146,17 @@ static bool data_open(struct trainer *trainer)
         .documents_per_step = options->documents,
         .micro_batches = options->micro_batches,
     };
+    int32_t first = trainer->rank;
 
     if (!ranks_of_data(trainer, &params.ranks))
         return false;
+    if (options->mode->replicas) {
+        first += options->replica * trainer->ranks;
+        params.ranks = options->replicas * trainer->ranks;
+    }
     bool all = options->mode->all_data;
-    return batch_create(&params, all ? 0 : trainer->rank,
-                        all ? params.ranks : 1, &trainer->batch);
+    return batch_create(&params, all ? 0 : first, all ? params.ranks : 1,
+                        &trainer->batch);
 }
 
 static bool heldout_open(struct trainer *trainer)
@@ -189,7 +200,21 @@ static bool gradients_open(struct trainer *trainer)
                                  trainer->text->size),
     };
 
+    if (trainer->options->mode->replicas)
+        return train_replica_open(trainer);
     return gradient_sum_open(&params, &trainer->gradient_sum);
+}
+
+static bool members_open(struct trainer *trainer)
+{
+    const char *path = trainer->options->members;
+
+    if (path == NULL || trainer->rank != 0)
+        return true;
+    trainer->members =
+        fopen(path, trainer->options->mode->all_data ? "re" : "we");
+    return trainer->members != NULL ||
+           trainer_fail("cannot open %s: %s", path, strerror(errno));
 }
 
 static bool curve_open(struct trainer *trainer)
@@ -201,6 +226,8 @@ static bool curve_open(struct trainer *trainer)
     if (trainer->rows == NULL)
         return trainer_fail("no memory for a curve of %lld steps",
                             (long long)trainer->options->steps);
+    if (!members_open(trainer))
+        return false;
     if (path == NULL || trainer->rank != 0)
         return true;
     trainer->curve = fopen(path, "we");
@@ -215,6 +242,9 @@ static bool trainer_close(struct trainer *trainer)
 
     if (trainer->curve != NULL)
         fclose(trainer->curve);
+    if (trainer->members != NULL)
+        fclose(trainer->members);
+    replica_share_close(trainer->share);
     free(trainer->rows);
     gradient_sum_close(trainer->gradient_sum);
     optimizer_free(&trainer->optimizer);
@@ -227,7 +257,7 @@ static bool trainer_close(struct trainer *trainer)
 
 // ------------------------------------------------------------------- the loop
 
-static double evaluate(struct trainer *trainer, int64_t step)
+double train_evaluate(struct trainer *trainer, int64_t step)
 {
     int32_t every = trainer->options->evaluate_every;
 
@@ -251,8 +281,11 @@ static bool average_gradient(struct trainer *trainer)
 static bool train_step(struct trainer *trainer, int64_t step)
 {
     struct curve_row *row = &trainer->rows[step - 1];
+    const int32_t micro_batches = trainer->batch.count;
 
     batch_load(&trainer->batch, step);
+    if (trainer->members != NULL && !train_replica_leave_out(trainer, step))
+        return false;
     memset(trainer->gradient, 0, sizeof(trainer->gradient));
     tally_status_t status = trainer->options->order->gradient(trainer);
     if (status != TALLY_OK)
@@ -262,9 +295,10 @@ static bool train_step(struct trainer *trainer, int64_t step)
     optimizer_apply(&trainer->optimizer, (float *)&trainer->parameters,
                     trainer->gradient);
 
+    trainer->batch.count = micro_batches;
     row->step = step;
     row->silent = trainer->batch.silent;
-    row->heldout = evaluate(trainer, step);
+    row->heldout = train_evaluate(trainer, step);
     return trainer->options->mode->log(trainer, 0);
 }
 
@@ -272,6 +306,8 @@ static bool train_steps(struct trainer *trainer)
 {
     int64_t steps = trainer->options->steps;
 
+    if (trainer->options->mode->replicas)
+        return train_replica_steps(trainer);
     for (int64_t step = 1; step <= steps; step++)
         if (!train_step(trainer, step))
             return false;

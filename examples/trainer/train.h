@@ -15,6 +15,7 @@
 #include "model/optimizer.h"
 #include "model/text.h"
 #include "options.h"
+#include "replica_share.h"
 
 struct trainer {
     const struct options *options;
@@ -36,10 +37,14 @@ struct trainer {
     double gradient[MODEL_PARAMETERS]; // of the step
     struct optimizer optimizer;
     struct gradient_sum *gradient_sum;
+    struct replica_share *share; // of replica groups, instead
 
     FILE *curve;            // NULL: this rank writes none
     struct curve_row *rows; // [steps], filled as results come in
     int64_t logged;         // steps whose result has been read
+    // Which replicas were applied in each step: written by a replica, read by
+    // the reference. NULL: all of them.
+    FILE *members;
 };
 
 // How the tokens of several ranks are put together.
@@ -49,6 +54,7 @@ struct train_mode {
     bool alone;
     // Whether one process does the work of options.ranks ranks.
     bool all_data;
+    bool replicas; // the process is a rank of one replica among several
     // Reads the results that are there, at least those of steps up to `due`.
     bool (*log)(struct trainer *trainer, int64_t due);
 };
@@ -71,6 +77,18 @@ const struct train_order *train_order_find(const char *name);
 // train_log.c: the two ways to log.
 bool train_log_results(struct trainer *trainer, int64_t due);
 bool train_log_rank_means(struct trainer *trainer, int64_t due);
+
+void train_row_fill(struct curve_row *row, const tally_result_t *result);
+
+// The held-out loss; NaN in steps, and at ranks, that do not evaluate.
+double train_evaluate(struct trainer *trainer, int64_t step);
+
+// train_replica.c
+bool train_replica_open(struct trainer *trainer);
+bool train_replica_steps(struct trainer *trainer);
+// For the reference: leaves of the step's micro-batches only those of the
+// replicas that were applied in it.
+bool train_replica_leave_out(struct trainer *trainer, int64_t step);
 
 // Says that a function of Tally failed, with Tally's sentence; returns false.
 bool train_tally_failed(const struct trainer *trainer, tally_status_t status);

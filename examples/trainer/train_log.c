@@ -8,7 +8,7 @@
 // it is still in the ring.
 #define RESULT_AGE_MAX (TALLY_EPOCH_RING - 2)
 
-static void row_fill(struct curve_row *row, const tally_result_t *result)
+void train_row_fill(struct curve_row *row, const tally_result_t *result)
 {
     const tally_channel_result_t *channel = &result->channels[0];
 
@@ -47,7 +47,7 @@ bool train_log_results(struct trainer *trainer, int64_t due)
             return true; // ask again after the next step
         if (status != TALLY_OK)
             return train_tally_failed(trainer, status);
-        row_fill(&trainer->rows[trainer->logged], &result);
+        train_row_fill(&trainer->rows[trainer->logged], &result);
         if (!row_done(trainer))
             return false;
     }
@@ -73,7 +73,7 @@ bool train_log_rank_means(struct trainer *trainer, int64_t due)
         &result);
     if (status != TALLY_OK)
         return train_tally_failed(trainer, status);
-    row_fill(row, &result);
+    train_row_fill(row, &result);
 
     // Lanes and counts are small integers: their float64 sums are exact.
     double sums[] = {row->mean, (double)row->n_total, (double)row->loss_hi,

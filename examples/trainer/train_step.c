@@ -95,14 +95,17 @@ static tally_status_t scale_late(struct trainer *trainer)
         if (status != TALLY_OK)
             return status;
     }
-    train_mishap(trainer);
+    if (!trainer->options->mode->replicas) // theirs come later
+        train_mishap(trainer);
     status = tally->step_reduce(step, NULL);
     if (status != TALLY_OK)
         return status;
     status = tally->step_wait(step, NULL);
-    if (status != TALLY_OK)
+    if (status != TALLY_OK && status != TALLY_ERR_REPLICA)
         return status;
-    for (size_t i = 0; i < MODEL_PARAMETERS; i++)
+    // Who sums over replicas scales the sum: the set may become smaller yet.
+    for (size_t i = 0; !trainer->options->mode->replicas && i < MODEL_PARAMETERS;
+         i++)
         trainer->gradient[i] *= (double)*trainer->scale;
     return tally->step_end(step, NULL);
 }

@@ -66,6 +66,18 @@ typedef struct tally_plugin {
                                  tally_config_row_t *row);
     tally_status_t (*transport_row)(const tally_t *tally, uint32_t index,
                                     tally_transport_row_t *row);
+    const char *(*replica_status_string)(tally_replica_status_t status);
+    tally_status_t (*replica_ready)(tally_step_t *step,
+                                    tally_replica_vote_t vote);
+    tally_status_t (*replica_apply)(tally_step_t *step,
+                                    tally_replica_verdict_t *verdict);
+    tally_status_t (*replica_state)(const tally_step_t *step,
+                                    tally_replica_state_t *state);
+    tally_status_t (*replica_restored)(tally_step_t *step,
+                                       const tally_replica_state_t *state);
+    tally_status_t (*witness_open)(const tally_host_t *host,
+                                   tally_witness_t **out);
+    tally_status_t (*witness_close)(tally_witness_t *witness);
 } tally_plugin_t;
 
 extern TALLY_API const tally_plugin_t tallyPlugin_v1;

@@ -79,7 +79,8 @@ typedef enum tally_status {
     TALLY_ERR_DEAD = -13,        // the group failed before
     TALLY_ERR_BUSY = -14,        // still in use
     TALLY_ERR_OVERWRITTEN = -15, // that epoch's result has left the ring
-    TALLY_ERR_UNSUPPORTED = -16  // not built, or not possible here
+    TALLY_ERR_UNSUPPORTED = -16, // not built, or not possible here
+    TALLY_ERR_REPLICA = -17      // this replica group is not counted
 } tally_status_t;
 
 // The text of a status: static, never NULL, any thread.
@@ -145,6 +146,23 @@ TALLY_API tally_status_t tally_rank(const tally_t *tally, int32_t *rank,
 
 // --------------------------------------------------------------------- groups
 
+// A replica group: the ranks of one full copy of the model, of which several
+// train together and any may vanish (doc/fault.md). Each is a job of its own
+// (its own rendezvous); the replicas find each other by TALLY_REPLICA_FOLDER.
+typedef struct tally_replica_params {
+    size_t size;
+    uint32_t abi;
+    int32_t replica;   // number of this one, 0 to replicas - 1; -1: TALLY_REPLICA
+    int32_t replicas;  // how many there may be; 0: TALLY_REPLICAS
+    int32_t witnesses; // tally_witness processes; 0: TALLY_WITNESSES
+    int32_t minimum;   // replicas that make a step; 0: TALLY_REPLICA_MIN
+    // A vote of the trainer's own, NULL for none: called by tally_replica_ready
+    // at each rank with the index and what the rank says; returns whether it
+    // may be applied. Where any rank says no, the step is discarded everywhere.
+    int (*commit)(void *context, uint64_t index, int ready);
+    void *context;
+} tally_replica_params_t;
+
 // The ranks that share one optimizer step.
 typedef struct tally_group_params {
     size_t size;
@@ -163,11 +181,15 @@ typedef struct tally_group_params {
     // hosts that bring their own exchange. NULL: the way of tally_open.
     int (*allgather)(void *context, const void *send, void *recv, size_t bytes);
     void *context;
+    // The group is one replica among several: its step (it has one) is decided
+    // among them. The same at all its ranks. NULL: it is not.
+    const tally_replica_params_t *replica;
 } tally_group_params_t;
 
 // Collective over the ranks of the group: all must call it. params: NULL for
 // all ranks. Blocks, at most TALLY_BOOTSTRAP_TIMEOUT.
 // Errors: INVALID, ABI, MISMATCH, TRANSPORT, PEER, TIMEOUT, MEMORY, SYSTEM,
+// CONFIG (a setting of replica groups is missing),
 // BOOTSTRAP (the host's all-gather failed), UNSUPPORTED (a subset of ranks,
 // where the host's all-gather spans all).
 TALLY_API tally_status_t tally_group_create(tally_t *tally,
@@ -320,6 +342,8 @@ TALLY_API tally_status_t tally_step_reduce(tally_step_t *step,
 // Makes the stream wait for the reduction; afterwards the scale is valid.
 // Host device: blocks the caller, at most TALLY_TIMEOUT, and returns the
 // reduction's error (PEER, TIMEOUT, ...); the scale is then a quiet NaN.
+// REPLICA: this replica group is not counted (result.replica_status says why);
+// the group lives, and the epoch is to be ended.
 // Errors: INVALID, ORDER, and on the host device those.
 TALLY_API tally_status_t tally_step_wait(tally_step_t *step,
                                          tally_stream_t stream);
@@ -355,6 +379,106 @@ TALLY_API tally_status_t tally_step_end(tally_step_t *step,
 // of the group counts; quiet NaN after an error. Errors: INVALID.
 TALLY_API tally_status_t tally_step_scale(tally_step_t *step,
                                           const float **scale);
+
+// ------------------------------------------------------------- replica groups
+
+// What became of a step, as far as this replica knows.
+typedef enum tally_replica_status {
+    TALLY_REPLICA_NONE = 0,    // no replica group, or nothing asked yet
+    TALLY_REPLICA_COUNTED = 1, // it is among those that count: reduce gradients
+    TALLY_REPLICA_RETRY = 2,   // some are gone: reduce them again, over fewer
+    TALLY_REPLICA_APPLY = 3,   // step the optimizer
+    TALLY_REPLICA_EXCLUDED = 4,  // the others go on without this step's tokens
+    TALLY_REPLICA_ABORTED = 5,   // nobody is counted: the same step again
+    TALLY_REPLICA_DISCARDED = 6, // counted, but nobody applies: again
+    TALLY_REPLICA_WAITING = 7,   // not taken yet: the same step again
+    TALLY_REPLICA_IN_DOUBT = 8,  // not known by the deadline
+    TALLY_REPLICA_LAGGING = 9,   // restore the model from another replica
+    TALLY_REPLICA_FENCED = 10    // this start of it is over: end the process
+} tally_replica_status_t;
+
+// The text of a status: static, never NULL. Any thread.
+TALLY_API const char *
+tally_replica_status_string(tally_replica_status_t status);
+
+// What the model's parameters follow from: the last index that was applied (0:
+// none) and the digest of all that were until then.
+typedef struct tally_replica_state {
+    size_t size;
+    uint32_t abi;
+    uint32_t lineage;
+    uint64_t index;
+    uint64_t digest;
+} tally_replica_state_t;
+
+typedef struct tally_replica_verdict {
+    size_t size;
+    uint32_t abi;
+    tally_replica_status_t status;
+    uint32_t lineage;
+    uint32_t epoch;
+    uint32_t attempt;
+    uint64_t index;
+    uint64_t members; // APPLY, RETRY: whose gradients
+    uint64_t digest;
+    // APPLY: what the model holds once the optimizer has stepped. LAGGING: what
+    // it must be restored to.
+    tally_replica_state_t state;
+} tally_replica_verdict_t;
+
+// What a rank says of its gradient.
+typedef enum tally_replica_vote {
+    TALLY_REPLICA_READY = 0,   // it holds the gradient over exactly `members`
+    TALLY_REPLICA_UNREADY = 1, // some did not come: over fewer, it can
+    TALLY_REPLICA_OUT = 2,     // it cannot at all: without this replica
+    TALLY_REPLICA_VETO = 3     // nobody should apply this step
+} tally_replica_vote_t;
+
+// After tally_step_end of an epoch that was COUNTED, and after RETRY: what this
+// rank says of the gradient, reduced over the ranks of the replicas that were
+// counted (replica_members of the result, members of the verdict). A replica is
+// as ready as its worst rank. All ranks of the replica must call it. Does not
+// block. Errors: INVALID, ORDER, DEAD.
+TALLY_API tally_status_t tally_replica_ready(tally_step_t *step,
+                                             tally_replica_vote_t vote);
+
+// Waits for the verdict, at most TALLY_REPLICA_DEADLINE and TALLY_TIMEOUT.
+//   APPLY     step the optimizer now. No step without it: so all that were
+//             counted apply the same gradient, or none does.
+//   RETRY     some replicas are gone. The scales were derived again for
+//             `members`: reduce the gradient again over them, times new scale /
+//             old scale, and call tally_replica_ready. (With more than one
+//             channel and TALLY_COUNT_FIRST the gradient must be computed
+//             again.)
+//   IN_DOUBT  it may be applied yet: keep the gradient, call this again.
+//   EXCLUDED, DISCARDED, LAGGING, FENCED: drop the gradient.
+// All ranks of the replica must call it. Returns OK with a verdict of any kind.
+// Errors: INVALID, ABI, ORDER, and those of tally_step_wait.
+TALLY_API tally_status_t tally_replica_apply(tally_step_t *step,
+                                             tally_replica_verdict_t *verdict);
+
+// The state that the model must hold: that of the group as this replica knows
+// it. Before any step: index 0. Errors: INVALID, ABI, ORDER (no replica group).
+TALLY_API tally_status_t tally_replica_state(const tally_step_t *step,
+                                             tally_replica_state_t *state);
+
+// The model of this rank now holds this state, copied from another replica's
+// rank that had applied it. Called by all ranks, when all hold it, and between
+// epochs. Errors: INVALID, ABI, ORDER.
+TALLY_API tally_status_t tally_replica_restored(
+    tally_step_t *step, const tally_replica_state_t *state);
+
+// A witness: votes on what replica groups decide, by threads of its own, and has
+// no ranks and no model. The tool tally_witness is one.
+typedef struct tally_witness tally_witness_t;
+
+// TALLY_REPLICA is its number, at least TALLY_REPLICAS. host: NULL for all
+// defaults; allgather is not used. Does not block. Errors: INVALID, ABI, CONFIG,
+// TRANSPORT, MEMORY, SYSTEM.
+TALLY_API tally_status_t tally_witness_open(const tally_host_t *host,
+                                            tally_witness_t **out);
+// The replica groups lose its vote. NULL: nothing.
+TALLY_API tally_status_t tally_witness_close(tally_witness_t *witness);
 
 // -------------------------------------------------------------------- results
 
@@ -397,6 +521,18 @@ typedef struct tally_result {
     uint32_t channel_capacity;
     tally_channel_result_t *channels;
     float max[TALLY_MAX_LANES_MAX];
+    // Of a replica group, else 0. `members` above is then the ranks of one
+    // replica times the replicas that were counted. Counts and weights are those
+    // of all these replicas, and so are losses with TALLY_SCALE_LATE; with
+    // TALLY_COUNT_FIRST losses, and always MAX lanes, are of this replica's own
+    // ranks, and the mean is that of their tokens.
+    tally_replica_status_t replica_status;
+    uint32_t replica_lineage;
+    uint32_t replica_epoch;   // of membership
+    uint32_t replica_attempt; // 0, unless the gradient was reduced again
+    uint64_t replica_index;   // of the decision; 0: there is none
+    uint64_t replica_members; // bit r: replica r is counted
+    uint64_t replica_digest;  // of the decision: equal at all that are counted
 } tally_result_t;
 
 // Flags of the call.

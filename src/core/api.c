@@ -61,6 +61,8 @@ const char *tally_status_string(tally_status_t status)
         return "result overwritten";
     case TALLY_ERR_UNSUPPORTED:
         return "not supported";
+    case TALLY_ERR_REPLICA:
+        return "replica group is not counted";
     }
     return "unknown status";
 }

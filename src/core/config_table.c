@@ -200,6 +200,141 @@ const struct config_row config_table[CONFIG_COUNT] = {
                    "\"mlx5_0\", ... Empty: the provider's first, and where "
                    "that leads nowhere, the interface of the rendezvous.",
         },
+    [CONFIG_REPLICA] =
+        {
+            .name = "TALLY_REPLICA",
+            .type = CONFIG_INTEGER,
+            .type_text = "integer",
+            .preset = "0",
+            .doc = "The number of this replica group, from 0; of a witness, "
+                   "from TALLY_REPLICAS on.",
+            .minimum = 0,
+            .maximum = 63,
+            .job_wide = true,
+        },
+    [CONFIG_REPLICAS] =
+        {
+            .name = "TALLY_REPLICAS",
+            .type = CONFIG_INTEGER,
+            .type_text = "integer",
+            .preset = "1",
+            .doc = "How many replica groups there may be. All must come for "
+                   "the job to begin.",
+            .minimum = 1,
+            .maximum = 64,
+            .job_wide = true,
+        },
+    [CONFIG_WITNESSES] =
+        {
+            .name = "TALLY_WITNESSES",
+            .type = CONFIG_INTEGER,
+            .type_text = "integer",
+            .preset = "0",
+            .doc = "How many tally_witness processes vote beside the replica "
+                   "groups: one for two groups.",
+            .minimum = 0,
+            .maximum = 8,
+            .job_wide = true,
+        },
+    [CONFIG_REPLICA_MIN] =
+        {
+            .name = "TALLY_REPLICA_MIN",
+            .type = CONFIG_INTEGER,
+            .type_text = "integer",
+            .preset = "1",
+            .doc = "Replica groups that make a step. With fewer no step is "
+                   "counted.",
+            .minimum = 1,
+            .maximum = 64,
+            .job_wide = true,
+        },
+    [CONFIG_REPLICA_ACCEPTORS] =
+        {
+            .name = "TALLY_REPLICA_ACCEPTORS",
+            .type = CONFIG_INTEGER,
+            .type_text = "integer",
+            .preset = "3",
+            .doc = "At most so many replica groups and witnesses vote: an odd "
+                   "number. 2f + 1 of them survive the loss of f at once.",
+            .minimum = 1,
+            .maximum = 9,
+            .job_wide = true,
+        },
+    [CONFIG_REPLICA_FOLDER] =
+        {
+            .name = "TALLY_REPLICA_FOLDER",
+            .type_text = "path",
+            .preset = "",
+            .doc = "A folder that all replica groups and witnesses see, empty "
+                   "before the job: there they tell each other where they are "
+                   "reached.",
+            .job_wide = true,
+        },
+    [CONFIG_REPLICA_TRANSPORT] =
+        {
+            .name = "TALLY_REPLICA_TRANSPORT",
+            .type = CONFIG_CHOICE,
+            .type_text = "auto|ucx|ofi",
+            .preset = "auto",
+            .doc = "How replica groups reach each other; the same at all. "
+                   "auto: the first that opens.",
+            .job_wide = true,
+        },
+    [CONFIG_REPLICA_DEADLINE] =
+        {
+            .name = "TALLY_REPLICA_DEADLINE",
+            .type = CONFIG_SECONDS,
+            .type_text = "seconds",
+            .preset = "10",
+            .doc = "How long a replica group waits for a decision before its "
+                   "scale is a NaN and its status IN_DOUBT.",
+            .job_wide = true,
+        },
+    [CONFIG_REPLICA_PATIENCE] =
+        {
+            .name = "TALLY_REPLICA_PATIENCE",
+            .type = CONFIG_SECONDS,
+            .type_text = "seconds",
+            .preset = "2",
+            .doc = "How long a replica group that is alive may come later than "
+                   "the first with its count, before the others decide "
+                   "without it. Below TALLY_REPLICA_DEADLINE.",
+            .job_wide = true,
+        },
+    [CONFIG_REPLICA_GRADIENT_PATIENCE] =
+        {
+            .name = "TALLY_REPLICA_GRADIENT_PATIENCE",
+            .type = CONFIG_SECONDS,
+            .type_text = "seconds",
+            .preset = "60",
+            .doc = "How long after a count all gradients may take, before "
+                   "those who are ready decide alone.",
+            .job_wide = true,
+        },
+    [CONFIG_HEARTBEAT_US] =
+        {
+            .name = "TALLY_HEARTBEAT_US",
+            .type = CONFIG_INTEGER,
+            .type_text = "microseconds",
+            .preset = "100000",
+            .doc = "How often coordinators and witnesses say that they are "
+                   "alive.",
+            .minimum = 1000,
+            .maximum = 60000000,
+            .job_wide = true,
+        },
+    [CONFIG_HEARTBEAT_MISSES] =
+        {
+            .name = "TALLY_HEARTBEAT_MISSES",
+            .type = CONFIG_INTEGER,
+            .type_text = "integer",
+            .preset = "3",
+            .doc = "After so many heartbeats that did not come a process is "
+                   "thought dead.",
+            .minimum = 1,
+            .maximum = 1000,
+            .job_wide = true,
+        },
     [CONFIG_LOG] =
         {
             .name = "TALLY_LOG",

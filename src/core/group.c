@@ -87,6 +87,40 @@ static tally_status_t take_members(tally_group_t *group,
     return TALLY_OK;
 }
 
+// What the trainer leaves open, the settings say.
+static int32_t chosen(const tally_group_t *group, int32_t given, bool is_given,
+                      enum config_key key)
+{
+    return is_given ? given
+                    : (int32_t)config_integer(group->tally->config, key);
+}
+
+static tally_status_t take_replica(tally_group_t *group,
+                                   const tally_replica_params_t *given)
+{
+    struct group_replica *replica = &group->replica;
+    tally_replica_params_t params = {0};
+
+    if (given == NULL)
+        return TALLY_OK;
+    tally_status_t status =
+        struct_take("tally_replica_params", given, &params, sizeof(params),
+                    STRUCT_THROUGH(tally_replica_params_t, replicas));
+    if (status != TALLY_OK)
+        return status;
+    replica->number = chosen(group, params.replica, params.replica >= 0,
+                             CONFIG_REPLICA);
+    replica->replicas = chosen(group, params.replicas, params.replicas > 0,
+                               CONFIG_REPLICAS);
+    replica->witnesses = chosen(group, params.witnesses, params.witnesses > 0,
+                                CONFIG_WITNESSES);
+    replica->minimum =
+        chosen(group, params.minimum, params.minimum > 0, CONFIG_REPLICA_MIN);
+    replica->commit = params.commit;
+    replica->context = params.context;
+    return TALLY_OK;
+}
+
 static tally_status_t open_exchange(tally_group_t *group,
                                     const tally_group_params_t *params)
 {
@@ -179,6 +213,8 @@ tally_status_t tally_group_create(tally_t *tally,
                         core_fail(TALLY_ERR_MEMORY, "no memory"));
     group->tally = tally;
     status = take_members(group, &params);
+    if (status == TALLY_OK)
+        status = take_replica(group, params.replica);
     if (status == TALLY_OK)
         status = open_exchange(group, &params);
     if (status == TALLY_OK)

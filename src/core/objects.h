@@ -42,6 +42,18 @@ struct tally {
 // Of reductions over one transport: those of steps, and one for each group.
 #define TAG_SPACES 65536u
 
+// A group that is one replica among several.
+struct group_replica {
+    int32_t number;
+    int32_t replicas; // 0: it is none
+    int32_t witnesses;
+    int32_t minimum;
+    int (*commit)(void *context, uint64_t index, int ready);
+    void *context;
+};
+
+struct step_replica;
+
 struct tally_group {
     tally_t *tally;
     char key[32];
@@ -57,6 +69,7 @@ struct tally_group {
     struct watch *watch;
     struct queue_fate fate; // under the progress lock
     uint32_t step_count;
+    struct group_replica replica;
 };
 
 enum step_state {
@@ -110,6 +123,10 @@ struct tally_step {
     uint64_t count_ticket; // of this epoch
     struct step_epoch ring[TALLY_EPOCH_RING];
     uint64_t latest; // the last epoch that was reduced; under the lock
+
+    struct step_replica *replica; // NULL: the group is no replica
+    int32_t counted_replicas;     // in this epoch; 1 without replicas
+    int32_t ranks_in_total;       // at most, whose records are added
 };
 
 // The caller's arrays, checked (step_arguments.c). Errors: INVALID, ABI.
@@ -124,7 +141,12 @@ tally_status_t step_take_outputs(const struct step_channel *channel,
                                  const tally_loss_outputs_t *given,
                                  struct device_loss *job);
 
-// What the framework divides gradients by (tally_convention_t).
-double step_divisor(const tally_step_t *step, int32_t micro_batches);
+// What the framework divides gradients by (tally_convention_t), over so many
+// replicas.
+double step_divisor(const tally_step_t *step, int32_t micro_batches,
+                    int32_t replicas);
+
+// The scales from the totals in step->lanes. Errors: OVERFLOW.
+tally_status_t step_compute_scales(tally_step_t *step);
 
 #endif

@@ -28,4 +28,11 @@ const tally_plugin_t tallyPlugin_v1 = {
     .step_result = tally_step_result,
     .config_row = tally_config_row,
     .transport_row = tally_transport_row,
+    .replica_status_string = tally_replica_status_string,
+    .replica_ready = tally_replica_ready,
+    .replica_apply = tally_replica_apply,
+    .replica_state = tally_replica_state,
+    .replica_restored = tally_replica_restored,
+    .witness_open = tally_witness_open,
+    .witness_close = tally_witness_close,
 };

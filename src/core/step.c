@@ -8,6 +8,7 @@
 #include "core/api.h"
 #include "core/error.h"
 #include "core/objects.h"
+#include "core/step_replica.h"
 #include "core/struct_check.h"
 #include "numeric/maximum.h"
 #include "numeric/scale.h"
@@ -38,9 +39,10 @@ static tally_status_t fail_order(const tally_step_t *step, const char *function)
                 core_fail(TALLY_ERR_ORDER, "%s", state_name[step->state]));
 }
 
-double step_divisor(const tally_step_t *step, int32_t micro_batches)
+double step_divisor(const tally_step_t *step, int32_t micro_batches,
+                    int32_t replicas)
 {
-    double ranks = (double)step->group->average_ranks;
+    double ranks = (double)step->group->average_ranks * (double)replicas;
 
     switch (step->convention) {
     case TALLY_GRADIENT_SUM:
@@ -86,6 +88,8 @@ tally_status_t tally_step_begin(tally_step_t *step, int32_t micro_batches,
                     core_fail(TALLY_ERR_ORDER, "epoch %llu has not ended",
                               (unsigned long long)step->epoch));
     tally_status_t status = check_alive(step);
+    if (status == TALLY_OK)
+        status = step_replica_check_begin(step);
     if (status != TALLY_OK)
         return fail(step, function, status);
     step->epoch++;
@@ -153,7 +157,7 @@ static uint64_t publish(tally_step_t *step, struct numeric_record *records,
 {
     for (uint32_t k = 0; k < step->channel_count; k++) {
         numeric_record_fold(&records[k]);
-        if (!numeric_record_fits(&records[k], step->group->members.count))
+        if (!numeric_record_fits(&records[k], step->ranks_in_total))
             numeric_record_mark(&records[k]);
     }
     memcpy(step->lanes, records, step->channel_count * sizeof(*records));
@@ -194,8 +198,10 @@ tally_status_t tally_step_reduce(tally_step_t *step, tally_stream_t stream)
     if (status != TALLY_OK)
         return fail(step, function, status);
     bool late = step->order == TALLY_SCALE_LATE;
+    step_replica_before_post(step);
     uint64_t ticket = publish(step, late ? step->losses : step->counts,
                               late ? step->maxima : NULL);
+    step_replica_after_post(step);
     step->count_ticket = ticket;
     step->state = STEP_REDUCED;
 
@@ -218,11 +224,11 @@ static void poison_scales(tally_step_t *step)
         step->scales[k] = nanf("");
 }
 
-static tally_status_t compute_scales(tally_step_t *step)
+tally_status_t step_compute_scales(tally_step_t *step)
 {
     const struct numeric_record *totals =
         (const struct numeric_record *)step->lanes;
-    double divisor = step_divisor(step, step->micro_batches);
+    double divisor = step_divisor(step, step->micro_batches, step->counted_replicas);
 
     for (uint32_t k = 0; k < step->channel_count; k++) {
         if (numeric_record_overflowed(&totals[k]))
@@ -236,6 +242,18 @@ static tally_status_t compute_scales(tally_step_t *step)
     return TALLY_OK;
 }
 
+static const char *why_failed(const tally_step_t *step, tally_status_t status)
+{
+    switch (status) {
+    case TALLY_ERR_OVERFLOW:
+        return "a sum reaches 2^55";
+    case TALLY_ERR_REPLICA:
+        return "this replica group is not counted (replica_status)";
+    default:
+        return step->group->fate.sentence;
+    }
+}
+
 // Waits for the reduction and computes the scales, once an epoch. A failure was
 // logged by who saw it.
 static tally_status_t settle(tally_step_t *step)
@@ -244,18 +262,18 @@ static tally_status_t settle(tally_step_t *step)
         if (step->settled != TALLY_OK)
             core_fail(step->settled, "epoch %llu failed: %s",
                       (unsigned long long)step->epoch,
-                      step->settled == TALLY_ERR_OVERFLOW
-                          ? "a sum reaches 2^55"
-                          : step->group->fate.sentence);
+                      why_failed(step, step->settled));
         return step->settled;
     }
     tally_status_t status =
         progress_wait(step->group->tally->progress, step->queue,
                       step->count_ticket, step->lanes);
     if (status == TALLY_OK)
-        status = compute_scales(step);
+        status = step_replica_settle(step);
+    if (status == TALLY_OK)
+        status = step_compute_scales(step);
     else
-        core_fail(status, "%s", step->group->fate.sentence);
+        core_fail(status, "%s", why_failed(step, status));
     if (status != TALLY_OK)
         poison_scales(step);
     step->settled = status;

@@ -10,6 +10,7 @@
 #include "core/api.h"
 #include "core/error.h"
 #include "core/objects.h"
+#include "core/step_replica.h"
 #include "core/struct_check.h"
 
 #define ALIGNMENT_BYTES 64
@@ -21,6 +22,7 @@ struct layout {
     int64_t order;
     int64_t convention;
     int64_t average_ranks;
+    int64_t replicas;
     double schedule_divisor;
     struct {
         int64_t vocab;
@@ -110,6 +112,7 @@ static void write_layout(const tally_step_t *step, struct layout *layout)
     layout->order = step->order;
     layout->convention = step->convention;
     layout->average_ranks = step->group->average_ranks;
+    layout->replicas = step->group->replica.replicas;
     layout->schedule_divisor = step->schedule_divisor;
     for (uint32_t k = 0; k < step->channel_count; k++) {
         layout->channels[k].vocab = step->channels[k].vocab;
@@ -153,6 +156,7 @@ static tally_status_t compare_layouts(const struct layout *layout, int32_t rank,
         {"convention", (double)layout->convention, (double)first->convention},
         {"average_ranks", (double)layout->average_ranks,
          (double)first->average_ranks},
+        {"replicas", (double)layout->replicas, (double)first->replicas},
         {"schedule_divisor", layout->schedule_divisor, first->schedule_divisor},
     };
 
@@ -239,12 +243,13 @@ static tally_status_t agree(tally_step_t *step, tally_status_t own,
         status = exchange_layouts(step, &layout);
     if (status != TALLY_OK)
         return status;
-    if (space >= TAG_SPACES)
+    if (space + 1 >= TAG_SPACES)
         return core_fail(TALLY_ERR_UNSUPPORTED,
                          "more than %u steps and groups were made in this "
                          "process",
                          TAG_SPACES);
-    group->tally->next_tag_space = space + 1;
+    // The second is for the decisions of a replica group.
+    group->tally->next_tag_space = space + (step->replica != NULL ? 2 : 1);
     *tag_space = (uint16_t)space;
     return TALLY_OK;
 }
@@ -315,6 +320,7 @@ static tally_status_t create_reduction(tally_step_t *step, uint16_t tag_space)
 
 static void release(tally_step_t *step)
 {
+    step_replica_free(step);
     if (step->queue != NULL) {
         progress_detach(step->group->tally->progress, step->queue);
         // Its buffers may be the transport's: no move may come between.
@@ -334,10 +340,15 @@ static void release(tally_step_t *step)
 static tally_status_t prepare(tally_step_t *step,
                               const tally_step_params_t *params)
 {
+    const struct group_replica *replica = &step->group->replica;
     tally_status_t status = check_params(params);
+    struct layout layout;
 
     if (status != TALLY_OK)
         return status;
+    step->counted_replicas = 1;
+    step->ranks_in_total = step->group->members.count *
+                           (replica->replicas > 0 ? replica->replicas : 1);
     step->order = params->order;
     step->convention = params->convention;
     step->schedule_divisor =
@@ -351,6 +362,10 @@ static tally_status_t prepare(tally_step_t *step,
         status = create_queue(step);
     if (status == TALLY_OK)
         status = progress_start(step->group->tally->progress);
+    if (status == TALLY_OK) {
+        write_layout(step, &layout);
+        status = step_replica_prepare(step, digest_of(&layout));
+    }
     return status;
 }
 
@@ -365,6 +380,8 @@ static tally_status_t build(tally_step_t *step,
     status = agree(step, status, &tag_space);
     if (status == TALLY_OK)
         status = create_reduction(step, tag_space);
+    if (status == TALLY_OK)
+        status = step_replica_build(step, (uint16_t)(tag_space + 1));
     if (status == TALLY_OK)
         progress_attach(step->group->tally->progress, step->queue);
     return status;

@@ -6,6 +6,7 @@
 #include "core/api.h"
 #include "core/error.h"
 #include "core/objects.h"
+#include "core/step_replica.h"
 #include "core/struct_check.h"
 #include "numeric/maximum.h"
 #include "numeric/scale.h"
@@ -19,6 +20,8 @@ struct outcome {
     int32_t failed_rank;
     char sentence[sizeof(((struct queue_fate *)0)->sentence)];
     int64_t counts[LANES_MAX]; // the reduction that carries the weights
+    int64_t totals[LANES_MAX]; // the same, of all replicas that are counted
+    tally_result_t replica;    // what is known of these
     int64_t losses[LANES_MAX]; // the one that carries losses and maxima
 };
 
@@ -60,6 +63,11 @@ static tally_status_t look(tally_step_t *step, uint64_t epoch,
                     ? TALLY_NOT_YET
                     : queue_result(step->queue, outcome->epoch.loss_ticket,
                                    outcome->losses);
+        memcpy(outcome->totals, outcome->counts, sizeof(outcome->totals));
+        memset(&outcome->replica, 0, sizeof(outcome->replica));
+        if (outcome->status == TALLY_OK)
+            outcome->status = step_replica_result(
+                step, epoch, &outcome->replica, outcome->totals);
         outcome->failed_rank = fate->failed_rank;
         memcpy(outcome->sentence, fate->sentence, sizeof(outcome->sentence));
     }
@@ -67,14 +75,28 @@ static tally_status_t look(tally_step_t *step, uint64_t epoch,
     return status;
 }
 
+static int32_t replicas_counted(const struct outcome *outcome)
+{
+    return outcome->replica.replica_index == 0
+               ? 1
+               : __builtin_popcountll(outcome->replica.replica_members);
+}
+
+// Losses that were reduced with the weights are of all replicas, too; others
+// are of the ranks of this one, as `own` is.
 static void fill_channel(const tally_step_t *step, uint32_t k,
                          const struct outcome *outcome,
                          tally_channel_result_t *out)
 {
+    bool late = step->order == TALLY_SCALE_LATE;
+    const int64_t *lost = late ? outcome->totals : outcome->losses;
+    const int64_t *counted = late ? outcome->totals : outcome->counts;
     const struct numeric_record *count =
-        &((const struct numeric_record *)outcome->counts)[k];
+        &((const struct numeric_record *)outcome->totals)[k];
+    const struct numeric_record *own =
+        &((const struct numeric_record *)counted)[k];
     const struct numeric_record *loss =
-        &((const struct numeric_record *)outcome->losses)[k];
+        &((const struct numeric_record *)lost)[k];
     const struct step_channel *channel = &step->channels[k];
 
     out->loss_hi = loss->loss_hi;
@@ -86,10 +108,12 @@ static void fill_channel(const tally_step_t *step, uint32_t k,
     out->bad_labels = count->bad_labels;
     out->loss_sum = numeric_sum(loss->loss_hi, loss->loss_lo);
     out->weight_sum = numeric_sum(count->weight_hi, count->weight_lo);
-    out->mean = numeric_mean(out->loss_sum, out->weight_sum);
+    out->mean = numeric_mean(out->loss_sum,
+                             numeric_sum(own->weight_hi, own->weight_lo));
     out->scale =
         numeric_scale(count->weight_hi, count->weight_lo, channel->coefficient,
-                      step_divisor(step, outcome->epoch.micro_batches));
+                      step_divisor(step, outcome->epoch.micro_batches,
+                                   replicas_counted(outcome)));
     if (out->weight_sum <= 0)
         out->flags |= TALLY_STEP_EMPTY;
     if (out->nonfinite != 0)
@@ -97,11 +121,10 @@ static void fill_channel(const tally_step_t *step, uint32_t k,
     if (out->bad_labels != 0)
         out->flags |= TALLY_STEP_BAD_LABELS;
     if (loss->count == 0 && loss->bad_labels == 0 &&
-        (count->count != 0 || count->bad_labels != 0))
+        (own->count != 0 || own->bad_labels != 0))
         out->flags |= TALLY_STEP_NO_LOSS;
-    else if (loss->count != count->count ||
-             loss->weight_hi != count->weight_hi ||
-             loss->weight_lo != count->weight_lo)
+    else if (loss->count != own->count || loss->weight_hi != own->weight_hi ||
+             loss->weight_lo != own->weight_lo)
         out->flags |= TALLY_STEP_OTHER_TOKENS;
 }
 
@@ -115,7 +138,7 @@ static bool overflowed(const tally_step_t *step, const struct outcome *outcome)
 {
     for (uint32_t k = 0; k < step->channel_count; k++)
         if (numeric_record_overflowed(
-                &((const struct numeric_record *)outcome->counts)[k]) ||
+                &((const struct numeric_record *)outcome->totals)[k]) ||
             numeric_record_overflowed(
                 &((const struct numeric_record *)outcome->losses)[k]))
             return true;
@@ -214,12 +237,24 @@ tally_status_t tally_step_result(tally_step_t *step, uint64_t epoch,
     if (outcome.status == TALLY_OK && overflowed(step, &outcome))
         result.status =
             core_fail(TALLY_ERR_OVERFLOW, "%s: a sum reaches 2^55", function);
-    if (outcome.status != TALLY_OK) {
+    result.replica_status = outcome.replica.replica_status;
+    result.replica_lineage = outcome.replica.replica_lineage;
+    result.replica_epoch = outcome.replica.replica_epoch;
+    result.replica_attempt = outcome.replica.replica_attempt;
+    result.replica_index = outcome.replica.replica_index;
+    result.replica_members = outcome.replica.replica_members;
+    result.replica_digest = outcome.replica.replica_digest;
+    if (outcome.status == TALLY_ERR_REPLICA) {
+        core_fail(outcome.status, "%s: this replica group is not counted: %s",
+                  function,
+                  tally_replica_status_string(result.replica_status));
+    } else if (outcome.status != TALLY_OK) {
         result.failed_rank = outcome.failed_rank;
         core_fail(outcome.status, "%s: %s", function, outcome.sentence);
     }
     if (result.status == TALLY_OK) {
-        result.members = step->group->members.count;
+        result.members =
+            step->group->members.count * replicas_counted(&outcome);
         fill_totals(step, &outcome, &result);
     }
     struct_give(given, &result, sizeof(result));

@@ -79,7 +79,9 @@ static void host_peer_lost(void *context, int32_t peer, const char *why)
 
     core_log(transports->log, opened->used ? TALLY_LOG_INFO : TALLY_LOG_DEBUG,
              "the transport lost rank %d: %s", (int)peer, why);
-    if (opened->used)
+    if (opened->peer_lost != NULL)
+        opened->peer_lost(opened->peer_lost_context, peer);
+    else if (opened->used)
         health_report(transports->health, peer, HEALTH_LOST);
     else
         opened->lost = peer;
@@ -120,7 +122,7 @@ static bool add_entry(struct transports *transports, const char *name,
         return false;
     memcpy(entry->name, name, bytes);
     entry->name[bytes] = '\0';
-    for (int way = 0; way < TRANSPORTS_WAYS; way++)
+    for (int way = 0; way < TRANSPORTS_WORKERS; way++)
         prepare(transports, &entry->opened[way]);
     transports->count++;
     return true;
@@ -291,8 +293,7 @@ static void abandon(const tally_transport_ops_t *ops,
         ops->close(transport);
 }
 
-static void close_opened(struct transports_entry *entry,
-                         enum transports_way way)
+void transports_close(struct transports_entry *entry, enum transports_way way)
 {
     struct transports_opened *opened = &entry->opened[way];
 
@@ -340,7 +341,7 @@ tally_status_t transports_open(struct transports *transports,
     if (status == TALLY_OK)
         return TALLY_OK;
     opened->transport = NULL;
-    close_opened(entry, way);
+    transports_close(entry, way);
     if (core_error_text()[0] == '\0')
         return core_fail(status, "it does not open, and gave no reason (%s)",
                          tally_status_string(status));
@@ -351,7 +352,7 @@ void transports_close_unused(struct transports_entry *entry,
                              enum transports_way way)
 {
     if (entry->opened[way].transport != NULL && !entry->opened[way].used)
-        close_opened(entry, way);
+        transports_close(entry, way);
 }
 
 void transports_keep_links(struct transports *transports, struct links *links)
@@ -371,8 +372,8 @@ void transports_free(struct transports *transports)
     if (transports == NULL)
         return;
     for (int i = 0; i < transports->count; i++)
-        for (int way = 0; way < TRANSPORTS_WAYS; way++)
-            close_opened(&transports->entries[i], (enum transports_way)way);
+        for (int way = 0; way < TRANSPORTS_WORKERS; way++)
+            transports_close(&transports->entries[i], (enum transports_way)way);
     for (size_t i = 0; i < transports->kept_count; i++)
         links_free(transports->kept[i]);
     for (int i = 0; i < transports->count; i++)

@@ -26,7 +26,10 @@
 enum transports_way {
     TRANSPORTS_BY_ITSELF,
     TRANSPORTS_BY_INTERFACE,
-    TRANSPORTS_WAYS
+    TRANSPORTS_WAYS,
+    // A worker of its own, by itself, for the messages of replica groups.
+    TRANSPORTS_FOR_REPLICAS = TRANSPORTS_WAYS,
+    TRANSPORTS_WORKERS
 };
 
 struct transports_opened {
@@ -37,13 +40,16 @@ struct transports_opened {
     bool used;                    // a group is, or was, joined by it
     // While it is not: who was lost, as no sign of a rank's health; -1.
     int32_t lost;
+    // Who is told of a peer that was lost instead; NULL: nobody.
+    void (*peer_lost)(void *context, int32_t peer);
+    void *peer_lost_context;
 };
 
 struct transports_entry {
     char name[256]; // "ucx", or a path
     bool tried;
     struct transport_backend *backend; // NULL: not loaded
-    struct transports_opened opened[TRANSPORTS_WAYS];
+    struct transports_opened opened[TRANSPORTS_WORKERS];
     char reason[TRANSPORTS_REASON_BYTES];
 };
 
@@ -80,6 +86,9 @@ bool transports_has_interface(const struct transports *transports,
 tally_status_t transports_open(struct transports *transports,
                                struct transports_entry *entry,
                                enum transports_way way);
+
+// Closes it, whether a group is joined by it or not.
+void transports_close(struct transports_entry *entry, enum transports_way way);
 
 // Closes what no group is joined by.
 void transports_close_unused(struct transports_entry *entry,

@@ -64,12 +64,23 @@ static struct queue_slot *slot_of(struct queue *queue, uint64_t ticket)
     return &queue->slots[ticket % QUEUE_SLOTS];
 }
 
+static void complete(struct queue *queue, tally_status_t status)
+{
+    struct queue_slot *slot = slot_of(queue, queue->completed + 1);
+
+    slot->status = status;
+    queue->active = false;
+    queue->completed++;
+    if (queue->completed_hook != NULL)
+        queue->completed_hook(queue->completed_context, queue->completed, slot);
+}
+
 // Everything posted ends with the fate of the group.
 static void end_all(struct queue *queue)
 {
-    while (queue_pending(queue))
-        slot_of(queue, ++queue->completed)->status = queue->fate->status;
     queue->active = false;
+    while (queue_pending(queue))
+        complete(queue, queue->fate->status);
 }
 
 static void fail_group(struct queue *queue, tally_status_t status,
@@ -142,9 +153,7 @@ void queue_advance(struct queue *queue)
         }
         memcpy(slot->lanes, allreduce_result_borrow(queue->allreduce),
                queue->lane_count * sizeof(*slot->lanes));
-        slot->status = TALLY_OK;
-        queue->active = false;
-        queue->completed++;
+        complete(queue, TALLY_OK);
     }
 }
 

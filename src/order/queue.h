@@ -57,6 +57,10 @@ struct queue {
     char broken_sentence[256];
     struct queue_slot slots[QUEUE_SLOTS];
     int64_t *lane_memory;
+    // Told of every ticket that is complete, under the lock; NULL: nobody.
+    void (*completed_hook)(void *context, uint64_t ticket,
+                           const struct queue_slot *slot);
+    void *completed_context;
 };
 
 // Borrows all but the allreduce, which it takes.

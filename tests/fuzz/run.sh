@@ -34,7 +34,9 @@ build leaders src/collective/leaders.c src/collective/leaders_create.c \
     src/collective/agreement.c src/core/error.c src/transport/descriptors.c \
     src/bootstrap/link/socket.c
 
-names="wire config leaders"
+build replica src/replica/*.c
+
+names="wire config leaders replica"
 # shellcheck disable=SC2086
 printf '%s\n' $names | xargs -P "$(nproc)" -I NAME \
     sh -c "$fuzz" "$out" "$seconds" NAME || true

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Training in replica groups, of which any may vanish and come back. A step is
+// counted among the replicas that are there; its gradient is summed over just
+// those; and the optimizer steps only once it is decided that all of them will.
+#include <string.h>
+
+#include "fail.h"
+#include "train.h"
+
+#define GRADIENT_PATIENCE_MS 300
+#define RESTORE_PATIENCE_MS 300
+
+bool train_replica_open(struct trainer *trainer)
+{
+    const struct replica_share_params params = {
+        .name = trainer->options->shared,
+        .replica = trainer->options->replica,
+        .replicas = trainer->options->replicas,
+        .rank = trainer->rank,
+        .ranks = trainer->ranks,
+    };
+
+    if (trainer->options->order->order != TALLY_SCALE_LATE)
+        return trainer_fail("--mode replicas needs --order late: a gradient "
+                            "that may be summed again over fewer replicas is "
+                            "scaled afterwards");
+    return replica_share_open(&params, &trainer->share);
+}
+
+// The losses of this rank, and what became of its count.
+static bool count(struct trainer *trainer, tally_result_t *result)
+{
+    memset(trainer->gradient, 0, sizeof(trainer->gradient));
+    tally_status_t status = trainer->options->order->gradient(trainer);
+    if (status != TALLY_OK && status != TALLY_ERR_REPLICA)
+        return train_tally_failed(trainer, status);
+    *result = (tally_result_t)TALLY_INIT(tally_result_t);
+    status = trainer->tally->step_result(trainer->step, 0, TALLY_RESULT_WAIT,
+                                         result);
+    return status == TALLY_OK || status == TALLY_ERR_REPLICA ||
+           train_tally_failed(trainer, status);
+}
+
+static bool restore(struct trainer *trainer)
+{
+    tally_replica_state_t state = TALLY_INIT(tally_replica_state_t);
+    tally_status_t status =
+        trainer->tally->replica_state(trainer->step, &state);
+
+    if (status != TALLY_OK)
+        return train_tally_failed(trainer, status);
+    if (!replica_share_restore(trainer->share, &state, RESTORE_PATIENCE_MS,
+                               &trainer->parameters, &trainer->optimizer))
+        return true; // they have gone on: ask what it is now
+    status = trainer->tally->replica_restored(trainer->step, &state);
+    if (status != TALLY_OK)
+        return train_tally_failed(trainer, status);
+    if (trainer->rank == 0)
+        fprintf(stderr, "replica %d holds the model of step %ld\n",
+                trainer->options->replica, trainer->optimizer.steps);
+    return true;
+}
+
+static bool log_step(struct trainer *trainer, uint64_t members)
+{
+    tally_channel_result_t channel = TALLY_INIT(tally_channel_result_t);
+    tally_result_t result = TALLY_INIT(tally_result_t);
+    struct curve_row row = {.step = trainer->optimizer.steps};
+
+    result.channels = &channel;
+    result.channel_capacity = 1;
+    tally_status_t status = trainer->tally->step_result(
+        trainer->step, 0, TALLY_RESULT_WAIT, &result);
+    if (status != TALLY_OK)
+        return train_tally_failed(trainer, status);
+    train_row_fill(&row, &result);
+    row.silent = trainer->batch.silent;
+    row.heldout = train_evaluate(trainer, row.step);
+    if (trainer->members != NULL) {
+        fprintf(trainer->members, "%lld %llx\n", (long long)row.step,
+                (unsigned long long)members);
+        fflush(trainer->members);
+    }
+    return trainer->curve == NULL || curve_write(trainer->curve, &row);
+}
+
+// The average over all ranks of the members; the scale is for just these.
+static bool apply(struct trainer *trainer,
+                  const tally_replica_verdict_t *verdict)
+{
+    int ranks = trainer->ranks * __builtin_popcountll(verdict->members);
+
+    for (size_t i = 0; i < MODEL_PARAMETERS; i++)
+        trainer->gradient[i] *= (double)*trainer->scale / ranks;
+    optimizer_apply(&trainer->optimizer, (float *)&trainer->parameters,
+                    trainer->gradient);
+    if (trainer->rank == 0)
+        replica_share_publish(trainer->share, &verdict->state,
+                              &trainer->parameters, &trainer->optimizer);
+    return log_step(trainer, verdict->members);
+}
+
+// From the count to its end: the gradient over just those that are counted,
+// again over fewer if some are gone meanwhile.
+static bool finish(struct trainer *trainer, const tally_result_t *counted)
+{
+    const tally_plugin_t *tally = trainer->tally;
+    tally_replica_verdict_t verdict = TALLY_INIT(tally_replica_verdict_t);
+    uint64_t members = counted->replica_members;
+    tally_status_t status;
+
+    train_mishap(trainer);
+    replica_share_offer(trainer->share, counted->replica_digest,
+                        trainer->gradient);
+    do {
+        bool whole =
+            replica_share_sum(trainer->share, counted->replica_digest, members,
+                              GRADIENT_PATIENCE_MS, trainer->gradient);
+        status = tally->replica_ready(trainer->step,
+                                      whole ? TALLY_REPLICA_READY
+                                            : TALLY_REPLICA_UNREADY);
+        if (status != TALLY_OK)
+            return train_tally_failed(trainer, status);
+        do {
+            status = tally->replica_apply(trainer->step, &verdict);
+            if (status != TALLY_OK)
+                return train_tally_failed(trainer, status);
+        } while (verdict.status == TALLY_REPLICA_IN_DOUBT);
+        members = verdict.members;
+    } while (verdict.status == TALLY_REPLICA_RETRY);
+    return verdict.status != TALLY_REPLICA_APPLY || apply(trainer, &verdict);
+}
+
+// Repeats a step until it is applied. One that others have applied without this
+// replica is in the model that it restores then.
+bool train_replica_steps(struct trainer *trainer)
+{
+    while (trainer->optimizer.steps < trainer->options->steps) {
+        tally_result_t result;
+
+        batch_load(&trainer->batch, trainer->optimizer.steps + 1);
+        if (!count(trainer, &result))
+            return false;
+        if (result.replica_status == TALLY_REPLICA_FENCED)
+            return trainer_fail("replica %d: another start of it has its place",
+                                trainer->options->replica);
+        if (result.replica_status == TALLY_REPLICA_COUNTED &&
+            !finish(trainer, &result))
+            return false;
+        if (result.replica_status == TALLY_REPLICA_LAGGING && !restore(trainer))
+            return false;
+    }
+    return true;
+}
+
+bool train_replica_leave_out(struct trainer *trainer, int64_t step)
+{
+    struct batch *batch = &trainer->batch;
+    int32_t replicas = trainer->options->replicas;
+    int32_t kept = 0;
+    long long at;
+    unsigned long long members;
+
+    if (fscanf(trainer->members, "%lld %llx", &at, &members) != 2 ||
+        at != step)
+        return trainer_fail("--members has no line of step %lld",
+                            (long long)step);
+    int32_t all = batch->count;
+    for (int32_t i = 0; i < all; i++) {
+        struct micro_batch micro = batch->micro[kept];
+        if ((members >> (int64_t)i * replicas / all & 1) == 0)
+            continue;
+        batch->micro[kept++] = batch->micro[i];
+        batch->micro[i] = micro;
+    }
+    batch->count = kept;
+    return true;
+}

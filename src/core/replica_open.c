@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// See replica_open.h.
+#include "core/replica_open.h"
+
+#include <string.h>
+
+#include "core/error.h"
+
+static tally_status_t check(const struct replica_open_params *params)
+{
+    int64_t acceptors =
+        config_integer(params->config, CONFIG_REPLICA_ACCEPTORS);
+    int peers = params->replicas + params->witnesses;
+
+    if (config_text(params->config, CONFIG_REPLICA_FOLDER)[0] == '\0')
+        return core_fail(TALLY_ERR_CONFIG,
+                         "TALLY_REPLICA_FOLDER is not set: replica groups do "
+                         "not find each other");
+    if (peers > REPLICA_PEERS_MAX || params->peer >= peers ||
+        params->witness != (params->peer >= params->replicas))
+        return core_fail(TALLY_ERR_CONFIG,
+                         "there is no %s %u where TALLY_REPLICAS is %u and "
+                         "TALLY_WITNESSES %u (at most %d together)",
+                         params->witness ? "witness" : "replica",
+                         (unsigned)params->peer, (unsigned)params->replicas,
+                         (unsigned)params->witnesses, REPLICA_PEERS_MAX);
+    if (acceptors % 2 == 0)
+        return core_fail(TALLY_ERR_CONFIG,
+                         "TALLY_REPLICA_ACCEPTORS is %d: an odd number is "
+                         "needed",
+                         (int)acceptors);
+    if (params->minimum < 1 || params->minimum > params->replicas)
+        return core_fail(TALLY_ERR_CONFIG,
+                         "TALLY_REPLICA_MIN is %u of %u replicas",
+                         (unsigned)params->minimum, (unsigned)params->replicas);
+    return TALLY_OK;
+}
+
+// The first that opens, of those that may be used.
+static tally_status_t open_transport(const struct replica_open_params *params,
+                                     struct transports_entry **out)
+{
+    const char *wanted =
+        config_text(params->config, CONFIG_REPLICA_TRANSPORT);
+    struct transports *transports = params->transports;
+    tally_status_t status = TALLY_ERR_TRANSPORT;
+
+    transports_add_known(transports);
+    for (int i = 0; i < transports->count; i++) {
+        struct transports_entry *entry = &transports->entries[i];
+        if (strcmp(wanted, "auto") != 0 && strcmp(wanted, entry->name) != 0)
+            continue;
+        status = transports_open(transports, entry, TRANSPORTS_FOR_REPLICAS);
+        if (status == TALLY_OK) {
+            *out = entry;
+            return TALLY_OK;
+        }
+    }
+    return core_fail_within(status, "no transport between replica groups "
+                                    "(TALLY_REPLICA_TRANSPORT=%s): ",
+                            wanted);
+}
+
+static tally_status_t start_loop(const struct replica_open_params *params,
+                                 struct replica_opened *opened)
+{
+    const struct config *config = params->config;
+    struct replica_loop_params loop = {
+        .ops = opened->entry->backend->ops,
+        .transport =
+            opened->entry->opened[TRANSPORTS_FOR_REPLICAS].transport,
+        .folder = opened->folder,
+        .self = {params->peer, 0, opened->incarnation},
+        .witness = params->witness,
+        .replicas = params->replicas,
+        .witnesses = params->witnesses,
+        .records = params->records,
+        .minimum = params->minimum,
+        .acceptors =
+            (uint32_t)config_integer(config, CONFIG_REPLICA_ACCEPTORS),
+        .layout = params->layout,
+        .heartbeat_us = config_integer(config, CONFIG_HEARTBEAT_US),
+        .dead_after =
+            (uint32_t)config_integer(config, CONFIG_HEARTBEAT_MISSES),
+        .deadline_us = config_microseconds(config, CONFIG_REPLICA_DEADLINE),
+        .decide_after_us = config_microseconds(config, CONFIG_REPLICA_PATIENCE),
+        .apply_after_us =
+            config_microseconds(config, CONFIG_REPLICA_GRADIENT_PATIENCE),
+        .log = params->log,
+        .decided = params->decided,
+        .context = params->context,
+    };
+
+    return replica_loop_start(&loop, &opened->loop);
+}
+
+static void peer_lost(void *context, int32_t peer)
+{
+    const struct replica_opened *opened = context;
+
+    replica_loop_hint(opened->loop, peer);
+}
+
+tally_status_t replica_open_all(const struct replica_open_params *params,
+                                struct replica_opened *opened)
+{
+    struct transports_opened *worker;
+    tally_status_t status = check(params);
+
+    memset(opened, 0, sizeof(*opened));
+    if (status != TALLY_OK)
+        return status;
+    status = replica_folder_open(
+        config_text(params->config, CONFIG_REPLICA_FOLDER), &opened->folder);
+    if (status == TALLY_OK)
+        status = replica_folder_incarnation(opened->folder, params->peer,
+                                            &opened->incarnation);
+    if (status == TALLY_OK)
+        status = open_transport(params, &opened->entry);
+    if (status != TALLY_OK) {
+        replica_close_all(opened);
+        return status;
+    }
+    worker = &opened->entry->opened[TRANSPORTS_FOR_REPLICAS];
+    worker->used = true;
+    worker->peer_lost = peer_lost;
+    worker->peer_lost_context = opened;
+    status = start_loop(params, opened);
+    if (status != TALLY_OK)
+        replica_close_all(opened);
+    else
+        core_log(params->log, TALLY_LOG_INFO,
+                 "%s %u of %u, incarnation %llu, over %s",
+                 params->witness ? "witness" : "replica",
+                 (unsigned)params->peer, (unsigned)params->replicas,
+                 (unsigned long long)opened->incarnation, opened->entry->name);
+    return status;
+}
+
+// The transport may use the loop's buffers until it is closed.
+void replica_close_all(struct replica_opened *opened)
+{
+    replica_loop_stop(opened->loop);
+    if (opened->entry != NULL)
+        transports_close(opened->entry, TRANSPORTS_FOR_REPLICAS);
+    replica_loop_free(opened->loop);
+    replica_folder_close(opened->folder);
+    memset(opened, 0, sizeof(*opened));
+}

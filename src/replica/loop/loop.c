@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The loop's thread, and what is done with the actions of the state machine.
+#include "replica/loop/loop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/error.h"
+#include "replica/loop/state.h"
+
+// Attempts to apply a step before it is discarded: as many replicas may be lost
+// between a count and its gradients.
+#define ATTEMPTS 4
+// Between leaders: above a round trip and a thread that is woken.
+#define STAGGER_US 20000
+#define RETRY_US 50000
+#define IDLE_US 250000
+// Where a transport has no descriptor to wait for.
+#define NAP_US 200
+#define LOOKS_A_HEARTBEAT 4
+
+void loop_lock(struct replica_loop *loop)
+{
+    core_log_hold();
+    pthread_mutex_lock(&loop->lock);
+}
+
+void loop_unlock(struct replica_loop *loop)
+{
+    pthread_mutex_unlock(&loop->lock);
+    core_log_release();
+}
+
+void loop_wake(struct replica_loop *loop)
+{
+    const uint64_t one = 1;
+
+    // It fails where it was woken 2^64 times.
+    if (write(loop->wake_fd, &one, sizeof(one)) < 0)
+        return;
+}
+
+// -------------------------------------------------------------------- actions
+
+static void send(struct replica_loop *loop, const struct replica_action *action)
+{
+    // Ranks other than coordinators are not reached: nobody takes over.
+    if (action->rank != 0)
+        return;
+    for (uint64_t rest = action->peers; rest != 0; rest &= rest - 1)
+        replica_peers_send(loop->peers, (uint16_t)__builtin_ctzll(rest),
+                           action->bytes, action->length);
+}
+
+static void heed_report(struct replica_loop *loop,
+                        const struct replica_action *action)
+{
+    const struct core_log *log = loop->params.log;
+    const struct replica_position *at = &loop->node->at;
+    unsigned self = loop->params.self.peer;
+
+    switch (action->status) {
+    case REPLICA_STATUS_EPOCH:
+        core_log(log, TALLY_LOG_INFO,
+                 "replica %u: epoch %u, members 0x%llx, %u acceptors", self,
+                 (unsigned)at->epoch.number,
+                 (unsigned long long)at->epoch.members,
+                 (unsigned)at->epoch.acceptor_count);
+        loop->stopped = false;
+        loop->counted = at->epoch.members;
+        memset(loop->waited_us, 0, sizeof(loop->waited_us));
+        break;
+    case REPLICA_STATUS_FENCED:
+        core_log(log, TALLY_LOG_WARN,
+                 "replica %u: fenced: a newer start of it is there, or a rank "
+                 "of it is gone; start it again",
+                 self);
+        break;
+    case REPLICA_STATUS_CONFLICT:
+        core_log(log, TALLY_LOG_ERROR,
+                 "replica %u: replicas 0x%llx have said two things about "
+                 "index %llu",
+                 self, (unsigned long long)action->peers,
+                 (unsigned long long)action->instance.index);
+        break;
+    case REPLICA_STATUS_REFUSED:
+        loop->refused++;
+        core_log(log, TALLY_LOG_DEBUG,
+                 "replica %u: %llu messages were refused", self,
+                 (unsigned long long)loop->refused);
+        break;
+    case REPLICA_STATUS_STOPPED:
+        if (!loop->stopped)
+            core_log(log, TALLY_LOG_WARN,
+                     "replica %u: nothing can be decided, acceptors 0x%llx are "
+                     "gone; continue them, or start all replicas anew",
+                     self, (unsigned long long)action->peers);
+        loop->stopped = true;
+        break;
+    case REPLICA_STATUS_OPEN:
+    case REPLICA_STATUS_LAGGING:
+    case REPLICA_STATUS_WAITING:
+    case REPLICA_STATUS_IN_DOUBT:
+    case REPLICA_STATUS_ROLLED_BACK:
+    case REPLICA_STATUS_SEALED:
+        break; // the trainer is told when it asks
+    }
+}
+
+static void carry_out(struct replica_loop *loop,
+                      const struct replica_action *action)
+{
+    switch (action->kind) {
+    case REPLICA_ACTION_SEND:
+        send(loop, action);
+        break;
+    case REPLICA_ACTION_BROADCAST:
+    case REPLICA_ACTION_APPLY:
+        if (action->value->kind == REPLICA_COUNT)
+            loop->counted = action->value->members;
+        loop_told(loop, action);
+        break;
+    case REPLICA_ACTION_TIMER:
+        loop->timer_us = action->at_us;
+        break;
+    case REPLICA_ACTION_REPORT:
+        heed_report(loop, action);
+        break;
+    case REPLICA_ACTION_PROVIDER:
+        break; // nobody forces a lineage: there is no register
+    }
+}
+
+void loop_handle(struct replica_loop *loop, const struct replica_event *event)
+{
+    size_t count;
+
+    loop->now_us = clock_now_us();
+    const struct replica_action *actions =
+        replica_handle(loop->node, event, loop->now_us, &count);
+    for (size_t i = 0; i < count; i++)
+        carry_out(loop, &actions[i]);
+}
+
+static void receive(void *context, const uint8_t *bytes, size_t length)
+{
+    struct replica_loop *loop = context;
+    struct replica_event event = {
+        .kind = REPLICA_EVENT_MESSAGE, .bytes = bytes, .length = length};
+
+    if (!loop_is_of_the_past(loop, bytes, length))
+        loop_handle(loop, &event);
+}
+
+// --------------------------------------------------------------------- thread
+
+static void move(struct replica_loop *loop)
+{
+    const struct replica_event timer = {.kind = REPLICA_EVENT_TIMER};
+
+    loop->params.ops->progress(loop->params.transport);
+    replica_peers_progress(loop->peers, loop->now_us);
+    if (loop->now_us >= loop->check_us) {
+        loop->check_us =
+            loop->now_us + loop->params.heartbeat_us / LOOKS_A_HEARTBEAT;
+        loop_look_at_peers(loop);
+    }
+    if (loop->now_us >= loop->timer_us)
+        loop_handle(loop, &timer);
+    loop_serve_trainer(loop);
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+// How long it may sleep, in microseconds.
+static int64_t rest_us(const struct replica_loop *loop)
+{
+    int64_t until = least(loop->timer_us, loop->check_us);
+
+    if (loop->phase == LOOP_ENTERED || loop->phase == LOOP_VOTED)
+        until = least(until, loop->deadline_us);
+    if (loop->phase == LOOP_OFFERED) // the hold for who joins ends by itself
+        until = least(until, loop->now_us + loop->params.heartbeat_us / 20);
+    return until > loop->now_us ? until - loop->now_us : 0;
+}
+
+// Fills what it sleeps on; returns how many.
+static nfds_t arm(struct replica_loop *loop, struct pollfd *fds,
+                  int64_t *limit_us)
+{
+    const tally_transport_ops_t *ops = loop->params.ops;
+    nfds_t count = 0;
+    int fd;
+
+    *limit_us = loop->has_outcome ? 0 : rest_us(loop);
+    fds[count++] = (struct pollfd){.fd = loop->wake_fd, .events = POLLIN};
+    count += replica_peers_pidfds(loop->peers, &fds[count]);
+    tally_status_t status = ops->wait_fd != NULL
+                                ? ops->wait_fd(loop->params.transport, &fd)
+                                : TALLY_ERR_UNSUPPORTED;
+    if (status == TALLY_OK)
+        fds[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+    else if (status == TALLY_NOT_YET)
+        *limit_us = 0;
+    else
+        *limit_us = least(*limit_us, NAP_US);
+    return count;
+}
+
+// Returns whether a process of this host has ended.
+static bool sleep_on(struct pollfd *fds, nfds_t count, int64_t us)
+{
+    const struct timespec time = {us / 1000000, us % 1000000 * 1000};
+    uint64_t wakes;
+    bool ended = false;
+
+    if (ppoll(fds, count, &time, NULL) <= 0)
+        return false;
+    if ((fds[0].revents & POLLIN) != 0 &&
+        read(fds[0].fd, &wakes, sizeof(wakes)) < 0)
+        return false;
+    for (nfds_t i = 1; i < count; i++)
+        ended = ended || fds[i].revents != 0;
+    return ended;
+}
+
+static void *run(void *argument)
+{
+    struct replica_loop *loop = argument;
+    struct pollfd fds[REPLICA_PEERS_MAX + 2];
+    int64_t limit_us;
+
+    prctl(PR_SET_NAME, "tally-replica");
+    while (!atomic_load(&loop->stop)) {
+        struct replica_outcome outcome;
+
+        loop_lock(loop);
+        loop->now_us = clock_now_us();
+        move(loop);
+        bool owes = loop->has_outcome;
+        if (owes)
+            outcome = loop->outcome;
+        loop->has_outcome = false;
+        nfds_t count = arm(loop, fds, &limit_us);
+        loop_unlock(loop);
+        if (owes)
+            loop->params.decided(loop->params.context, &outcome);
+        else if (sleep_on(fds, count, limit_us))
+            loop->check_us = 0;
+    }
+    return NULL;
+}
+
+static tally_status_t start_thread(struct replica_loop *loop)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&loop->thread, NULL, run, loop);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0)
+        return core_fail(TALLY_ERR_SYSTEM, "cannot start the replica thread: "
+                                           "%s",
+                         strerror(error));
+    loop->thread_runs = true;
+    return TALLY_OK;
+}
+
+// ---------------------------------------------------------------- open, close
+
+static tally_status_t open_node(struct replica_loop *loop)
+{
+    const struct replica_loop_params *params = &loop->params;
+    struct replica_params node = {
+        .self = params->self,
+        .group = params->layout,
+        .witness = params->witness,
+        .records = params->records,
+        .minimum = params->minimum,
+        .attempts = ATTEMPTS,
+        .decide_after_us = params->decide_after_us,
+        .apply_after_us = params->apply_after_us,
+        .stagger_us = STAGGER_US,
+        .retry_us = RETRY_US,
+        .idle_us = IDLE_US,
+    };
+    void *memory = malloc(replica_memory());
+
+    if (memory == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for a replica");
+    for (uint16_t i = 0; i < params->replicas + params->witnesses; i++)
+        if (i != params->self.peer)
+            node.peers |= replica_bit(i);
+    loop->node = replica_open(memory, &node);
+    return TALLY_OK;
+}
+
+static tally_status_t open_peers(struct replica_loop *loop)
+{
+    const struct replica_loop_params *params = &loop->params;
+    struct replica_peers_params peers = {
+        .ops = params->ops,
+        .transport = params->transport,
+        .self = params->self,
+        .count = params->replicas + params->witnesses,
+        .layout = params->layout,
+        .records = params->records,
+        .heartbeat_us = params->heartbeat_us,
+        .dead_after = params->dead_after,
+        .log = params->log,
+        .receive = receive,
+        .context = loop,
+    };
+    uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
+    size_t bytes = sizeof(address);
+    tally_status_t status = replica_peers_create(&peers, &loop->peers);
+
+    if (status == TALLY_OK)
+        status = replica_peers_address(loop->peers, address, &bytes);
+    if (status == TALLY_OK)
+        status =
+            replica_folder_tell(params->folder, params->self, address, bytes);
+    return status;
+}
+
+tally_status_t replica_loop_start(const struct replica_loop_params *params,
+                                  struct replica_loop **out)
+{
+    struct replica_loop *loop = calloc(1, sizeof(*loop));
+
+    if (loop == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for a replica");
+    loop->params = *params;
+    loop->now_us = clock_now_us();
+    pthread_mutex_init(&loop->lock, NULL);
+    tally_status_t status = TALLY_OK;
+    loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (loop->wake_fd < 0)
+        status = core_fail(TALLY_ERR_SYSTEM, "no eventfd: %s", strerror(errno));
+    if (status == TALLY_OK)
+        status = open_node(loop);
+    if (status == TALLY_OK)
+        status = open_peers(loop);
+    if (status == TALLY_OK)
+        status = start_thread(loop);
+    // Even if it failed: the transport may hold receives.
+    *out = loop;
+    return status;
+}
+
+void replica_loop_stop(struct replica_loop *loop)
+{
+    if (loop == NULL || !loop->thread_runs)
+        return;
+    atomic_store(&loop->stop, true);
+    loop_wake(loop);
+    pthread_join(loop->thread, NULL);
+    loop->thread_runs = false;
+}
+
+void replica_loop_free(struct replica_loop *loop)
+{
+    if (loop == NULL)
+        return;
+    replica_peers_free(loop->peers);
+    free(loop->node);
+    if (loop->wake_fd >= 0)
+        close(loop->wake_fd);
+    pthread_mutex_destroy(&loop->lock);
+    free(loop);
+}
+
+void replica_loop_hint(struct replica_loop *loop, int32_t peer)
+{
+    if (peer < 0 || loop == NULL || loop->peers == NULL)
+        return;
+    replica_peers_hint(loop->peers, (uint16_t)peer);
+    loop->check_us = 0;
+}
+
+bool replica_loop_located(struct replica_loop *loop)
+{
+    loop_lock(loop);
+    bool located = loop->node->located;
+    loop_unlock(loop);
+    return located;
+}
+
+bool replica_loop_fenced(struct replica_loop *loop)
+{
+    loop_lock(loop);
+    bool fenced = loop->node->fenced;
+    loop_unlock(loop);
+    return fenced;
+}

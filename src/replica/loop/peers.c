@@ -1,0 +1,433 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// See peers.h.
+#include "replica/loop/peers.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/error.h"
+#include "replica/loop/identity.h"
+#include "replica/message.h"
+
+// Posted a peer: a decision brings an entry, a vote and what a leader asks.
+#define RECEIVES 6
+// Under way a peer; what comes on top is lost, and sent again by who needs it.
+#define SENDS 24
+// An endpoint that broke is made anew, not more often than this.
+#define RECONNECT_US 300000
+// Tags of this kind alone are on the transport; they name who sends.
+#define TAG_OF_PEER(peer) ((uint64_t)0x7a11 << 48 | (uint64_t)(peer))
+
+struct heartbeat {
+    uint64_t magic;
+    uint64_t incarnation;
+    struct replica_peers_beat beat;
+};
+#define HEARTBEAT_MAGIC 0x7461656274726168u // "hartbeat"
+
+struct buffer {
+    tally_request_t request;
+    bool posted;
+    uint8_t bytes[REPLICA_MESSAGE_MAX];
+};
+
+// What goes to one incarnation. Some transports keep the sends to one that is
+// gone until they are closed, and with them the memory.
+struct bank {
+    struct bank *next;
+    bool taken;
+    struct buffer sends[SENDS];
+};
+
+struct head {
+    uint64_t magic;
+    uint64_t layout;
+    uint64_t records;
+    struct process_identity process;
+    char transport[16];
+};
+#define HEAD_MAGIC 0x3176737265657054u // a version of it
+
+struct peer {
+    bool known;
+    bool refused; // its layout or transport is another
+    uint64_t incarnation;
+    uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
+    size_t address_bytes;
+    tally_endpoint_t *endpoint;
+    int64_t connected_us;
+    bool broken; // the endpoint
+    bool hinted; // by the transport, since it was last heard
+    bool gone;   // its process has ended
+    int pidfd;
+    int64_t heard_us;
+    struct replica_peers_beat beat; // of this incarnation; zeros: none yet
+    struct bank *bank; // NULL: none yet
+    struct buffer receives[RECEIVES];
+};
+
+struct replica_peers {
+    struct replica_peers_params params;
+    int64_t now_us;
+    int64_t beat_us; // of the next heartbeat
+    struct replica_peers_beat beat; // that goes out
+    struct peer *peers;
+    struct bank *banks;
+};
+
+static void post_receive(struct replica_peers *peers, uint16_t from,
+                         struct buffer *buffer)
+{
+    const struct replica_peers_params *params = &peers->params;
+
+    buffer->posted =
+        params->ops->trecv(params->transport, TAG_OF_PEER(from), buffer->bytes,
+                           sizeof(buffer->bytes), &buffer->request) == TALLY_OK;
+}
+
+tally_status_t replica_peers_create(const struct replica_peers_params *params,
+                                    struct replica_peers **out)
+{
+    struct replica_peers *peers = calloc(1, sizeof(*peers));
+
+    assert(params->count <= REPLICA_PEERS_MAX);
+    assert(params->ops->message_max >= REPLICA_MESSAGE_MAX);
+    if (peers != NULL)
+        peers->peers = calloc(params->count, sizeof(*peers->peers));
+    if (peers == NULL || peers->peers == NULL) {
+        free(peers);
+        return core_fail(TALLY_ERR_MEMORY, "no memory for %u peers",
+                         (unsigned)params->count);
+    }
+    peers->params = *params;
+    for (uint16_t i = 0; i < params->count; i++) {
+        peers->peers[i].pidfd = -1;
+        for (int r = 0; i != params->self.peer && r < RECEIVES; r++)
+            post_receive(peers, i, &peers->peers[i].receives[r]);
+    }
+    *out = peers;
+    return TALLY_OK;
+}
+
+static bool is_free(const struct buffer *buffer)
+{
+    return !buffer->posted || buffer->request.status != TALLY_NOT_YET;
+}
+
+static bool all_are_free(const struct bank *bank)
+{
+    for (int i = 0; i < SENDS; i++)
+        if (!is_free(&bank->sends[i]))
+            return false;
+    return true;
+}
+
+// NULL: no memory, so what is sent is lost.
+static struct bank *take_bank(struct replica_peers *peers)
+{
+    struct bank *bank = peers->banks;
+
+    while (bank != NULL && (bank->taken || !all_are_free(bank)))
+        bank = bank->next;
+    if (bank == NULL) {
+        bank = calloc(1, sizeof(*bank));
+        if (bank == NULL)
+            return NULL;
+        bank->next = peers->banks;
+        peers->banks = bank;
+    }
+    bank->taken = true;
+    return bank;
+}
+
+// What was on its way to an incarnation that is gone.
+static void drop_bank(struct replica_peers *peers, struct bank *bank)
+{
+    if (bank == NULL)
+        return;
+    bank->taken = false;
+    for (int i = 0; i < SENDS; i++)
+        if (!is_free(&bank->sends[i]))
+            peers->params.ops->cancel(peers->params.transport,
+                                      &bank->sends[i].request);
+}
+
+static void unwatch(struct peer *peer)
+{
+    if (peer->pidfd >= 0)
+        close(peer->pidfd);
+    peer->pidfd = -1;
+}
+
+void replica_peers_free(struct replica_peers *peers)
+{
+    if (peers == NULL)
+        return;
+    for (uint32_t i = 0; i < peers->params.count; i++)
+        unwatch(&peers->peers[i]);
+    while (peers->banks != NULL) {
+        struct bank *bank = peers->banks;
+        peers->banks = bank->next;
+        free(bank);
+    }
+    free(peers->peers);
+    free(peers);
+}
+
+tally_status_t replica_peers_address(struct replica_peers *peers, void *address,
+                                     size_t *bytes)
+{
+    const struct replica_peers_params *params = &peers->params;
+    struct head head = {.magic = HEAD_MAGIC,
+                        .layout = params->layout,
+                        .records = params->records};
+    size_t rest = *bytes - sizeof(head);
+
+    if (*bytes < sizeof(head))
+        return core_fail(TALLY_ERR_MEMORY, "no room for an address");
+    process_identity_read(&head.process);
+    strncpy(head.transport, params->ops->name, sizeof(head.transport) - 1);
+    tally_status_t status = params->ops->address(
+        params->transport, (uint8_t *)address + sizeof(head), &rest);
+    if (status != TALLY_OK)
+        return status;
+    memcpy(address, &head, sizeof(head));
+    *bytes = sizeof(head) + rest;
+    return TALLY_OK;
+}
+
+// Whether we can talk to it; says why not, once an incarnation.
+static bool check_head(const struct replica_peers *peers, uint16_t peer,
+                       const struct head *head, size_t bytes)
+{
+    const struct replica_peers_params *params = &peers->params;
+    const char *why = NULL;
+
+    if (bytes < sizeof(*head) || bytes > REPLICA_ADDRESS_BYTES_MAX ||
+        head->magic != HEAD_MAGIC)
+        why = "its address is of another version of Tally";
+    else if (strncmp(head->transport, params->ops->name,
+                     sizeof(head->transport) - 1) != 0)
+        why = "it has chosen another transport (TALLY_REPLICA_TRANSPORT)";
+    else if (head->layout != 0 && params->layout != 0 &&
+             (head->layout != params->layout ||
+              head->records != params->records))
+        why = "its step has other channels, or another order";
+    else if (head->layout != 0 &&
+             (head->records < 1 || head->records > REPLICA_RECORDS_MAX))
+        why = "its step has no number of channels";
+    if (why != NULL)
+        core_log(params->log, TALLY_LOG_ERROR,
+                 "replica peer %u is not talked to: %s", (unsigned)peer, why);
+    return why == NULL;
+}
+
+void replica_peers_know(struct replica_peers *peers, uint16_t number,
+                        uint64_t incarnation, const void *address,
+                        size_t bytes, int64_t now_us)
+{
+    struct peer *peer = &peers->peers[number];
+    struct head head = {0};
+
+    if (number >= peers->params.count || number == peers->params.self.peer ||
+        (peer->known && incarnation <= peer->incarnation))
+        return;
+    if (bytes >= sizeof(head))
+        memcpy(&head, address, sizeof(head));
+    unwatch(peer);
+    peer->known = true;
+    peer->refused = !check_head(peers, number, &head, bytes);
+    peer->incarnation = incarnation;
+    peer->endpoint = NULL; // the transport closes it
+    peer->connected_us = 0;
+    peer->broken = false;
+    peer->hinted = false;
+    peer->gone = false;
+    peer->heard_us = now_us;
+    peer->beat = (struct replica_peers_beat){0};
+    drop_bank(peers, peer->bank);
+    peer->bank = take_bank(peers);
+    if (peer->refused)
+        return;
+    if (peers->params.layout == 0 && head.layout != 0) {
+        peers->params.layout = head.layout;
+        peers->params.records = (uint32_t)head.records;
+    }
+    peer->address_bytes = bytes - sizeof(head);
+    memcpy(peer->address, (const uint8_t *)address + sizeof(head),
+           peer->address_bytes);
+    peer->pidfd = process_identity_watch(&head.process, &peer->gone);
+}
+
+static bool connect_to(struct replica_peers *peers, uint16_t number)
+{
+    const struct replica_peers_params *params = &peers->params;
+    struct peer *peer = &peers->peers[number];
+
+    if (peer->endpoint != NULL && !peer->broken)
+        return true;
+    if (!peer->known || peer->refused || peer->gone ||
+        (peer->connected_us != 0 &&
+         peers->now_us < peer->connected_us + RECONNECT_US))
+        return false;
+    peer->connected_us = peers->now_us;
+    peer->endpoint = NULL;
+    peer->broken = params->ops->connect(params->transport, number,
+                                        peer->address, peer->address_bytes,
+                                        &peer->endpoint) != TALLY_OK;
+    return !peer->broken;
+}
+
+void replica_peers_send(struct replica_peers *peers, uint16_t number,
+                        const uint8_t *bytes, size_t length)
+{
+    const struct replica_peers_params *params = &peers->params;
+    struct peer *peer = &peers->peers[number];
+    struct buffer *buffer = NULL;
+
+    assert(length <= REPLICA_MESSAGE_MAX);
+    if (number >= params->count || number == params->self.peer ||
+        !connect_to(peers, number) || peer->bank == NULL)
+        return;
+    for (int i = 0; i < SENDS && buffer == NULL; i++)
+        if (is_free(&peer->bank->sends[i]))
+            buffer = &peer->bank->sends[i];
+    if (buffer == NULL)
+        return;
+    memcpy(buffer->bytes, bytes, length);
+    buffer->posted =
+        params->ops->tsend(peer->endpoint, TAG_OF_PEER(params->self.peer),
+                           buffer->bytes, length, &buffer->request) == TALLY_OK;
+    if (!buffer->posted) {
+        peer->broken = true;
+        peer->hinted = true;
+    }
+}
+
+static void take(struct replica_peers *peers, uint16_t from,
+                 const struct buffer *buffer)
+{
+    struct peer *peer = &peers->peers[from];
+    struct heartbeat beat;
+
+    if (buffer->request.status != TALLY_OK)
+        return;
+    if (buffer->request.bytes == sizeof(beat)) {
+        memcpy(&beat, buffer->bytes, sizeof(beat));
+        // One of the past says nothing of the present one.
+        if (beat.magic != HEARTBEAT_MAGIC ||
+            !peer->known || beat.incarnation != peer->incarnation)
+            return;
+        peer->beat = beat.beat;
+    } else {
+        peers->params.receive(peers->params.context, buffer->bytes,
+                              buffer->request.bytes);
+    }
+    peer->heard_us = peers->now_us;
+    peer->hinted = false;
+}
+
+void replica_peers_progress(struct replica_peers *peers, int64_t now_us)
+{
+    peers->now_us = now_us;
+    for (uint16_t from = 0; from < peers->params.count; from++) {
+        if (from == peers->params.self.peer)
+            continue;
+        for (int i = 0; i < RECEIVES; i++) {
+            struct buffer *buffer = &peers->peers[from].receives[i];
+            if (!is_free(buffer))
+                continue;
+            if (buffer->posted)
+                take(peers, from, buffer);
+            post_receive(peers, from, buffer);
+        }
+    }
+}
+
+static bool is_dead(const struct replica_peers *peers, struct peer *peer)
+{
+    const struct replica_peers_params *params = &peers->params;
+    int64_t silent_us = peers->now_us - peer->heard_us;
+    uint32_t allowed = params->dead_after;
+
+    if (peer->hinted && allowed > 1)
+        allowed--;
+    if (peer->pidfd >= 0 && process_has_ended(peer->pidfd)) {
+        peer->gone = true;
+        unwatch(peer);
+    }
+    return peer->gone || peer->refused ||
+           silent_us > (int64_t)allowed * params->heartbeat_us;
+}
+
+uint64_t replica_peers_check(struct replica_peers *peers, int64_t now_us)
+{
+    const struct heartbeat beat = {
+        HEARTBEAT_MAGIC, peers->params.self.incarnation, peers->beat};
+    bool beats = now_us >= peers->beat_us;
+    uint64_t dead = 0;
+
+    peers->now_us = now_us;
+    if (beats)
+        peers->beat_us = now_us + peers->params.heartbeat_us;
+    for (uint16_t i = 0; i < peers->params.count; i++) {
+        struct peer *peer = &peers->peers[i];
+        if (!peer->known)
+            continue;
+        if (beats)
+            replica_peers_send(peers, i, (const uint8_t *)&beat, sizeof(beat));
+        if (is_dead(peers, peer))
+            dead |= replica_bit(i);
+    }
+    return dead;
+}
+
+void replica_peers_hint(struct replica_peers *peers, uint16_t peer)
+{
+    if (peer >= peers->params.count)
+        return;
+    peers->peers[peer].hinted = true;
+    peers->peers[peer].broken = true;
+}
+
+void replica_peers_beat(struct replica_peers *peers,
+                        struct replica_peers_beat beat)
+{
+    if (memcmp(&peers->beat, &beat, sizeof(beat)) != 0)
+        peers->beat_us = 0; // others wait for it
+    peers->beat = beat;
+}
+
+bool replica_peers_heard(const struct replica_peers *peers, uint16_t number,
+                         uint64_t *incarnation, struct replica_peers_beat *beat)
+{
+    const struct peer *peer = &peers->peers[number];
+
+    if (number >= peers->params.count || !peer->known || peer->refused)
+        return false;
+    *incarnation = peer->incarnation;
+    *beat = peer->beat;
+    return true;
+}
+
+bool replica_peers_layout(const struct replica_peers *peers, uint64_t *layout,
+                          uint32_t *records)
+{
+    *layout = peers->params.layout;
+    *records = peers->params.records;
+    return peers->params.layout != 0;
+}
+
+size_t replica_peers_pidfds(const struct replica_peers *peers,
+                            struct pollfd *out)
+{
+    size_t count = 0;
+
+    for (uint16_t i = 0; i < peers->params.count; i++)
+        if (peers->peers[i].pidfd >= 0)
+            out[count++] = (struct pollfd){.fd = peers->peers[i].pidfd,
+                                           .events = POLLIN};
+    return count;
+}

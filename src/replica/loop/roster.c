@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Who takes part: how the job begins, who is thought dead, and what the next
+// epoch should be. It proposes; the state machine decides.
+//
+// The beginning. Peer 0 begins when all peers have said, in a heartbeat to its
+// present incarnation, that they know of no job; whoever has said so takes a
+// position from no older peer 0. So there are no two beginnings among whom a
+// quorum of one could decide without the other: a second one needs the word of
+// all, of those of the first too.
+#include <string.h>
+#include <time.h>
+
+#include "replica/loop/state.h"
+
+// One that joins is waited for, a step: no longer than half of what the others
+// wait for this replica, and than this.
+#define JOIN_WAIT_US 500000
+// And in all, for one incarnation that does not come to it.
+#define JOIN_WAIT_ALL_US 5000000
+
+static uint16_t peer_count(const struct replica_loop *loop)
+{
+    return (uint16_t)(loop->params.replicas + loop->params.witnesses);
+}
+
+static void seen(void *context, uint16_t peer, uint64_t incarnation,
+                 const void *address, size_t bytes)
+{
+    struct replica_loop *loop = context;
+    const struct replica_event lost = {.kind = REPLICA_EVENT_RANK_LOST};
+
+    if (peer != loop->params.self.peer)
+        replica_peers_know(loop->peers, peer, incarnation, address, bytes,
+                           loop->now_us);
+    else if (incarnation > loop->params.self.incarnation)
+        loop_handle(loop, &lost); // another has this one's place
+}
+
+// Everybody that can be heard now, this process too, with its incarnation.
+static uint64_t who_is_there(const struct replica_loop *loop,
+                             uint64_t incarnations[REPLICA_PEERS_MAX])
+{
+    uint64_t there = replica_bit(loop->params.self.peer);
+
+    memset(incarnations, 0, REPLICA_PEERS_MAX * sizeof(incarnations[0]));
+    incarnations[loop->params.self.peer] = loop->params.self.incarnation;
+    for (uint16_t i = 0; i < peer_count(loop); i++) {
+        struct replica_peers_beat beat;
+        if (i != loop->params.self.peer &&
+            (loop->dead & replica_bit(i)) == 0 &&
+            replica_peers_heard(loop->peers, i, &incarnations[i], &beat) &&
+            beat.root != 0)
+            there |= replica_bit(i);
+    }
+    return there;
+}
+
+static uint64_t replicas_of(const struct replica_loop *loop, uint64_t set)
+{
+    return set & (replica_bit(loop->params.replicas) - 1);
+}
+
+// Acceptors of before that are there keep their places; others give way to
+// witnesses, then to replicas. Never fewer than before: then they stay.
+static void choose_acceptors(const struct replica_loop *loop, uint64_t there,
+                             const uint64_t *incarnations,
+                             struct replica_epoch *epoch)
+{
+    uint64_t replicas = replicas_of(loop, there);
+    const uint64_t kinds[] = {there & ~replicas, replicas};
+    uint32_t count = (uint32_t)replica_set_size(there);
+    struct replica_name chosen[REPLICA_ACCEPTORS_MAX];
+    uint32_t filled = 0;
+
+    if (count > loop->params.acceptors)
+        count = loop->params.acceptors;
+    count -= count % 2 == 0;
+    for (uint32_t i = 0; i < epoch->acceptor_count && filled < count; i++) {
+        struct replica_name name = epoch->acceptors[i];
+        if ((there & replica_bit(name.peer)) == 0)
+            continue;
+        there &= ~replica_bit(name.peer);
+        name.incarnation = incarnations[name.peer];
+        chosen[filled++] = name;
+    }
+    for (int kind = 0; kind < 2; kind++)
+        for (uint64_t rest = kinds[kind] & there; rest != 0 && filled < count;
+             rest &= rest - 1) {
+            uint16_t peer = (uint16_t)__builtin_ctzll(rest);
+            chosen[filled++] =
+                (struct replica_name){peer, 0, incarnations[peer]};
+        }
+    if (filled < epoch->acceptor_count)
+        return;
+    epoch->acceptor_count = filled;
+    memset(epoch->acceptors, 0, sizeof(epoch->acceptors));
+    memcpy(epoch->acceptors, chosen, filled * sizeof(chosen[0]));
+}
+
+static void name_members(const struct replica_loop *loop, uint64_t there,
+                         const uint64_t *incarnations,
+                         struct replica_epoch *epoch)
+{
+    epoch->members = replicas_of(loop, there);
+    memset(epoch->incarnations, 0, sizeof(epoch->incarnations));
+    for (uint64_t rest = epoch->members; rest != 0; rest &= rest - 1) {
+        uint16_t peer = (uint16_t)__builtin_ctzll(rest);
+        epoch->incarnations[peer] = incarnations[peer];
+    }
+}
+
+// ------------------------------------------------------------------ beginning
+
+static bool all_are_new(const struct replica_loop *loop, uint64_t there)
+{
+    for (uint16_t i = 0; i < peer_count(loop); i++) {
+        struct replica_peers_beat beat;
+        uint64_t incarnation;
+        if (i == loop->params.self.peer)
+            continue;
+        if ((there & replica_bit(i)) == 0 ||
+            !replica_peers_heard(loop->peers, i, &incarnation, &beat) ||
+            beat.located || beat.root != loop->params.self.incarnation)
+            return false;
+    }
+    return true;
+}
+
+static void begin(struct replica_loop *loop)
+{
+    struct replica_position first = {.next = {.index = 1}};
+    struct replica_event event = {.kind = REPLICA_EVENT_MESSAGE};
+    struct replica_message message;
+    uint8_t bytes[REPLICA_MESSAGE_MAX];
+    uint64_t incarnations[REPLICA_PEERS_MAX];
+    uint64_t there = who_is_there(loop, incarnations);
+
+    if (!all_are_new(loop, there))
+        return;
+    first.epoch.lineage = 1;
+    first.epoch.number = 1;
+    name_members(loop, there, incarnations, &first.epoch);
+    choose_acceptors(loop, there, incarnations, &first.epoch);
+    // What follows is refused by whoever began otherwise.
+    first.previous = replica_epoch_digest(1, &first.epoch);
+    message = replica_message_for(loop->node, REPLICA_POSITION);
+    message.lineage = 1;
+    message.epoch = 1;
+    message.instance = first.next;
+    message.previous = first.previous;
+    message.position = first;
+    event.bytes = bytes;
+    event.length =
+        replica_message_encode(&message, loop->params.records, bytes);
+    loop_handle(loop, &event);
+}
+
+static void say_where_it_is(struct replica_loop *loop)
+{
+    struct replica_peers_beat beat = {.located = loop->node->located,
+                                      .root = loop->params.self.incarnation};
+    struct replica_peers_beat of_root;
+
+    if (loop->params.self.peer != 0 &&
+        !replica_peers_heard(loop->peers, 0, &beat.root, &of_root))
+        beat.root = UINT64_MAX; // not known
+    replica_peers_beat(loop->peers, beat);
+}
+
+bool loop_is_of_the_past(struct replica_loop *loop, const uint8_t *bytes,
+                         size_t length)
+{
+    struct replica_message message;
+    struct replica_peers_beat beat;
+    uint64_t incarnation;
+
+    if (loop->node->params.group == 0)
+        return true; // a witness that knows nobody
+    if (loop->node->located)
+        return false; // the state machine knows
+    return replica_message_decode(bytes, length, loop->params.records,
+                                  &message) &&
+           (message.from.peer >= peer_count(loop) ||
+            !replica_peers_heard(loop->peers, message.from.peer, &incarnation,
+                                 &beat) ||
+            message.from.incarnation < incarnation);
+}
+
+// ---------------------------------------------------------------------- later
+
+static uint64_t next_revision(const struct replica_loop *loop)
+{
+    struct timespec now;
+    uint64_t clock;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    clock = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    return clock > loop->revision ? clock : loop->revision + 1;
+}
+
+// Whether enough acceptors are heard: else it is this process that is cut off.
+static bool hears_a_quorum(const struct replica_epoch *epoch, uint64_t there)
+{
+    return replica_set_size(replica_epoch_acceptors(epoch) & there) >=
+           replica_epoch_quorum(epoch);
+}
+
+// One process may think others dead that are not. So a member is left out only
+// once a count has been decided without it.
+static void keep_counted(const struct replica_loop *loop, uint64_t *there,
+                         uint64_t *incarnations)
+{
+    const struct replica_epoch *epoch = &loop->node->at.epoch;
+    uint64_t kept = loop->counted & epoch->members & ~*there;
+
+    *there |= kept;
+    for (; kept != 0; kept &= kept - 1) {
+        uint16_t peer = (uint16_t)__builtin_ctzll(kept);
+        incarnations[peer] = epoch->incarnations[peer];
+    }
+}
+
+static void propose(struct replica_loop *loop)
+{
+    struct replica_epoch next = loop->node->at.epoch;
+    struct replica_event event = {.kind = REPLICA_EVENT_PROPOSAL,
+                                  .epoch = &next};
+    uint64_t incarnations[REPLICA_PEERS_MAX];
+    uint64_t there = who_is_there(loop, incarnations);
+
+    if (!hears_a_quorum(&next, there))
+        return;
+    keep_counted(loop, &there, incarnations);
+    name_members(loop, there, incarnations, &next);
+    choose_acceptors(loop, there, incarnations, &next);
+    if (replica_epoch_same(&next, &loop->proposed))
+        return;
+    loop->revision = next_revision(loop);
+    next.revision = loop->revision;
+    loop->proposed = next;
+    loop_handle(loop, &event);
+}
+
+// A witness votes for whatever model there is.
+static void learn_layout(struct replica_loop *loop)
+{
+    struct replica_params *node = &loop->node->params;
+
+    if (node->group == 0 &&
+        replica_peers_layout(loop->peers, &node->group, &node->records))
+        loop->params.records = node->records;
+}
+
+void loop_look_at_peers(struct replica_loop *loop)
+{
+    struct replica_event suspects = {.kind = REPLICA_EVENT_SUSPECTS};
+
+    replica_folder_look(loop->params.folder, peer_count(loop), seen, loop);
+    learn_layout(loop);
+    say_where_it_is(loop);
+    suspects.peers = replica_peers_check(loop->peers, loop->now_us);
+    if (suspects.peers != loop->dead) {
+        loop->dead = suspects.peers;
+        loop_handle(loop, &suspects);
+    }
+    if (!loop->node->located && loop->params.self.peer == 0)
+        begin(loop);
+    if (loop->node->located && !loop->params.witness)
+        propose(loop);
+}
+
+// ------------------------------------------------------------- one that joins
+
+// Replicas that are there, and could be named once they hold the model.
+static uint64_t joining(const struct replica_loop *loop)
+{
+    const struct replica_epoch *epoch = &loop->node->at.epoch;
+    struct replica_epoch next;
+    uint64_t named = replica_epoch_proposal(loop->node, &next)
+                         ? next.members
+                         : epoch->members;
+    uint64_t set = 0;
+
+    for (uint64_t rest = loop->proposed.members; rest != 0; rest &= rest - 1) {
+        uint16_t peer = (uint16_t)__builtin_ctzll(rest);
+        if (!replica_epoch_member(epoch, peer,
+                                  loop->proposed.incarnations[peer]) &&
+            (named & replica_bit(peer)) == 0)
+            set |= replica_bit(peer);
+    }
+    return set;
+}
+
+bool loop_waits_for_joiner(struct replica_loop *loop)
+{
+    int64_t limit_us = loop->params.decide_after_us / 2;
+    bool waits = false;
+
+    if (limit_us > JOIN_WAIT_US)
+        limit_us = JOIN_WAIT_US;
+    for (uint64_t rest = joining(loop); rest != 0; rest &= rest - 1) {
+        uint16_t peer = (uint16_t)__builtin_ctzll(rest);
+        uint64_t incarnation = loop->proposed.incarnations[peer];
+        if (loop->joiners[peer] != incarnation) {
+            loop->joiners[peer] = incarnation;
+            loop->waited_us[peer] = 0;
+        }
+        if (loop->waited_us[peer] >= JOIN_WAIT_ALL_US)
+            continue;
+        if (loop->now_us - loop->offered_us < limit_us)
+            waits = true;
+        else
+            loop->waited_us[peer] += limit_us;
+    }
+    return waits;
+}

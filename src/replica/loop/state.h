@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The inside of the loop: its thread and what comes of actions (loop.c), what
+// the trainer is owed (trainer.c), who takes part (roster.c). All of it is
+// under the lock.
+#ifndef REPLICA_LOOP_STATE_H
+#define REPLICA_LOOP_STATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "replica/loop/loop.h"
+#include "replica/loop/peers.h"
+#include "replica/node.h"
+#include "replica/rank.h"
+
+enum loop_phase {
+    LOOP_IDLE,    // nothing is owed
+    LOOP_OFFERED, // a contribution is held until it may be said
+    LOOP_ENTERED, // it was said, the decision is awaited
+    LOOP_COUNTED, // the scale is out, the trainer's vote is awaited
+    LOOP_VOTED,   // the verdict is awaited
+    LOOP_DOUBTED, // the trainer was told IN_DOUBT, and will ask again
+};
+
+struct replica_loop {
+    struct replica_loop_params params;
+    pthread_mutex_t lock;
+    pthread_t thread;
+    bool thread_runs;
+    atomic_bool stop;
+    int wake_fd;
+
+    struct replica_peers *peers;
+    struct replica *node;
+    int64_t now_us;
+    int64_t timer_us;
+    int64_t check_us; // of the next look at peers
+
+    // The trainer's side.
+    enum loop_phase phase;
+    int64_t offered_us;
+    int64_t deadline_us;
+    struct numeric_record records[REPLICA_RECORDS_MAX];
+    struct replica_slot slot;
+    uint32_t lineage;   // of the contribution that was said
+    uint64_t index;     // of the contribution that was said
+    uint64_t decision;  // that the vote is about
+    uint64_t late;      // a COUNT that came after the deadline; 0: none
+    bool has_verdict;   // it came before it was asked for
+    struct replica_outcome verdict;
+    bool has_outcome; // to be handed out
+    struct replica_outcome outcome;
+
+    // Who takes part.
+    uint64_t dead;
+    uint64_t counted; // of the last COUNT; of an epoch that begins: all members
+    uint64_t revision;
+    struct replica_epoch proposed;
+    uint64_t joiners[REPLICA_PEERS_MAX]; // incarnations that were waited for
+    int64_t waited_us[REPLICA_PEERS_MAX];
+    uint64_t refused; // messages
+    bool stopped;     // said already
+};
+
+// loop.c. Lines for the host program's log are kept until the unlock.
+void loop_lock(struct replica_loop *loop);
+void loop_unlock(struct replica_loop *loop);
+// The thread looks again. Any thread.
+void loop_wake(struct replica_loop *loop);
+// Gives the state machine an event, and carries out its actions.
+void loop_handle(struct replica_loop *loop, const struct replica_event *event);
+
+// trainer.c: a decision that this replica took part in.
+void loop_told(struct replica_loop *loop, const struct replica_action *action);
+// What can be said now is said; what is over is handed back.
+void loop_serve_trainer(struct replica_loop *loop);
+
+// roster.c: looks at peers and at the folder.
+void loop_look_at_peers(struct replica_loop *loop);
+// Whether a contribution should wait a moment for a replica that joins.
+bool loop_waits_for_joiner(struct replica_loop *loop);
+// Whether a message is of an incarnation that the job may not begin with.
+bool loop_is_of_the_past(struct replica_loop *loop, const uint8_t *bytes,
+                         size_t length);
+
+#endif

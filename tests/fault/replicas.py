@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Replica groups as real processes that are killed, stopped and started again;
+then the logs of all ranks are checked from outside (check_logs.py)."""
+
+import argparse
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import check_logs
+
+PROGRESS_S = 60  # generous: nothing is measured here
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Job:
+    def __init__(self, options, folder):
+        self.options = options
+        self.folder = folder
+        self.members = os.path.join(folder, "members")
+        self.processes = {}
+        self.said_before = {}  # bytes of a witness's errors at its start
+        self.environment = dict(
+            os.environ,
+            TALLY_REPLICAS=str(options.replicas),
+            TALLY_WITNESSES=str(options.witnesses),
+            TALLY_REPLICA_FOLDER=self.members,
+            TALLY_REPLICA_TRANSPORT=options.transport,
+            TALLY_REPLICA_DEADLINE="5",
+            TALLY_REPLICA_PATIENCE="1",
+            TALLY_REPLICA_GRADIENT_PATIENCE="3",
+            TALLY_TIMEOUT="10",
+            TALLY_UCX_TLS="tcp,self",
+            TALLY_OFI_PROVIDER="tcp;ofi_rxm",
+            TALLY_LOG=options.log,
+            TALLY_LOCAL_SIZE="64",
+        )
+
+    def spawn(self, command, name, **variables):
+        with open(os.path.join(self.folder, "errors." + name), "ab") as errors:
+            return subprocess.Popen(
+                command, env=dict(self.environment, **variables),
+                stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+
+    def errors_of(self, witness):
+        return os.path.join(self.folder, f"errors.{witness}")
+
+    def start(self, peer):
+        """A replica with all its ranks, or a witness."""
+        if peer >= self.options.replicas:
+            path = self.errors_of(peer)
+            self.said_before[peer] = (os.path.getsize(path)
+                                      if os.path.exists(path) else 0)
+            self.processes[peer] = [self.spawn(
+                [self.options.witness], f"{peer}", TALLY_REPLICA=str(peer))]
+            return
+        root = f"127.0.0.1:{free_port()}"
+        self.processes[peer] = [
+            self.spawn([self.options.rank, self.folder, str(peer), "1000000000"],
+                       f"{peer}.{rank}", TALLY_RANK=str(rank),
+                       TALLY_WORLD_SIZE=str(self.options.ranks),
+                       TALLY_ROOT=root)
+            for rank in range(self.options.ranks)]
+
+    def signal(self, peer, number, ranks=None):
+        for rank, process in enumerate(self.processes[peer]):
+            if ranks is None or rank in ranks:
+                process.send_signal(number)
+
+    def end(self, peer):
+        """What is left of it is killed."""
+        self.signal(peer, signal.SIGKILL)
+        for process in self.processes[peer]:
+            process.wait()
+
+    def dead(self, peer):
+        return [p for p in self.processes[peer] if p.poll() is not None]
+
+    def revive(self):
+        """Starts those again of which some rank has ended by itself."""
+        for peer in list(self.processes):
+            if self.dead(peer):
+                self.end(peer)
+                self.start(peer)
+
+    def applied(self):
+        """The index that each replica has applied last, in its present life."""
+        last = {}
+        for peer, processes in self.processes.items():
+            if peer >= self.options.replicas:
+                continue
+            path = os.path.join(self.folder, f"log.{peer}.0.{processes[0].pid}")
+            last[peer] = 0
+            try:
+                with open(path, "rb") as log:
+                    log.seek(max(0, os.path.getsize(path) - 20000))
+                    for line in log.read().split(b"\n")[:-1]:
+                        words = line.split()
+                        if words and words[0] == b"applied":
+                            last[peer] = int(words[1])
+            except (OSError, ValueError, IndexError):
+                pass
+        return last
+
+    def await_progress(self, peers, steps, revive=True):
+        """Until each of them has applied so many steps past the furthest."""
+        begin = max(self.applied().values(), default=0)
+        deadline = time.monotonic() + PROGRESS_S
+        while True:
+            if revive:
+                self.revive()
+            last = self.applied()
+            if all(last.get(peer, 0) >= begin + steps for peer in peers):
+                return
+            if time.monotonic() > deadline:
+                raise SystemExit(f"no progress: {last} after {begin}")
+            time.sleep(0.01)
+
+
+    def await_named(self, witness):
+        """Until an epoch names a witness that was started again: until then it
+        counts as lost. It says of which epoch it hears first, then of that."""
+        deadline = time.monotonic() + PROGRESS_S
+        while True:
+            with open(self.errors_of(witness), encoding="utf-8") as errors:
+                errors.seek(self.said_before[witness])
+                if errors.read().count(": epoch ") >= 2:
+                    return
+            if time.monotonic() > deadline:
+                raise SystemExit(f"witness {witness} is not named")
+            time.sleep(0.01)
+
+
+def replicas_of(job):
+    return range(job.options.replicas)
+
+
+def others(job, victim):
+    return [peer for peer in replicas_of(job) if peer != victim]
+
+
+def kill_and_restart(job, victim, ranks):
+    """Some ranks are killed; the others must end by themselves, or go with the
+    whole. Meanwhile the other replicas go on."""
+    job.signal(victim, signal.SIGKILL, ranks)
+    go_on_without(job, victim)
+
+
+def go_on_without(job, victim):
+    survivors = others(job, victim)
+    job.await_progress(survivors, 3, revive=False)
+    job.end(victim)
+    job.start(victim)
+    if victim >= job.options.replicas:
+        job.await_named(victim)
+
+
+def die_between(job, victim):
+    """Between the count and the commit of one step."""
+    path = os.path.join(job.folder, f"die.{victim}.0")
+    with open(path, "w"):
+        pass
+    deadline = time.monotonic() + PROGRESS_S
+    while not job.dead(victim):
+        if time.monotonic() > deadline:
+            raise SystemExit("it does not die")
+        time.sleep(0.005)
+    go_on_without(job, victim)
+
+
+def stop(job, victim, seconds):
+    job.signal(victim, signal.SIGSTOP)
+    time.sleep(seconds)
+    job.signal(victim, signal.SIGCONT)
+
+
+def stop_rank(job, victim, seconds):
+    job.signal(victim, signal.SIGSTOP, [job.options.ranks - 1])
+    time.sleep(seconds)
+    job.signal(victim, signal.SIGCONT)
+
+
+FAULTS = {
+    "kill replica": lambda job, v: kill_and_restart(job, v, None),
+    "kill coordinator": lambda job, v: kill_and_restart(job, v, [0]),
+    "kill rank": lambda job, v: kill_and_restart(job, v,
+                                                 [job.options.ranks - 1]),
+    "kill between": die_between,
+    "stop short": lambda job, v: stop(job, v, 0.15),
+    "stop long": lambda job, v: stop(job, v, 1.5),
+    "stop rank": lambda job, v: stop_rank(job, v, 0.6),
+}
+
+
+def strike(job, random_, number):
+    peers = job.options.replicas + job.options.witnesses
+    victim = random_.randrange(peers)
+    name = list(FAULTS)[number % len(FAULTS)]
+    if job.options.fault:
+        name = job.options.fault
+    if victim >= job.options.replicas and name not in ("stop short",
+                                                       "stop long"):
+        name = "kill replica"
+    time.sleep(random_.random() * 0.05)
+    print(f"{number}: {name} {victim} at {job.applied()}", flush=True)
+    FAULTS[name](job, victim)
+    job.await_progress(replicas_of(job), 3)
+
+
+def finish(job):
+    last = max(job.applied().values()) + 20
+    path = os.path.join(job.folder, "stop")
+    with open(path + ".new", "w") as file:
+        file.write(f"{last}\n")
+    os.rename(path + ".new", path)
+    for peer in replicas_of(job):
+        for process in job.processes[peer]:
+            if process.wait(timeout=PROGRESS_S) != 0:
+                raise SystemExit(f"replica {peer} ended with "
+                                 f"{process.returncode}")
+    for peer in list(job.processes):
+        if peer >= job.options.replicas:
+            job.processes[peer][0].send_signal(signal.SIGTERM)
+            if job.processes[peer][0].wait(timeout=PROGRESS_S) != 0:
+                raise SystemExit("the witness did not end well")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder")
+    parser.add_argument("--replicas", type=int, default=3)
+    parser.add_argument("--witnesses", type=int, default=0)
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--faults", type=int, default=20)
+    parser.add_argument("--fault", choices=FAULTS)
+    parser.add_argument("--transport", default="ucx")
+    parser.add_argument("--seed", type=int, default=os.getpid())
+    parser.add_argument("--log", default="info")
+    parser.add_argument("--rank", default="tests/fault/replica_rank")
+    parser.add_argument("--witness", default="tools/tally_witness")
+    options = parser.parse_args()
+    print(f"seed {options.seed}")
+    random_ = random.Random(options.seed)
+    job = Job(options, options.folder)
+    os.makedirs(job.members)
+    try:
+        for peer in range(options.replicas + options.witnesses):
+            job.start(peer)
+        job.await_progress(replicas_of(job), 5)
+        for number in range(options.faults):
+            strike(job, random_, number)
+        finish(job)
+    finally:
+        for peer in job.processes:
+            job.end(peer)
+    report = check_logs.check(options.folder, options.replicas, options.ranks)
+    print(report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
