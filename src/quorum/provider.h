@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What a membership provider implements: static and callback within
-// libtally.so, etcd in libtally-etcd.so, which exports the single symbol
-// tallyQuorum_query. It moves bytes; what they mean is quorum.c's. It keeps no
-// mutable global state, never calls getenv or printf, and is not a public ABI:
-// `abi` must be equal.
+// What a provider of membership implements. Those within libtally.so are in
+// quorum_providers; another is a file of its own, libtally-NAME.so, that
+// exports tallyQuorum_query. It moves bytes, and knows nothing of epochs. It
+// keeps no mutable global state, and never calls getenv or printf. Not a public
+// ABI: `abi` must be equal.
 //
-// Threads: open, request and close come from any thread, one at a time, and do
-// not wait (close: at most 2 s). The host's functions are called by the
-// provider's own thread, between open and the end of close.
+// Threads: one call at a time on one object. A call that is given timeout_ms
+// waits for no longer; the others do not wait.
 #ifndef QUORUM_PROVIDER_H
 #define QUORUM_PROVIDER_H
 
@@ -17,47 +16,26 @@
 #define QUORUM_PROVIDER_SYMBOL "tallyQuorum_query"
 #define QUORUM_VALUE_MAX 8192
 
-// Values that all processes share.
-enum quorum_key { QUORUM_KEY_PROPOSAL, QUORUM_KEY_LINEAGE, QUORUM_KEYS };
-
+// The register's value.
 struct quorum_value {
     uint64_t revision; // 0: there is none
-    const void *bytes;
     size_t length;
+    uint8_t bytes[QUORUM_VALUE_MAX];
 };
 
-// What quorum.c lends to a provider.
-struct quorum_host_ops {
+// What a provider may call, within its own calls.
+struct quorum_host {
     void *context;
     const char *(*setting)(void *context, const char *name);
     void (*log)(void *context, tally_log_level_t level, const char *line);
-    // The sentence for the calling thread; returns status.
+    // The sentence that goes with a status; returns status.
     tally_status_t (*fail)(void *context, tally_status_t status,
                            const char *sentence);
-
-    void (*registered)(void *context, uint64_t incarnation);
+    // Every process that is there, this one or not; again as often as it likes.
     void (*seen)(void *context, const struct quorum_member *member);
-    void (*gone)(void *context, struct replica_name name);
+    void (*gone)(void *context, uint16_t peer);
     void (*fenced)(void *context, uint64_t incarnation);
-    // The value as of a revision; older ones than told before are passed over.
-    void (*value)(void *context, enum quorum_key key,
-                  const struct quorum_value *value);
-    // The end of a request: OK, MISMATCH (value() told what is there), or what
-    // kept it: then a swap may have happened, or may yet.
-    void (*done)(void *context, uint64_t token, tally_status_t status);
-    // OK: it can be reached. The sentence is for people.
-    void (*provider)(void *context, tally_status_t status,
-                     const char *sentence);
-};
-
-// A read (bytes NULL: value() and then done()) or a swap of one key, if it is
-// at `revision`. Both are linearizable.
-struct quorum_request {
-    uint64_t token;
-    enum quorum_key key;
-    uint64_t revision;
-    const void *bytes; // copied
-    size_t length;
+    void (*value)(void *context, const struct quorum_value *value);
 };
 
 struct quorum_provider;
@@ -65,19 +43,50 @@ struct quorum_provider;
 struct quorum_provider_ops {
     uint32_t abi;
     const char *name;
-    tally_status_t (*open)(const struct quorum_host_ops *host,
+    bool has_register; // of lineages: propose is there
+    // Checks its settings. Params are borrowed until close. Errors: CONFIG, ...
+    tally_status_t (*open)(const struct quorum_host *host,
                            const struct quorum_params *params,
                            struct quorum_provider **out);
-    // NULL: it has no values. Errors: MEMORY; else done() comes.
-    tally_status_t (*request)(struct quorum_provider *provider,
-                              const struct quorum_request *request);
-    void (*close)(struct quorum_provider *provider);
+    // Greater than at every start of the peer before.
+    tally_status_t (*incarnation)(struct quorum_provider *provider,
+                                  int timeout_ms, uint64_t *incarnation);
+    // Makes `self` known, and is called until it returns OK. `self` is borrowed
+    // until close.
+    tally_status_t (*announce)(struct quorum_provider *provider, int timeout_ms,
+                               const struct quorum_member *self);
+    // Looks who is there, and what is in the register, and tells; keeps the
+    // registration alive. An error: the provider cannot be reached.
+    tally_status_t (*watch)(struct quorum_provider *provider, int timeout_ms);
+    // Between looks: a descriptor of epoll, and what to do when it is ready.
+    // NULL: there is none.
+    int (*fd)(struct quorum_provider *provider);
+    void (*serve)(struct quorum_provider *provider);
+    // A linearizable read of the register, into value().
+    tally_status_t (*read)(struct quorum_provider *provider, int timeout_ms);
+    // Replaces the value, if it is of next->revision. OK; MISMATCH: it is not.
+    // Others: it may have been replaced.
+    tally_status_t (*propose)(struct quorum_provider *provider, int timeout_ms,
+                              const struct quorum_value *next);
+    // Takes the registration back.
+    void (*close)(struct quorum_provider *provider, int timeout_ms);
 };
 
 typedef tally_status_t (*quorum_provider_query)(
     uint32_t abi, const struct quorum_provider_ops **out);
 
-extern const struct quorum_provider_ops quorum_static;
+// What is within libtally.so; ends with NULL.
+extern const struct quorum_provider_ops *const quorum_providers[];
 extern const struct quorum_provider_ops quorum_callback;
+extern const struct quorum_provider_ops quorum_folder;
+extern const struct quorum_provider_ops quorum_static;
+
+// The clock's time in nanoseconds since 1970.
+uint64_t quorum_clock(void);
+
+// quorum_load.c: finds a provider by its name; *library: of dlopen, or NULL.
+tally_status_t quorum_load(const char *name, const char *plugin_path,
+                           const struct quorum_provider_ops **out,
+                           void **library);
 
 #endif

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// See content.h. Positions travel as the message POSITION does.
+#include "quorum/content.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "replica/message.h"
+
+#define VERSION 1
+#define RECORD_HEAD_BYTES 25
+
+static_assert(QUORUM_VALUE_MAX >= RECORD_HEAD_BYTES + REPLICA_MESSAGE_MAX,
+              "a record has room");
+
+static uint8_t *put(uint8_t *at, uint64_t word, int bytes)
+{
+    for (int i = 0; i < bytes; i++)
+        at[i] = (uint8_t)(word >> 8 * i);
+    return at + bytes;
+}
+
+static const uint8_t *get(const uint8_t *at, uint64_t *word, int bytes)
+{
+    *word = 0;
+    for (int i = 0; i < bytes; i++)
+        *word |= (uint64_t)at[i] << 8 * i;
+    return at + bytes;
+}
+
+uint64_t content_digest(const char *text)
+{
+    uint64_t digest = 1;
+
+    for (; *text != '\0'; text++)
+        digest = replica_digest(digest, (uint8_t)*text);
+    return digest;
+}
+
+size_t content_announcement_encode(const struct quorum_member *member,
+                                   uint64_t job, uint8_t *bytes)
+{
+    uint8_t *at = bytes;
+
+    assert(member->address_bytes <= QUORUM_ADDRESS_MAX);
+    at = put(at, VERSION, 1);
+    at = put(at, member->peer, 2);
+    at = put(at, job, 8);
+    at = put(at, member->incarnation, 8);
+    assert(at == bytes + CONTENT_ANNOUNCEMENT_HEAD);
+    if (member->address_bytes > 0)
+        memcpy(at, member->address, member->address_bytes);
+    return CONTENT_ANNOUNCEMENT_HEAD + member->address_bytes;
+}
+
+bool content_announcement_decode(const void *bytes, size_t length, uint64_t job,
+                                 struct quorum_member *member)
+{
+    const uint8_t *at = bytes;
+    uint64_t version, peer, job_there;
+
+    if (length < CONTENT_ANNOUNCEMENT_HEAD || length > CONTENT_ANNOUNCEMENT_MAX)
+        return false;
+    at = get(at, &version, 1);
+    at = get(at, &peer, 2);
+    at = get(at, &job_there, 8);
+    at = get(at, &member->incarnation, 8);
+    member->peer = (uint16_t)peer;
+    member->address = at;
+    member->address_bytes = length - CONTENT_ANNOUNCEMENT_HEAD;
+    return version == VERSION && peer < REPLICA_PEERS_MAX && job_there == job &&
+           member->incarnation != 0;
+}
+
+void content_record_encode(const struct quorum_record *record,
+                           const struct content_author *author, uint64_t job,
+                           struct quorum_value *value)
+{
+    const struct replica_message message = {
+        .kind = REPLICA_POSITION,
+        .from = {author->peer, 0, author->incarnation},
+        .group = job,
+        .lineage = record->position.epoch.lineage,
+        .epoch = record->position.epoch.number,
+        .position = record->position,
+    };
+    uint8_t *at = value->bytes;
+
+    at = put(at, VERSION, 1);
+    at = put(at, author->request, 8);
+    at = put(at, record->published.index, 8);
+    at = put(at, record->published.digest, 8);
+    assert(at == value->bytes + RECORD_HEAD_BYTES);
+    value->length = RECORD_HEAD_BYTES + replica_message_encode(&message, 0, at);
+}
+
+bool content_record_decode(const struct quorum_value *value, uint64_t job,
+                           struct quorum_record *record,
+                           struct content_author *author)
+{
+    const uint8_t *at = value->bytes;
+    struct replica_message message;
+    uint64_t version;
+
+    if (value->length < RECORD_HEAD_BYTES)
+        return false;
+    at = get(at, &version, 1);
+    at = get(at, &author->request, 8);
+    at = get(at, &record->published.index, 8);
+    at = get(at, &record->published.digest, 8);
+    if (version != VERSION ||
+        !replica_message_decode(at, value->length - RECORD_HEAD_BYTES, 0,
+                                &message) ||
+        message.kind != REPLICA_POSITION || message.group != job)
+        return false;
+    record->position = message.position;
+    author->peer = message.from.peer;
+    author->incarnation = message.from.incarnation;
+    return true;
+}
