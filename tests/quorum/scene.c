@@ -32,6 +32,7 @@ static struct {
     char value[512];
 } settings[SETTINGS_MAX];
 static int setting_count;
+static uint16_t etcd_ports[2]; // for clients, for other members
 
 // A trainer's membership: what all objects of this process have announced.
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -119,14 +120,23 @@ uint16_t scene_free_port(void)
 static bool start_etcd(void)
 {
     char url[64];
-    uint16_t port = scene_free_port();
 
-    snprintf(url, sizeof(url), "http://127.0.0.1:%u", (unsigned)port);
+    etcd_ports[0] = scene_free_port();
+    etcd_ports[1] = scene_free_port();
+
+    snprintf(url, sizeof(url), "http://127.0.0.1:%u", (unsigned)etcd_ports[0]);
     scene_set("TALLY_ETCD_ENDPOINTS", url);
     scene_set("TALLY_ETCD_LEASE", "2");
     scene_set("TALLY_PLUGIN_PATH", BUILD_FOLDER "/.libs");
     return access(BUILD_FOLDER "/.libs/libtally-etcd.so", F_OK) == 0 &&
-           etcd_server_start(port, scene_free_port(), folder);
+           etcd_server_start(etcd_ports[0], etcd_ports[1], folder);
+}
+
+void scene_etcd_restart(bool start)
+{
+    etcd_server_kill();
+    if (start)
+        ck_assert(etcd_server_start(etcd_ports[0], etcd_ports[1], folder));
 }
 
 static void list_ports(void)

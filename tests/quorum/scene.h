@@ -65,4 +65,7 @@ uint16_t scene_free_port(void);
 bool etcd_server_start(uint16_t port, uint16_t peer_port, const char *folder);
 void etcd_server_kill(void);
 
+// Kills the scene's etcd, or starts it again where it was, with its data.
+void scene_etcd_restart(bool start);
+
 #endif
