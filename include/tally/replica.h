@@ -11,6 +11,44 @@
 extern "C" {
 #endif
 
+// Membership that the trainer has already ("callback" of TALLY_QUORUM): such as
+// torchft's manager, which configures process groups with (store, replica id,
+// rank, world size, quorum id). A coordinator, rank 0 of a replica group, or a
+// witness.
+typedef struct tally_member {
+    size_t size;
+    uint32_t abi;
+    uint32_t peer;    // replicas and witnesses share one numbering, 0 to 63
+    // Greater at every start of a peer than at all before.
+    uint64_t incarnation;
+    const void *address; // Tally's, to be handed on as it is; up to 4 KiB
+    size_t address_bytes;
+} tally_member_t;
+
+// Called by one thread of Tally, one call at a time, without any of its locks.
+// The struct is copied; `context` must live until the group is freed. The calls
+// return soon, and call nothing of Tally but `tell`.
+typedef struct tally_membership {
+    size_t size;
+    uint32_t abi;
+    void *context;
+    // Of this start of this peer. 0: the clock's, which must then not go back
+    // between two starts.
+    uint64_t incarnation;
+    // Makes this process known to the others (in the store, say). OK; else it is
+    // called again later.
+    tally_status_t (*announce)(void *context, const tally_member_t *self);
+    // Calls tell(tally, member) for every process that is there now, this one or
+    // not. Called a few times a second. OK; else nothing has changed, and the
+    // operator is told that membership cannot be reached.
+    tally_status_t (*look)(void *context,
+                           void (*tell)(void *tally,
+                                        const tally_member_t *member),
+                           void *tally);
+    // Takes back what was announced. NULL: nothing to do.
+    void (*withdraw)(void *context);
+} tally_membership_t;
+
 // A replica group: the ranks of one full copy of the model, of which several
 // train together and any may vanish (doc/fault.md). Each is a job of its own
 // (its own rendezvous); the replicas find each other by TALLY_REPLICA_FOLDER.
@@ -26,6 +64,8 @@ typedef struct tally_replica_params {
     // may be applied. Where any rank says no, the step is discarded everywhere.
     int (*commit)(void *context, uint64_t index, int ready);
     void *context;
+    // At rank 0, with TALLY_QUORUM=callback; else NULL.
+    const tally_membership_t *membership;
 } tally_replica_params_t;
 
 // The text of a status: static, never NULL. Any thread.

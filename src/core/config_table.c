@@ -281,6 +281,90 @@ const struct config_row config_table[CONFIG_COUNT] = {
                    "reached.",
             .job_wide = true,
         },
+    [CONFIG_QUORUM] =
+        {
+            .name = "TALLY_QUORUM",
+            .type_text = "folder|static|etcd|callback, or path",
+            .preset = "folder",
+            .doc = "How replica groups and witnesses find each other. "
+                   "folder: TALLY_REPLICA_FOLDER. static: "
+                   "TALLY_QUORUM_LIST. etcd: TALLY_ETCD_ENDPOINTS. "
+                   "callback: the trainer says.",
+            .job_wide = true,
+        },
+    [CONFIG_QUORUM_LIST] =
+        {
+            .name = "TALLY_QUORUM_LIST",
+            .type_text = "host:port of each, separated by commas",
+            .preset = "",
+            .doc = "With TALLY_QUORUM=static: where each replica group, "
+                   "then each witness, listens, in the order of their "
+                   "numbers. An IPv6 address stands in brackets.",
+            .job_wide = true,
+        },
+    [CONFIG_ETCD_ENDPOINTS] =
+        {
+            .name = "TALLY_ETCD_ENDPOINTS",
+            .type_text = "URLs, separated by commas",
+            .preset = "http://127.0.0.1:2379",
+            .doc = "With TALLY_QUORUM=etcd: members of the etcd cluster. "
+                   "The next is asked where one does not answer.",
+            .job_wide = true,
+        },
+    [CONFIG_ETCD_PREFIX] =
+        {
+            .name = "TALLY_ETCD_PREFIX",
+            .type_text = "text",
+            .preset = "/tally",
+            .doc = "Before the job's name in etcd's keys.",
+            .job_wide = true,
+        },
+    [CONFIG_ETCD_LEASE] =
+        {
+            .name = "TALLY_ETCD_LEASE",
+            .type = CONFIG_INTEGER,
+            .type_text = "seconds",
+            .preset = "10",
+            .doc = "How long etcd keeps the entry of a process that says "
+                   "nothing. Whether it is alive is found out by "
+                   "heartbeats, sooner.",
+            .minimum = 2,
+            .maximum = 3600,
+            .job_wide = true,
+        },
+    [CONFIG_ETCD_CA] =
+        {
+            .name = "TALLY_ETCD_CA",
+            .type_text = "path",
+            .preset = "",
+            .doc = "With https: a file of the certificates by which etcd "
+                   "is known. Empty: the system's.",
+        },
+    [CONFIG_ETCD_CERT] =
+        {
+            .name = "TALLY_ETCD_CERT",
+            .type_text = "path",
+            .preset = "",
+            .doc = "With https: this process's certificate, if etcd asks "
+                   "for one.",
+        },
+    [CONFIG_ETCD_KEY] =
+        {
+            .name = "TALLY_ETCD_KEY",
+            .type_text = "path",
+            .preset = "",
+            .doc = "The key of TALLY_ETCD_CERT.",
+        },
+    [CONFIG_RECORDER_FOLDER] =
+        {
+            .name = "TALLY_RECORDER_FOLDER",
+            .type_text = "path",
+            .preset = "",
+            .doc = "A folder of this host for the flight recorder of "
+                   "replica groups and witnesses: a socket for "
+                   "tally_info --replicas, and what is written on "
+                   "SIGUSR1 and on error. Empty: none.",
+        },
     [CONFIG_REPLICA_TRANSPORT] =
         {
             .name = "TALLY_REPLICA_TRANSPORT",

@@ -2,6 +2,7 @@
 // See load.h.
 #include "transport/load.h"
 
+#include <assert.h>
 #include <dlfcn.h>
 #include <limits.h>
 #include <link.h>
@@ -13,6 +14,8 @@
 
 #include "core/error.h"
 #include "transport/check.h"
+
+static_assert(TRANSPORT_PATH_BYTES >= PATH_MAX, "room for a path");
 
 #define FOLDERS_TEXT_BYTES 800
 #define SENTENCE_BYTES 1024
@@ -73,8 +76,8 @@ static bool find_file(const char *file, const char *plugin_path,
                       path);
 }
 
-static tally_status_t find_backend(const char *name, const char *plugin_path,
-                                   char *path)
+tally_status_t transport_find(const char *name, const char *plugin_path,
+                              char path[TRANSPORT_PATH_BYTES])
 {
     struct folders folders = {.used = 0};
     char file[NAME_MAX + 1];
@@ -142,7 +145,7 @@ tally_status_t transport_load(const char *name, const char *plugin_path,
 
     if (backend == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for transport %s", name);
-    status = find_backend(name, plugin_path, backend->path);
+    status = transport_find(name, plugin_path, backend->path);
     if (status != TALLY_OK)
         goto free_backend;
     backend->library = dlopen(backend->path, RTLD_NOW | RTLD_LOCAL);

@@ -6,11 +6,13 @@
 
 #include <tally/transport.h>
 
+#define TRANSPORT_PATH_BYTES 4096
+
 struct transport_backend {
     void *library; // of dlopen
     const tally_transport_ops_t *ops;
     char version[128]; // of the library in use, else of the backend
-    char path[4096];
+    char path[TRANSPORT_PATH_BYTES];
 };
 
 // name: "ucx" for libtally-ucx.so, or a path (it contains '/'), taken as it is.
@@ -25,6 +27,9 @@ struct transport_backend {
 tally_status_t transport_load(const char *name, const char *plugin_path,
                               const tally_transport_host_t *host,
                               struct transport_backend **out);
+// Where the file libtally-NAME.so is, as above. Errors: TRANSPORT.
+tally_status_t transport_find(const char *name, const char *plugin_path,
+                              char path[TRANSPORT_PATH_BYTES]);
 void transport_unload(struct transport_backend *backend);
 
 #endif

@@ -21,6 +21,9 @@ bool info_text_write(FILE *out, unsigned sections);
 bool info_json_write(FILE *out, unsigned sections);
 // The page tally(7), in mdoc. It does not depend on the environment.
 bool info_man_write(FILE *out);
+// What replica groups of this host say (TALLY_RECORDER_FOLDER). False: none
+// does, which was told on stderr.
+bool info_replicas_write(FILE *out, bool json);
 
 // How the library and its tools were built.
 struct info_build {

@@ -11,10 +11,14 @@ enum { EXIT_TROUBLE = 1, EXIT_USAGE = 2 };
 
 static const char usage[] =
     "usage: tally_info [-ctv] [--json | --man]\n"
+    "       tally_info --replicas [--json]\n"
     "  -v, --version     version, ABI and how it was built\n"
     "  -c, --config      every variable: value, source, type, default, doc\n"
     "  -t, --transports  every transport: file, version, or why it is not "
     "usable\n"
+    "  -r, --replicas    what replica groups of this host do now, by the "
+    "sockets\n"
+    "                    in TALLY_RECORDER_FOLDER\n"
     "      --json        the same as one JSON object\n"
     "      --man         the manual page tally(7) in mdoc\n"
     "  -h, --help        this text\n"
@@ -25,6 +29,7 @@ enum form { FORM_TEXT, FORM_JSON, FORM_MAN };
 struct request {
     unsigned sections;
     enum form form;
+    bool replicas;
     bool help;
 };
 
@@ -34,6 +39,7 @@ static bool parse(int argc, char **argv, struct request *request)
         {"version", no_argument, NULL, 'v'},
         {"config", no_argument, NULL, 'c'},
         {"transports", no_argument, NULL, 't'},
+        {"replicas", no_argument, NULL, 'r'},
         {"json", no_argument, NULL, 'j'},
         {"man", no_argument, NULL, 'm'},
         {"help", no_argument, NULL, 'h'},
@@ -41,7 +47,7 @@ static bool parse(int argc, char **argv, struct request *request)
     };
     int option;
 
-    while ((option = getopt_long(argc, argv, "vcth", options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "vctrh", options, NULL)) != -1) {
         switch (option) {
         case 'v':
             request->sections |= INFO_VERSION;
@@ -51,6 +57,9 @@ static bool parse(int argc, char **argv, struct request *request)
             break;
         case 't':
             request->sections |= INFO_TRANSPORTS;
+            break;
+        case 'r':
+            request->replicas = true;
             break;
         case 'j':
             request->form = FORM_JSON;
@@ -67,6 +76,11 @@ static bool parse(int argc, char **argv, struct request *request)
     }
     if (optind < argc)
         fprintf(stderr, "tally_info: unexpected argument '%s'\n", argv[optind]);
+    if (request->replicas &&
+        (request->sections != 0 || request->form == FORM_MAN)) {
+        fprintf(stderr, "tally_info: --replicas goes with --json only\n");
+        return false;
+    }
     return optind == argc;
 }
 
@@ -74,6 +88,8 @@ static bool show(const struct request *request)
 {
     unsigned sections = request->sections != 0 ? request->sections : INFO_ALL;
 
+    if (request->replicas)
+        return info_replicas_write(stdout, request->form == FORM_JSON);
     switch (request->form) {
     case FORM_JSON:
         return info_json_write(stdout, sections);
