@@ -378,17 +378,13 @@ def sum_cross_entropy(
     weights: Optional[torch.Tensor] = None,
 ) -> torch.Tensor:
     """PyTorch's own cross entropy, summed over the tokens that count."""
-    logits = logits.flatten(0, -2)
-    labels = labels.flatten()
-    if weights is None:
-        total = functional.cross_entropy(
-            logits, labels, ignore_index=IGNORE_INDEX, reduction="sum"
-        )
-    else:
-        nll = functional.cross_entropy(
-            logits, labels, ignore_index=IGNORE_INDEX, reduction="none"
-        )
-        total = (nll * weights.flatten()).sum()
+    nll = functional.cross_entropy(
+        logits.flatten(0, -2),
+        labels.flatten(),
+        ignore_index=IGNORE_INDEX,
+        reduction="sum" if weights is None else "none",
+    )
     # loss_parallel gives a DTensor that is whole on each rank.
-    full = getattr(total, "full_tensor", None)
-    return full() if full else total
+    full = getattr(nll, "full_tensor", None)
+    nll = full() if full else nll
+    return nll if weights is None else (nll * weights.flatten()).sum()
