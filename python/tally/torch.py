@@ -358,7 +358,8 @@ class TallyLoss(torch.nn.Module):
                 weights=weights,
                 inplace=self.inplace,
             )
-        return sum_cross_entropy(logits, labels, weights) * self.scale
+        total = sum_cross_entropy(logits, labels, weights)
+        return total * self.scale.to(total.device, non_blocking=True)
 
     def end(self) -> None:
         """Ends the step; totals follow in result()."""

@@ -80,13 +80,15 @@ class Layout:
         self.reduce_gradients()
         if self.holds_logits():
             loss.end(list(self.model.parameters()), self.members)
-        if not all(torch.isfinite(value).all() for value in self.values):
-            raise FloatingPointError("a loss is not finite")
         factor = self.setting().average_ranks if loss.gradients == "sum" else 1
-        return {
+        gradients = {
             name: _whole(parameter.grad) * factor
             for name, parameter in self.named_parameters()
         }
+        # Not before what all ranks do together.
+        if not all(torch.isfinite(value).all() for value in self.values):
+            raise FloatingPointError("a loss is not finite")
+        return gradients
 
     def forward_backward(
         self, loss: Loss, parts: list[data.MicroBatch]
