@@ -43,7 +43,7 @@ def main(framework="ddp", steps=5):
         optimizer.zero_grad()
         totals = loss_fn.result(wait=True).channels[0]  # only to print it
         if rank == 0:
-            print(f"step {step} tokens {totals.count} loss {totals.mean:.5f}")
+            print(f"step {step} tokens {totals.count} loss {totals.mean:.4f}")
 
     loss_fn.close()
     group.close()

@@ -37,7 +37,7 @@ def main(steps=5):
         optimizer.zero_grad()
         totals = loss_fn.loss.result(wait=True).channels[0]
         if rank == 0:
-            print(f"step {step} tokens {totals.count} loss {totals.mean:.5f}")
+            print(f"step {step} tokens {totals.count} loss {totals.mean:.4f}")
 
     loss_fn.loss.close()
     group.close()

@@ -33,7 +33,7 @@ class InOrder(TallyTrainer):
         totals = self.tally_loss.result(wait=True).channels[0]
         if self.args.process_index == 0:
             step = self.state.global_step
-            print(f"step {step} tokens {totals.count} loss {totals.mean:.5f}")
+            print(f"step {step} tokens {totals.count} loss {totals.mean:.4f}")
 
 
 def main(steps=4):

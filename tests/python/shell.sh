@@ -16,7 +16,7 @@ fi
 
 python_torch_required() {
     torch_python=$venv/bin/python
-    [ -x "$torch_python" ] ||
+    "$torch_python" -c 'import torch' 2>/dev/null ||
         check_skip "there is no PyTorch in $venv: ./dev test makes it"
 }
 
