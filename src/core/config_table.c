@@ -27,6 +27,14 @@ const struct config_row config_table[CONFIG_COUNT] = {
             .doc = "Where backends (libtally-NAME.so) are looked for before "
                    "the folder of libtally.so.",
         },
+    [CONFIG_LIBRARY] =
+        {
+            .name = "TALLY_LIBRARY",
+            .type_text = "path",
+            .preset = "",
+            .doc = "The libtally.so that the Python package loads, instead of "
+                   "the one beside it or the system's.",
+        },
     [CONFIG_NODE_SHM] =
         {
             .name = "TALLY_NODE_SHM",

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The command line of the suite."""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from tally.conformance import data, suite
+from tally.conformance.layouts import LAYOUTS
+from tally.conformance.losses import BUILT_IN
+
+
+def markdown(cases: Sequence[suite.Case]) -> str:
+    """A table: a row a layout and M, a column a scenario, for each loss."""
+    text = []
+    for loss in dict.fromkeys(case.loss for case in cases):
+        own = [case for case in cases if case.loss == loss]
+        scenarios = list(dict.fromkeys(case.scenario for case in own))
+        text += [
+            f"### {loss}",
+            "",
+            "| | M | " + " | ".join(scenarios) + " |",
+            "|---|---|" + "---|" * len(scenarios),
+        ]
+        cells = {
+            (case.layout, case.micro_batches, case.scenario): _cell(case)
+            for case in own
+        }
+        for layout, count in dict.fromkeys(
+            (case.layout, case.micro_batches) for case in own
+        ):
+            row = [cells.get((layout, count, each), "") for each in scenarios]
+            text.append(f"| {layout} | {count} | " + " | ".join(row) + " |")
+        text.append("")
+    return "\n".join(text)
+
+
+def _cell(case: suite.Case) -> str:
+    if case.reason:
+        return "**error**"
+    if math.isinf(case.error):
+        return "**NaN**"
+    return f"{case.error:.0e}" if case.passed else f"**{case.error:.1e}**"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tally.conformance",
+        description="Compares each rank's gradient with that of one process on "
+        "all the data in float64. Needs PyTorch; four processes on this host.",
+        epilog="losses that are built in: "
+        + ", ".join(BUILT_IN)
+        + "; all but tally are wrong, for comparison",
+    )
+    parser.add_argument(
+        "--loss",
+        action="append",
+        metavar="NAME",
+        help="package.module:name or a built-in one; may be repeated",
+    )
+    parser.add_argument(
+        "--layout",
+        action="append",
+        default=[],
+        choices=[kind.name for kind in LAYOUTS],
+        help="only this way to spread the model",
+    )
+    parser.add_argument(
+        "--scenario",
+        action="append",
+        choices=data.SCENARIOS,
+        help="only this spread of labels",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=suite.TOLERANCE,
+        help="largest relative error of a parameter's gradient (%(default)s)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="writes the cases")
+    parser.add_argument("--markdown", metavar="FILE", help="writes a table")
+    options = parser.parse_args()
+    cases = suite.run(
+        options.loss or ["tally"],
+        options.layout,
+        options.scenario or data.SCENARIOS,
+        options.tolerance,
+    )
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump([asdict(case) for case in cases], file, indent=1)
+    if options.markdown:
+        with open(options.markdown, "w", encoding="utf-8") as file:
+            file.write(markdown(cases))
+    failed = sum(not case.passed for case in cases)
+    print(f"{len(cases) - failed} passed, {failed} failed")
+    return 1 if failed or not cases else 0
+
+
+sys.exit(main())

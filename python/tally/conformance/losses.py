@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the suite asks of a loss, Tally's own answer, plain functions, and the
+known wrong ways, which the suite must catch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as functional
+
+import tally.torch
+from tally._abi import IGNORE_INDEX
+
+Tensors = Sequence[torch.Tensor]
+Weights = Sequence[Optional[torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a loss is to work.
+
+    token_group: the ranks that hold different tokens (data x context parallel).
+    average_ranks: over how many ranks gradients are averaged.
+    shares_logits: ranks with the same tokens as this one (tensor parallel).
+    plain_logits: False: logits are DTensors, sharded over the vocabulary.
+    may_shrink: members of token_group may die between the count and the
+        reduction of gradients.
+    """
+
+    token_group: dist.ProcessGroup
+    average_ranks: int
+    shares_logits: int = 1
+    plain_logits: bool = True
+    may_shrink: bool = False
+    vocab: int = 0
+
+
+class Loss:
+    """What the suite calls: start; then, for each way to spread the model: open,
+    (begin, __call__ a micro-batch, end) a step, close."""
+
+    # "average" or "sum": what the trainer has its framework do over ranks.
+    gradients = "average"
+
+    def start(self) -> None:
+        """Collective over all ranks, before anything else."""
+
+    def open(self, setting: Setting) -> None:
+        """Collective over setting.token_group: not on ranks without logits."""
+        self.setting = setting
+
+    def begin(self, labels: Tensors, weights: Weights) -> None:
+        """The labels and weights (or None) of all micro-batches of a step."""
+
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        weights: Optional[torch.Tensor],
+    ) -> torch.Tensor:
+        """The loss of one micro-batch; the suite calls backward() on it, and
+        gradients of micro-batches add up."""
+        raise NotImplementedError
+
+    def end(
+        self, parameters: Tensors, members: dist.ProcessGroup
+    ) -> None:
+        """Gradients have been reduced, over `members` only."""
+
+    def close(self) -> None:
+        """Frees what open made."""
+
+
+class Balanced(Loss):
+    """Tally."""
+
+    def start(self) -> None:
+        self.tally = tally.torch.open()
+
+    def open(self, setting: Setting) -> None:
+        super().open(setting)
+        self.group = tally.torch.group(
+            self.tally,
+            setting.token_group,
+            average_ranks=setting.average_ranks,
+        )
+        self.loss = tally.torch.TallyLoss(
+            setting.vocab, self.group, fused=setting.plain_logits
+        )
+
+    def begin(self, labels: Tensors, weights: Weights) -> None:
+        self.labels, self.weights = labels, weights
+        if not self.setting.may_shrink:
+            self.loss.begin(labels, weights)
+
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        weights: Optional[torch.Tensor],
+    ) -> torch.Tensor:
+        if self.setting.may_shrink:
+            return tally.torch.sum_cross_entropy(logits, labels, weights)
+        return self.loss(logits, labels, weights)  # type: ignore[no-any-return]
+
+    def end(self, parameters: Tensors, members: dist.ProcessGroup) -> None:
+        if not self.setting.may_shrink:
+            self.loss.end()
+            return
+        # Who is counted is who is in the gradient: that is known only now.
+        with tally.torch.group(self.tally, members, key="members") as group:
+            with tally.Step(group, self.setting.vocab) as step:
+                step.begin(len(self.labels))
+                for labels, weights in zip(self.labels, self.weights):
+                    step.count(labels, weights)
+                step.reduce()
+                step.wait()
+                tally.torch.scale_gradients(parameters, step)
+                step.end()
+
+    def close(self) -> None:
+        self.loss.close()
+        self.group.close()
+
+
+class Plain(Loss):
+    """A function (logits, labels) -> loss as most loops use one: its value over
+    the number of micro-batches. Weights are not passed on."""
+
+    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+        self.function = function
+
+    def begin(self, labels: Tensors, weights: Weights) -> None:
+        self.micro_batches = len(labels)
+
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        weights: Optional[torch.Tensor],
+    ) -> torch.Tensor:
+        return self.function(logits, labels) / self.micro_batches
+
+
+def local_mean(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The mean over the tokens of this rank and micro-batch. Wrong: a token of
+    a rank with few of them weighs more."""
+    loss = functional.cross_entropy(
+        logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORE_INDEX
+    )
+    full = getattr(loss, "full_tensor", None)
+    return full() if full else loss
+
+
+class Counted(Loss):
+    """The sum over the number of tokens in some group of ranks; by hand."""
+
+    def count_group(self) -> Optional[dist.ProcessGroup]:
+        return self.setting.token_group
+
+    def begin(self, labels: Tensors, weights: Weights) -> None:
+        counts = [
+            (each != IGNORE_INDEX).sum()
+            if weight is None
+            else weight[each != IGNORE_INDEX].sum()
+            for each, weight in zip(labels, weights)
+        ]
+        self.count = torch.stack(counts).double().sum()
+        dist.all_reduce(self.count, group=self.count_group())
+
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        weights: Optional[torch.Tensor],
+    ) -> torch.Tensor:
+        total = tally.torch.sum_cross_entropy(logits, labels, weights)
+        scale = self.setting.average_ranks / self.count.clamp(min=1e-30)
+        return total * scale.float()
+
+
+class CountOverWorld(Counted):
+    """Wrong: tensor-parallel ranks hold the same tokens, which count twice."""
+
+    def count_group(self) -> Optional[dist.ProcessGroup]:
+        return None
+
+
+class MicroBatchMeans(Counted):
+    """Wrong: each micro-batch is divided by its own global count, and then by
+    their number."""
+
+    def begin(self, labels: Tensors, weights: Weights) -> None:
+        self.micro_batches = len(labels)
+
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        weights: Optional[torch.Tensor],
+    ) -> torch.Tensor:
+        Counted.begin(self, [labels], [weights])
+        return Counted.__call__(self, logits, labels, weights) / (
+            self.micro_batches
+        )
+
+
+# Counted itself is wrong where a replica dies: it has counted the dead.
+BUILT_IN: dict[str, Callable[[], Loss]] = {
+    "tally": Balanced,
+    "local-mean": lambda: Plain(local_mean),
+    "micro-batch-means": MicroBatchMeans,
+    "count-over-world": CountOverWorld,
+    "count-of-the-dead": Counted,
+}
+
+
+def find(name: str) -> Loss:
+    """A built-in loss, or `package.module:name`: a Loss, a class of it, or a
+    function (logits, labels) -> loss."""
+    if name in BUILT_IN:
+        return BUILT_IN[name]()
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise ValueError(
+            f"{name!r} is neither one of {', '.join(BUILT_IN)} nor "
+            "package.module:name"
+        )
+    found: Any = getattr(importlib.import_module(module), attribute)
+    if isinstance(found, type) and issubclass(found, Loss):
+        return found()
+    return found if isinstance(found, Loss) else Plain(found)

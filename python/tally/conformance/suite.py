@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Runs the cases: four processes, one world, each loss in turn."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from tally.conformance import data
+from tally.conformance.layouts import LAYOUTS, WORLD, Gradients, Layout
+from tally.conformance.losses import Loss, find
+
+TOLERANCE = 1e-6  # of the gradient's norm, float32 against float64
+MICRO_BATCHES = (1, 3)
+PATIENCE_S = 60  # of a rank that waits for another, before it gives up
+
+
+@dataclass
+class Case:
+    """One row: the worst rank's error, or why there is none."""
+
+    loss: str
+    layout: str
+    scenario: str
+    micro_batches: int
+    error: float  # relative; not finite: not a number came out
+    passed: bool
+    reason: str = ""
+
+    def line(self) -> str:
+        outcome = "pass" if self.passed else "FAIL"
+        what = self.reason or f"error {self.error:.1e}"
+        return (
+            f"{outcome}  {self.loss:<18} {self.layout:<30} {self.scenario:<12} "
+            f"M={self.micro_batches}  {what}"
+        )
+
+
+def _error(got: Gradients, want: Gradients) -> float:
+    """The largest relative error of a parameter; what must be 0 is compared
+    with 1."""
+    worst = 0.0
+    for name, gradient in got.items():
+        size = want[name].norm()
+        distance = (gradient.double() - want[name]).norm()
+        error = (distance / size if size > 0 else distance).item()
+        # Not a number is larger than anything.
+        worst = max(worst, error if error == error else float("inf"))
+    return worst
+
+
+def _worst_of_ranks(error: float) -> float:
+    worst = torch.tensor(error, dtype=torch.float64)
+    dist.all_reduce(worst, op=dist.ReduceOp.MAX)
+    return worst.item()
+
+
+def _run_layout(
+    name: str,
+    loss: Loss,
+    kind: type[Layout],
+    scenarios: Sequence[str],
+    tolerance: float,
+) -> list[Case]:
+    layout = kind()
+    cases = []
+    for scenario in scenarios:
+        for count in MICRO_BATCHES:
+            want = data.reference(scenario, layout.data_ranks, count)
+            error, reason = float("inf"), ""
+            try:
+                if not cases and layout.holds_logits():
+                    loss.open(layout.setting())
+                error = _error(layout.step(loss, scenario, count), want)
+            except FloatingPointError:
+                pass  # the worst error, on all ranks at once
+            except Exception as failure:  # a row of the table, not the end
+                reason = f"{type(failure).__name__}: {failure}".splitlines()[0]
+                # At once: others may wait for this rank in vain.
+                print(
+                    f"rank {layout.rank}, {kind.name}, {scenario}: {reason}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            worst = _worst_of_ranks(error)
+            passed = worst <= tolerance
+            cases.append(
+                Case(name, kind.name, scenario, count, worst, passed, reason)
+            )
+            if reason:
+                # Ranks may not be where each other is; this way is done.
+                return cases
+    if layout.holds_logits():
+        loss.close()
+    return cases
+
+
+def _rank_main(
+    rank: int,
+    store: str,
+    names: Sequence[str],
+    layouts: Sequence[str],
+    scenarios: Sequence[str],
+    tolerance: float,
+    out: str,
+) -> None:
+    torch.set_num_threads(1)
+    os.environ.setdefault("TALLY_HOST_THREADS", "1")
+    # FSDP2 and DTensor have advice that is of no use to a model this small.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module")
+    logging.getLogger("torch.distributed.tensor").setLevel(logging.ERROR)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{store}",
+        rank=rank,
+        world_size=WORLD,
+        timeout=timedelta(seconds=PATIENCE_S),
+    )
+    cases = []
+    for name in names:
+        loss = find(name)
+        loss.start()
+        for kind in LAYOUTS:
+            if layouts and kind.name not in layouts:
+                continue
+            found = _run_layout(name, loss, kind, scenarios, tolerance)
+            cases += found
+            if rank == 0:
+                for case in found:
+                    print(case.line(), flush=True)
+    if rank == 0:
+        with open(out, "w", encoding="utf-8") as file:
+            json.dump([asdict(case) for case in cases], file)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def run(
+    names: Sequence[str],
+    layouts: Sequence[str] = (),
+    scenarios: Sequence[str] = data.SCENARIOS,
+    tolerance: float = TOLERANCE,
+) -> list[Case]:
+    """Runs every case of the losses named. Forks, so that PyTorch is imported
+    once; call it before any work with tensors."""
+    for name in names:
+        find(name)  # what cannot be found is said once, here
+    with tempfile.TemporaryDirectory() as folder:
+        store, out = os.path.join(folder, "store"), os.path.join(folder, "out")
+        sys.stdout.flush()
+        children = []
+        for rank in range(WORLD):
+            child = os.fork()
+            if child == 0:
+                _child(rank, store, names, layouts, scenarios, tolerance, out)
+            children.append(child)
+        statuses = [os.waitpid(child, 0)[1] for child in children]
+        if any(statuses):
+            raise RuntimeError(f"ranks ended with statuses {statuses}")
+        with open(out, encoding="utf-8") as file:
+            return [Case(**case) for case in json.load(file)]
+
+
+def _child(rank: int, *arguments: object) -> None:
+    """Does not return: what the parent would do at its end is the parent's."""
+    status = 1
+    try:
+        _rank_main(rank, *arguments)  # type: ignore[arg-type]
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""One small module a trainer. Each imports its trainer; none imports another."""

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Megatron-core: what a forward step gives its schedule.
+
+With config.calculate_per_token_loss the schedule sums gradients over ranks and
+micro-batches, adds up the counts that loss functions return, and divides by
+their total, which it reads on the host. Tally's loss is divided already: it
+returns a count of 0, by which Megatron divides nothing.
+
+    loss_fn = MegatronLoss(group)        # the data x context parallel ranks
+    def forward_step(iterator, model):
+        batch = next(iterator)
+        output = model(batch.tokens, ..., labels=batch.labels)
+        return output, partial(loss_fn, loss_mask=batch.loss_mask)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+
+import tally.torch
+from tally._abi import Convention
+from tally.group import Group
+from tally.step import Step
+
+
+class MegatronLoss:
+    """Models of Megatron give the loss of each token, and a mask says which of
+    them count and how much."""
+
+    def __init__(self, group: Group) -> None:
+        # The model has looked at the labels: all that is left is 0 or ignored.
+        self.step = Step(group, 1, convention=Convention.SUM)
+
+    def begin(self, masks: Sequence[Optional[torch.Tensor]]) -> None:
+        """The loss masks of all micro-batches of the step, on the host."""
+        self.step.begin(len(masks))
+        for mask in masks:
+            if mask is None:
+                self.step.count(None)
+                continue
+            weights = mask.float().contiguous()
+            labels = torch.where(
+                weights > 0,
+                torch.zeros((), dtype=torch.int64),
+                torch.tensor(tally.IGNORE_INDEX),
+            )
+            self.step.count(labels, weights)
+        self.step.reduce()
+
+    def __call__(
+        self, output: torch.Tensor, loss_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """(loss, count, report), as calculate_per_token_loss asks. The report is
+        this micro-batch's sum and count, for the logs."""
+        self.step.wait()
+        scale = tally.torch.scales(self.step)[0]
+        mask = loss_mask.reshape(-1).float()
+        total = (output.reshape(-1).float() * mask).sum()
+        count = torch.zeros((), dtype=torch.int, device=output.device)
+        report = torch.stack([total.detach(), mask.sum()])
+        loss = total * scale.to(output.device, non_blocking=True)
+        return loss, count, {"lm loss": report}
+
+    def end(self) -> None:
+        """After the schedule has run."""
+        self.step.end()

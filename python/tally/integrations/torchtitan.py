@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""torchtitan 0.3: a loss for its trainer, and the trainer's step around it.
+
+torchtitan has FSDP sum gradients (a divide factor of 1), so the scale is 1 / N.
+The number of tokens that it passes to losses is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import torch
+from torch.distributed.tensor import DTensor
+from torchtitan.components.loss import BaseLoss, cross_entropy_loss
+
+import tally.torch
+from tally._abi import Convention
+from tally.group import Group
+
+
+class TallyLoss(BaseLoss):  # type: ignore[misc]
+    """Cross entropy, each token with its weight. Give it its group before the
+    first step, and the labels of each step to begin()."""
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(BaseLoss.Config):  # type: ignore[misc]
+        vocab: int
+
+    def __init__(self, config: Config, *, compile_config: Any = None) -> None:
+        del compile_config  # the kernel is compiled
+        self.vocab = config.vocab
+        self.loss: Optional[tally.torch.TallyLoss] = None
+        self._in_step = False
+
+    def attach(self, group: Group) -> None:
+        """Collective over the group: torchtitan's mesh "batch", or "loss" with
+        context parallelism."""
+        self.loss = tally.torch.TallyLoss(
+            self.vocab, group, convention=Convention.SUM
+        )
+
+    def begin(self, labels: Sequence[torch.Tensor]) -> None:
+        """The labels of all micro-batches of the step."""
+        assert self.loss is not None, "attach a group first"
+        self.loss.begin(labels)
+        self._in_step = True
+
+    def __call__(
+        self,
+        pred: torch.Tensor,
+        labels: torch.Tensor,
+        global_valid_tokens: Optional[torch.Tensor] = None,
+        **_: Any,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        if not self._in_step:  # validation
+            total = cross_entropy_loss(pred, labels)
+            if global_valid_tokens is None:
+                return total, {}
+            return total / global_valid_tokens.clamp(min=1), {}
+        assert self.loss is not None
+        if isinstance(pred, DTensor) or pred.device.type != "cpu":
+            total = cross_entropy_loss(pred, labels)
+            return total * self.loss.scale.to(total.device, non_blocking=True), {}
+        return self.loss(pred, labels), {}
+
+    def end(self) -> None:
+        """After the last micro-batch."""
+        assert self.loss is not None
+        self._in_step = False
+        self.loss.end()
+
+
+class TallyStep:
+    """Put before torchtitan's Trainer among the bases of a trainer: its step
+    then counts the labels first.
+
+        class MyTrainer(TallyStep, Trainer): ...
+    """
+
+    loss_fn: TallyLoss
+    gradient_accumulation_steps: int
+    num_pipeline_parallel_microbatches: int
+
+    def train_step(self, data_iterator: Any) -> Any:
+        batches = [
+            next(data_iterator)
+            for _ in range(
+                self.gradient_accumulation_steps
+                * self.num_pipeline_parallel_microbatches
+            )
+        ]
+        self.loss_fn.begin([labels.cpu() for _, labels in batches])
+        try:
+            return super().train_step(iter(batches))  # type: ignore[misc]
+        finally:
+            self.loss_fn.end()

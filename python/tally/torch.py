@@ -1,0 +1,391 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Tally for PyTorch: the loss as an autograd function and a custom operator, and
+a module that drives a step. Nothing here reads a tensor on the host.
+
+The operator is torch.ops.tally.cross_entropy: under torch.compile it stands in
+the graph as one node; begin, count, reduce and end are called outside of it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as functional
+
+from tally._abi import IGNORE_INDEX, Convention, Order
+from tally.errors import InvalidError, UnsupportedError
+from tally.group import Group, Tally
+from tally.step import Channel, Result, Step
+
+__all__ = [
+    "IGNORE_INDEX",
+    "TallyLoss",
+    "balanced_cross_entropy",
+    "group",
+    "open",
+    "scale_gradients",
+    "scales",
+]
+
+
+# ---------------------------------------------------------- groups of processes
+
+
+def _allgather(process_group: Optional[dist.ProcessGroup]) -> Any:
+    """An all-gather of bytes over a process group. Used while groups and steps
+    are made, never within a step."""
+
+    def gather(part: bytes) -> list[bytes]:
+        backend = dist.get_backend(process_group)
+        device = torch.device(
+            "cuda" if backend == "nccl" else "cpu",
+            torch.cuda.current_device() if backend == "nccl" else None,
+        )
+        mine = torch.frombuffer(bytearray(part), dtype=torch.uint8).to(device)
+        size = dist.get_world_size(process_group)
+        parts = [torch.empty_like(mine) for _ in range(size)]
+        dist.all_gather(parts, mine, group=process_group)
+        return [bytes(each.cpu().numpy().tobytes()) for each in parts]
+
+    return gather
+
+
+def open() -> Tally:
+    """Opens Tally; the ranks are those of torch.distributed, and meet through
+    it. Collective. Without torch.distributed: by the launcher's variables."""
+    if not dist.is_initialized():
+        return Tally()
+    return Tally(
+        allgather=_allgather(None),
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+    )
+
+
+def group(
+    tally: Tally,
+    process_group: Optional[dist.ProcessGroup] = None,
+    *,
+    average_ranks: int = 0,
+    key: str = "",
+) -> Group:
+    """The ranks of a process group as a group of Tally. Collective over them.
+
+    process_group: of the ranks that hold *different* tokens: data and context
+        parallel. Tensor-parallel ranks hold the same tokens: each has the group
+        of its own data-parallel peers. None: all ranks.
+    """
+    if process_group is None:
+        return Group(tally, average_ranks=average_ranks, key=key)
+    return Group(
+        tally,
+        sorted(dist.get_process_group_ranks(process_group)),
+        average_ranks=average_ranks,
+        key=key,
+        allgather=_allgather(process_group),
+    )
+
+
+# ------------------------------------------------------------------ the operator
+
+# Steps by number, because an operator takes numbers. A step that nobody else
+# holds any more is gone from here.
+_steps: weakref.WeakValueDictionary[int, Step] = weakref.WeakValueDictionary()
+_numbers: weakref.WeakKeyDictionary[Step, int] = weakref.WeakKeyDictionary()
+_next_number = itertools.count(1)
+
+
+@torch.compiler.assume_constant_result
+def _number(step: Step) -> int:
+    number = _numbers.get(step)
+    if number is None:
+        number = _numbers[step] = next(_next_number)
+        _steps[number] = step
+    return number
+
+
+def _refuse_device(tensor: torch.Tensor) -> None:
+    if tensor.device.type != "cpu":
+        raise UnsupportedError(
+            f"the tensors are on {tensor.device}: this binding drives Tally's "
+            "host device only. Tensors on a GPU can use the scale alone: "
+            "TallyLoss(fused=False) on labels kept on the host"
+        )
+
+
+def scales(step: Step) -> torch.Tensor:
+    """The step's scales, float32 [K], in the memory where Tally writes them:
+    valid between wait and the next begin."""
+    return torch.frombuffer(step.scale.host_buffer(), dtype=torch.float32)
+
+
+def _loss(
+    step: Step,
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weights: Optional[torch.Tensor],
+    channel: int,
+    gradient: Optional[torch.Tensor],
+) -> torch.Tensor:
+    """Runs the fused loss. Returns what backward() with 1 has `gradient` of."""
+    _refuse_device(logits)
+    nll = torch.empty(labels.numel(), dtype=torch.float32)
+    step.loss(
+        logits, labels, weights, channel=channel, gradient=gradient, nll=nll
+    )
+    if weights is not None:
+        # Where a token does not count, its weight may be anything.
+        nll.mul_(torch.where(nll == 0, 0, weights.reshape(-1)))
+    total = nll.sum()
+    if step.order == Order.COUNT_FIRST:
+        total = total * scales(step)[channel]
+    return total
+
+
+@torch.library.custom_op("tally::cross_entropy", mutates_args=())
+def _cross_entropy(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weights: Optional[torch.Tensor],
+    step: int,
+    channel: int,
+    differentiate: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    gradient = torch.empty_like(
+        logits, memory_format=torch.contiguous_format
+    ) if differentiate else logits.new_empty(0)
+    total = _loss(
+        _steps[step],
+        logits,
+        labels,
+        weights,
+        channel,
+        gradient if differentiate else None,
+    )
+    return total, gradient
+
+
+@_cross_entropy.register_fake
+def _(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weights: Optional[torch.Tensor],
+    step: int,
+    channel: int,
+    differentiate: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    total = logits.new_empty((), dtype=torch.float32)
+    if not differentiate:
+        return total, logits.new_empty(0)
+    return total, torch.empty_like(
+        logits, memory_format=torch.contiguous_format
+    )
+
+
+def _keep_gradient(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.save_for_backward(output[1])
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, grad_total: Any, _grad_gradient: Any) -> Any:
+    (gradient,) = ctx.saved_tensors
+    if grad_total is None:
+        return None, None, None, None, None, None
+    grad_logits = gradient * grad_total.to(gradient.dtype)
+    return grad_logits, None, None, None, None, None
+
+
+_cross_entropy.register_autograd(_backward, setup_context=_keep_gradient)
+
+
+class _InPlace(torch.autograd.Function):
+    """The same, with the gradient where the logits were."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        weights: Optional[torch.Tensor],
+        step: Step,
+        channel: int,
+    ) -> torch.Tensor:
+        total = _loss(step, logits, labels, weights, channel, logits)
+        # Whoever saved the logits for its own backward must find out.
+        torch.autograd.graph.increment_version(logits)
+        ctx.gradient = logits.detach()
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_total: torch.Tensor) -> Any:
+        gradient, ctx.gradient = ctx.gradient, None
+        if gradient is None:
+            raise RuntimeError(
+                "the gradient of an in-place balanced_cross_entropy is gone "
+                "after the first backward(): it cannot run twice"
+            )
+        gradient.mul_(grad_total.to(gradient.dtype))
+        return gradient, None, None, None, None
+
+
+def balanced_cross_entropy(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    step: Step,
+    *,
+    weights: Optional[torch.Tensor] = None,
+    channel: int = 0,
+    inplace: bool = False,
+) -> torch.Tensor:
+    """The fused cross entropy of one micro-batch, between step.reduce() and
+    step.end() (SCALE_LATE: between begin and reduce).
+
+    logits: [..., V], float32, bfloat16 or float16, rows at one distance.
+    labels: [...], int32 or int64; step's ignore_index does not count.
+    weights: [...], float32, or None for 1 each.
+    inplace: the gradient takes the logits' memory, which nobody may need any
+        more; if autograd does, backward() raises. Not under torch.compile.
+
+    Returns a float32 scalar, this rank's part: scale * sum(weight * nll), or
+    without the scale for SCALE_LATE. Run it once a micro-batch: a checkpointed
+    function that recomputes it would count twice, and raises OrderError.
+    """
+    if inplace and logits.requires_grad and torch.is_grad_enabled():
+        if logits.is_leaf:
+            raise InvalidError("a leaf that requires grad cannot be overwritten")
+        return _InPlace.apply(  # type: ignore[no-any-return,no-untyped-call]
+            logits, labels, weights, step, channel
+        )
+    total, _ = _cross_entropy(
+        logits,
+        labels,
+        weights,
+        _number(step),
+        channel,
+        logits.requires_grad and torch.is_grad_enabled(),
+    )
+    return total  # type: ignore[no-any-return]
+
+
+def scale_gradients(
+    parameters: Iterable[torch.nn.Parameter], step: Step, channel: int = 0
+) -> None:
+    """SCALE_LATE, after step.wait() and the framework's reduction of gradients:
+    multiplies them by the scale."""
+    gradients = []
+    for parameter in parameters:
+        gradient = parameter.grad
+        if gradient is not None:
+            to_local = getattr(gradient, "to_local", None)
+            gradients.append(to_local() if to_local else gradient)
+    if gradients:
+        torch._foreach_mul_(gradients, scales(step)[channel])
+
+
+# -------------------------------------------------------------------- the module
+
+
+class TallyLoss(torch.nn.Module):
+    """A step with one channel, as a loss: this rank's sum of cross entropies of
+    labels != IGNORE_INDEX, times the scale.
+
+        loss_fn.begin([batch["labels"] for batch in micro_batches])
+        for batch in micro_batches:
+            loss_fn(model(batch["inputs"]), batch["labels"]).backward()
+        loss_fn.end()
+
+    group: of the ranks with different tokens; its R says over how many ranks
+        the framework averages gradients.
+    convention: see tally.Convention; AVERAGE is what DDP and FSDP do.
+    fused: True: Tally's own kernel, which also totals the loss. False: PyTorch's
+        cross entropy times Tally's scale; for logits of another kind, such as
+        those of loss_parallel, and for losses of your own (`scale`).
+    """
+
+    def __init__(
+        self,
+        vocab: int,
+        group: Group,
+        *,
+        convention: Convention = Convention.AVERAGE,
+        divisor: float = 1.0,
+        fused: bool = True,
+        inplace: bool = False,
+    ) -> None:
+        super().__init__()
+        self.step = Step(
+            group, Channel(vocab), convention=convention, divisor=divisor
+        )
+        self.fused = fused
+        self.inplace = inplace
+
+    def begin(
+        self,
+        labels: Sequence[Optional[torch.Tensor]],
+        weights: Optional[Sequence[Optional[torch.Tensor]]] = None,
+    ) -> None:
+        """Counts the labels of all micro-batches of a step, and posts their
+        reduction. None: no tokens. Does not block."""
+        self.step.begin(len(labels))
+        for index, each in enumerate(labels):
+            self.step.count(each, weights[index] if weights else None)
+        self.step.reduce()
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """The scale, a scalar in Tally's memory; waits for the reduction."""
+        self.step.wait()
+        return scales(self.step)[0]
+
+    def forward(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        weights: Optional[torch.Tensor] = None,
+    ) -> torch.Tensor:
+        if self.fused:
+            return balanced_cross_entropy(
+                logits,
+                labels,
+                self.step,
+                weights=weights,
+                inplace=self.inplace,
+            )
+        total = sum_cross_entropy(logits, labels, weights)
+        return total * self.scale.to(total.device, non_blocking=True)
+
+    def end(self) -> None:
+        """Ends the step; totals follow in result()."""
+        self.step.end()
+
+    def result(self, *, wait: bool = False) -> Optional[Result]:
+        """The totals of the latest step; None while they are on their way."""
+        return self.step.result(wait=wait)
+
+    def close(self) -> None:
+        self.step.close()
+
+
+def sum_cross_entropy(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weights: Optional[torch.Tensor] = None,
+) -> torch.Tensor:
+    """PyTorch's own cross entropy, summed over the tokens that count."""
+    nll = functional.cross_entropy(
+        logits.flatten(0, -2),
+        labels.flatten(),
+        ignore_index=IGNORE_INDEX,
+        reduction="sum" if weights is None else "none",
+    )
+    # loss_parallel gives a DTensor that is whole on each rank.
+    full = getattr(nll, "full_tensor", None)
+    nll = full() if full else nll
+    return nll if weights is None else (nll * weights.flatten()).sum()

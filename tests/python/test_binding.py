@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The ctypes package by itself: no PyTorch, no NumPy."""
+
+import array
+import ctypes
+import math
+import os
+import re
+import subprocess
+import sys
+import threading
+import unittest
+from pathlib import Path
+
+import tally
+from tally import _abi, errors
+
+SOURCE = Path(__file__).resolve().parents[2]
+
+
+class Values:
+    """A C array that says where it lies."""
+
+    def __init__(self, code, values, *shape):
+        kinds = {"q": "<i8", "i": "<i4", "f": "<f4"}
+        self.values = array.array(code, values)
+        self.__array_interface__ = {
+            "typestr": kinds[code],
+            "shape": shape or (len(self.values),),
+            "data": (self.values.buffer_info()[0], False),
+            "strides": None,
+        }
+
+
+class OneRank(unittest.TestCase):
+    def setUp(self):
+        self.tally = tally.Tally()
+        self.group = tally.Group(self.tally)
+        self.step = tally.Step(self.group, 3)
+
+    def tearDown(self):
+        self.step.close()
+        self.group.close()
+        self.tally.close()
+
+    def test_a_step_gives_loss_gradient_and_totals(self):
+        labels = Values("q", [0, 2, -100, 1])
+        logits = Values("f", [0.0] * 12, 4, 3)
+        gradient = Values("f", [9.0] * 12, 4, 3)
+        nll = Values("f", [9.0] * 4)
+        self.step.begin()
+        self.step.count(labels)
+        self.step.reduce()
+        self.step.wait()
+        self.step.loss(logits, labels, gradient=gradient, nll=nll)
+        self.step.end()
+        result = self.step.result(wait=True)
+        self.assertEqual(result.channels[0].count, 3)
+        self.assertEqual(result.channels[0].weight, (3 << 8, 0))
+        self.assertAlmostEqual(result.channels[0].mean, math.log(3), places=6)
+        self.assertEqual(list(gradient.values[6:9]), [0, 0, 0])
+        self.assertAlmostEqual(gradient.values[0], -2 / 9, places=6)
+        self.assertEqual(nll.values[2], 0)
+
+    def test_weights_and_int32_labels_are_taken(self):
+        self.step.begin()
+        self.step.count(Values("i", [0, 1]), Values("f", [0.5, 0.25]))
+        self.step.reduce()
+        self.step.end()
+        self.assertEqual(self.step.result(wait=True).channels[0].weight_sum, 0.75)
+
+    def test_an_empty_step_says_so(self):
+        self.step.begin(2)
+        self.step.count(None)
+        self.step.count(Values("q", [-100]))
+        self.step.reduce()
+        self.step.end()
+        result = self.step.result(wait=True)
+        self.assertTrue(result.empty)
+        self.assertEqual(result.channels[0].scale, 0)
+
+    def test_a_label_out_of_range_is_reported(self):
+        self.step.begin()
+        self.step.count(Values("q", [3, 1]))
+        self.step.reduce()
+        self.step.end()
+        result = self.step.result(wait=True)
+        self.assertTrue(result.flags & tally.Flag.BAD_LABELS)
+        self.assertEqual(result.channels[0].bad_labels, 1)
+
+    def test_what_is_not_known_yet_is_none(self):
+        self.step.begin()
+        self.step.count(None)
+        self.step.reduce()
+        with self.assertRaises(errors.OrderError):
+            self.step.result(2)
+        self.step.end()
+        self.assertIsNotNone(self.step.result(wait=True))
+
+    def test_calls_out_of_order_raise_with_the_librarys_sentence(self):
+        with self.assertRaisesRegex(errors.OrderError, "tally_step_reduce"):
+            self.step.reduce()
+
+    def test_arrays_that_do_not_fit_are_refused_before_they_are_read(self):
+        labels = Values("q", [0, 1])
+        self.step.begin()
+        self.step.count(labels)
+        self.step.reduce()
+        strided = Values("f", [0.0] * 12, 2, 3)
+        strided.__array_interface__["strides"] = (0, 4)
+        wrong = [
+            (Values("f", [0.0] * 9, 3, 3), "3 rows of logits for 2 labels"),
+            (Values("f", [0.0] * 8, 2, 4), "the vocabulary, 3"),
+            (Values("f", [0.0] * 6), "the vocabulary, 3"),
+            (strided, "one distance"),
+            ([0.0] * 6, "list is no array"),
+        ]
+        for logits, sentence in wrong:
+            with self.assertRaisesRegex(errors.InvalidError, sentence):
+                self.step.loss(logits, labels)
+        logits = Values("f", [0.0] * 6, 2, 3)
+        for name, output in (
+            ("gradient", Values("f", [0.0] * 9, 3, 3)),
+            ("nll", Values("f", [0.0] * 3)),
+            ("grad_scale", Values("f", [0.0] * 2)),
+        ):
+            with self.assertRaisesRegex(errors.InvalidError, name):
+                self.step.loss(logits, labels, **{name: output})
+        with self.assertRaisesRegex(errors.InvalidError, "weights"):
+            self.step.loss(logits, labels, Values("f", [1.0] * 3))
+        with self.assertRaisesRegex(errors.InvalidError, "float64|<f8"):
+            wide = Values("f", [0.0] * 6, 2, 3)
+            wide.__array_interface__["typestr"] = "<f8"
+            self.step.loss(wide, labels)
+        self.step.end()
+
+    def test_rows_may_lie_apart(self):
+        labels = Values("q", [0, 1])
+        logits = Values("f", [0, 0, 0, 99, 0, 0, 0, 99], 2, 3)
+        logits.__array_interface__["strides"] = (16, 4)
+        self.step.begin()
+        self.step.count(labels)
+        self.step.reduce()
+        self.step.loss(logits, labels)
+        self.step.end()
+        mean = self.step.result(wait=True).channels[0].mean
+        self.assertAlmostEqual(mean, math.log(3), places=6)
+
+    def test_an_array_on_a_gpu_is_refused(self):
+        labels = Values("q", [0])
+        labels.__cuda_array_interface__ = labels.__array_interface__
+        self.step.begin()
+        with self.assertRaisesRegex(errors.UnsupportedError, "host device"):
+            self.step.count(labels)
+        self.step.count(None)
+        self.step.reduce()
+        self.step.end()
+
+    def test_max_lanes_ride_along(self):
+        with tally.Step(self.group, 3, max_lanes=2) as step:
+            step.begin()
+            step.count(None)
+            step.reduce()
+            step.offer_max(Values("f", [2.5]), 1)
+            step.end()
+            self.assertEqual(step.result(wait=True).max, (-math.inf, 2.5))
+
+    def test_what_is_in_use_cannot_be_closed(self):
+        with self.assertRaises(errors.BusyError):
+            self.group.close()
+        self.assertFalse(self.group.closed)
+
+    def test_a_closed_object_is_refused(self):
+        step = tally.Step(self.group, 3)
+        step.close()
+        step.close()
+        with self.assertRaisesRegex(ValueError, "Step is closed"):
+            step.begin()
+
+    def test_several_channels_have_a_scale_each(self):
+        channels = [
+            tally.Channel(3, "text"),
+            tally.Channel(5, "image", coefficient=0.5),
+        ]
+        with tally.Step(self.group, channels) as step:
+            step.begin()
+            step.count(Values("q", [0, 1]))
+            step.count(Values("q", [4]), channel=1)
+            step.reduce()
+            step.wait()
+            scales = (ctypes.c_float * 2).from_address(step.scale.address)
+            self.assertEqual(list(scales), [0.5, 0.5])
+            self.assertEqual(list(step.scale.host_buffer()), [0.5, 0.5])
+            step.end()
+
+    def test_what_c_reads_as_the_default_cannot_be_asked_for(self):
+        with self.assertRaises(errors.InvalidError):
+            tally.Step(self.group, tally.Channel(3, coefficient=0.0))
+
+
+class SeveralRanks(unittest.TestCase):
+    """Ranks as threads, with an all-gather of their own."""
+
+    def run_ranks(self, size, rank_main):
+        barrier = threading.Barrier(size)
+        board = [b""] * size
+        failures = []
+
+        def allgather_of(rank):
+            def gather(part):
+                board[rank] = part
+                barrier.wait(60)
+                parts = list(board)
+                barrier.wait(60)
+                return parts
+
+            return gather
+
+        def run(rank):
+            try:
+                rank_main(rank, allgather_of(rank))
+            except BaseException as failure:
+                failures.append(failure)
+                barrier.abort()
+
+        threads = [
+            threading.Thread(target=run, args=(rank,)) for rank in range(size)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return failures
+
+    def test_every_rank_gets_the_same_totals(self):
+        results = {}
+
+        def rank_main(rank, gather):
+            with tally.Tally(allgather=gather, rank=rank, world_size=3) as opened:
+                self.assertEqual((opened.rank, opened.world_size), (rank, 3))
+                with tally.Group(opened) as group, tally.Step(group, 9) as step:
+                    self.assertEqual(group.describe().ranks, 3)
+                    step.begin()
+                    step.count(Values("q", [1] * rank) if rank else None)
+                    step.reduce()
+                    step.end()
+                    results[rank] = step.result(wait=True)
+
+        self.assertEqual(self.run_ranks(3, rank_main), [])
+        self.assertEqual(results[0], results[1])
+        self.assertEqual(results[0], results[2])
+        self.assertEqual(results[0].channels[0].count, 3)
+        self.assertEqual(results[0].channels[0].scale, 1.0)  # R / N
+        self.assertEqual(results[0].members, 3)
+
+    def test_ranks_that_disagree_are_told(self):
+        def rank_main(rank, gather):
+            with tally.Tally(allgather=gather, rank=rank, world_size=2) as opened:
+                with tally.Group(opened) as group:
+                    with self.assertRaises(errors.MismatchError):
+                        tally.Step(group, 9 + rank)
+
+        self.assertEqual(self.run_ranks(2, rank_main), [])
+
+    def test_what_an_allgather_raises_is_the_cause(self):
+        def gather(part):
+            raise KeyError("no network")
+
+        with self.assertRaises(errors.BootstrapError) as caught:
+            tally.Tally(allgather=gather, rank=0, world_size=2)
+        self.assertIsInstance(caught.exception.__cause__, KeyError)
+
+
+class Loading(unittest.TestCase):
+    def python(self, code, **environment):
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def test_a_library_that_is_not_there_is_named(self):
+        run = self.python("import tally; tally.Tally()", TALLY_LIBRARY="/none.so")
+        self.assertIn("LibraryNotFoundError", run.stderr)
+        self.assertIn("/none.so", run.stderr)
+
+    def test_a_library_that_is_not_tally_is_named(self):
+        run = self.python("import tally; tally.Tally()", TALLY_LIBRARY="libc.so.6")
+        self.assertIn("LibraryNotFoundError", run.stderr)
+        self.assertIn("tally_version", run.stderr)
+
+    def test_importing_loads_neither_the_library_nor_pytorch(self):
+        run = self.python(
+            "import sys, tally; print('torch' in sys.modules, "
+            "tally._library.cache_info().currsize)"
+        )
+        self.assertEqual(run.stdout.strip(), "False 0")
+
+    def test_the_library_knows_the_variable(self):
+        run = self.python(
+            "import tally; tally.Tally().close()", TALLY_STRICT_ENV="1"
+        )
+        self.assertEqual(run.stderr, "")
+
+
+class Abi(unittest.TestCase):
+    """The Python side says what the header says."""
+
+    header = (SOURCE / "include/tally/tally.h").read_text()
+
+    def test_each_status_has_an_exception(self):
+        codes = re.findall(r"TALLY_ERR_\w+ = (-\d+)", self.header)
+        self.assertEqual({int(code) for code in codes}, set(errors.BY_STATUS))
+
+    def test_numbers_are_those_of_the_header(self):
+        for name, value in (
+            ("TALLY_IGNORE_INDEX", f"({tally.IGNORE_INDEX})"),
+            ("TALLY_ABI", f"{_abi.ABI}u"),
+            ("TALLY_CHANNELS_MAX", str(_abi.CHANNELS_MAX)),
+            ("TALLY_MAX_LANES_MAX", str(_abi.MAX_LANES_MAX)),
+        ):
+            self.assertRegex(
+                self.header, rf"#define {name} {re.escape(value)}\n"
+            )
+        for prefix, kind in (
+            ("TALLY_", tally.Order),
+            ("TALLY_GRADIENT_", tally.Convention),
+            ("TALLY_", tally.DType),
+        ):
+            for member in kind:
+                self.assertRegex(
+                    self.header, rf"\b{prefix}{member.name} = {member.value}\b"
+                )
+        for flag in tally.Flag:
+            self.assertIn(
+                f"TALLY_STEP_{flag.name} 0x{flag.value:x}u", self.header
+            )
+
+    def test_structs_have_the_members_of_the_header_in_their_order(self):
+        pairs = {
+            "tally_host": _abi.Host,
+            "tally_group_params": _abi.GroupParams,
+            "tally_group_info": _abi.GroupInfo,
+            "tally_channel": _abi.ChannelParams,
+            "tally_step_params": _abi.StepParams,
+            "tally_labels": _abi.Labels,
+            "tally_logits": _abi.Logits,
+            "tally_loss_outputs": _abi.LossOutputs,
+            "tally_channel_result": _abi.ChannelResult,
+            "tally_result": _abi.StepResult,
+        }
+        text = re.sub(r"//.*", "", self.header)
+        for name, struct in pairs.items():
+            body = re.search(
+                rf"typedef struct {name} {{(.*?)\n}} {name}_t;", text, re.S
+            ).group(1)
+            members = []
+            for line in body.split(";"):
+                pointer = re.search(r"\(\*(\w+)\)\(", line)
+                if pointer:
+                    members.append(pointer.group(1))
+                elif line.strip():
+                    line = re.sub(r"\[.*?\]", "", line)
+                    members += re.findall(r"(\w+)\s*(?:,|$)", line.strip())
+            ours = [field[0] for field in struct._fields_]
+            # The header may have grown at the tail: that is what sizes are for.
+            self.assertEqual(ours, members[: len(ours)], name)

@@ -1,0 +1,7 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# The conformance suite, and the wrong ways that it must catch.
+. "${srcdir:-.}/tests/harness/shell.sh"
+. "${srcdir:-.}/tests/python/shell.sh"
+python_torch_required
+unittest_files "$torch_python" "$source_dir/tests/python/test_conformance.py"
