@@ -7,7 +7,8 @@
 #include "kernels/fatbin.h"
 
 #ifdef HAVE_KERNELS
-__asm__(".section .data.rel.ro,\"aw\"\n"
+// The compiler goes on in the section that it was in.
+__asm__(".pushsection .data.rel.ro,\"aw\"\n"
         ".balign 16\n"
         ".globl kernels_fatbin\n"
         ".hidden kernels_fatbin\n"
@@ -15,11 +16,12 @@ __asm__(".section .data.rel.ro,\"aw\"\n"
         "kernels_fatbin:\n"
         ".quad 1f, 2f - 1f\n"
         ".size kernels_fatbin, 16\n"
-        ".section .rodata\n"
+        ".popsection\n"
+        ".pushsection .rodata\n"
         ".balign 64\n"
         "1: .incbin \"" KERNELS_FATBIN "\"\n"
         "2:\n"
-        ".previous\n");
+        ".popsection\n");
 #else
 const struct kernels_fatbin kernels_fatbin = {NULL, 0};
 #endif

@@ -287,12 +287,9 @@ uint64_t options_digest(const struct options *options, const uint8_t *text,
                         uint64_t text_size)
 {
     const uint64_t numbers[] = {
-        (uint64_t)options->steps,
-        (uint64_t)options->documents,
-        (uint64_t)options->micro_batches,
-        (uint64_t)options->ranks,
-        (uint64_t)options->replicas,
-        options->seed,
+        (uint64_t)options->steps,         (uint64_t)options->documents,
+        (uint64_t)options->micro_batches, (uint64_t)options->ranks,
+        (uint64_t)options->replicas,      options->seed,
     };
     const char *const names[] = {options->mode->name, options->order->name,
                                  options->rule->name};

@@ -58,8 +58,7 @@ bool replica_share_open(const struct replica_share_params *params,
 {
     size_t gradients = (size_t)params->replicas * (size_t)params->ranks *
                        sizeof(struct gradient_slot);
-    size_t models =
-        (size_t)params->replicas * KEPT * sizeof(struct model_slot);
+    size_t models = (size_t)params->replicas * KEPT * sizeof(struct model_slot);
     char path[256];
 
     if (params->name == NULL)
@@ -174,8 +173,7 @@ void replica_share_publish(struct replica_share *share,
 static bool copy(struct model_slot *slot, const tally_replica_state_t *state,
                  struct model *parameters, struct optimizer *optimizer)
 {
-    if (atomic_load(&slot->key) != state->digest ||
-        slot->index != state->index)
+    if (atomic_load(&slot->key) != state->digest || slot->index != state->index)
         return false;
     *parameters = slot->parameters;
     optimizer->steps = (long)slot->steps;

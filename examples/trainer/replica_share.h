@@ -4,8 +4,8 @@
 // between replicas (an all-reduce that can be done again, a peer-to-peer
 // restore), and is no part of Tally.
 //
-// Sums are made in the order of replicas and ranks in float64: whoever sums over
-// the same set gets the same bits.
+// Sums are made in the order of replicas and ranks in float64: whoever sums
+// over the same set gets the same bits.
 #ifndef TRAINER_REPLICA_SHARE_H
 #define TRAINER_REPLICA_SHARE_H
 

@@ -116,9 +116,8 @@ static bool finish(struct trainer *trainer, const tally_result_t *counted)
         bool whole =
             replica_share_sum(trainer->share, counted->replica_digest, members,
                               GRADIENT_PATIENCE_MS, trainer->gradient);
-        status = tally->replica_ready(trainer->step,
-                                      whole ? TALLY_REPLICA_READY
-                                            : TALLY_REPLICA_UNREADY);
+        status = tally->replica_ready(
+            trainer->step, whole ? TALLY_REPLICA_READY : TALLY_REPLICA_UNREADY);
         if (status != TALLY_OK)
             return train_tally_failed(trainer, status);
         do {
@@ -161,8 +160,7 @@ bool train_replica_leave_out(struct trainer *trainer, int64_t step)
     long long at;
     unsigned long long members;
 
-    if (fscanf(trainer->members, "%lld %llx", &at, &members) != 2 ||
-        at != step)
+    if (fscanf(trainer->members, "%lld %llx", &at, &members) != 2 || at != step)
         return trainer_fail("--members has no line of step %lld",
                             (long long)step);
     int32_t all = batch->count;

@@ -104,8 +104,8 @@ static tally_status_t scale_late(struct trainer *trainer)
     if (status != TALLY_OK && status != TALLY_ERR_REPLICA)
         return status;
     // Who sums over replicas scales the sum: the set may become smaller yet.
-    for (size_t i = 0; !trainer->options->mode->replicas && i < MODEL_PARAMETERS;
-         i++)
+    for (size_t i = 0;
+         !trainer->options->mode->replicas && i < MODEL_PARAMETERS; i++)
         trainer->gradient[i] *= (double)*trainer->scale;
     return tally->step_end(step, NULL);
 }

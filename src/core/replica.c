@@ -63,18 +63,17 @@ tally_status_t tally_replica_ready(tally_step_t *step,
     if (status != TALLY_OK)
         return fail(step, function, status);
     if (vote < TALLY_REPLICA_READY || vote > TALLY_REPLICA_VETO)
-        return fail(step, function,
-                    core_fail(TALLY_ERR_INVALID, "there is no vote %d",
-                              (int)vote));
+        return fail(
+            step, function,
+            core_fail(TALLY_ERR_INVALID, "there is no vote %d", (int)vote));
     struct step_replica *replica = step->replica;
     const struct group_replica *group = &step->group->replica;
     if (step->state != STEP_IDLE || replica->stage != STAGE_COUNTED)
-        return fail(step, function,
-                    core_fail(TALLY_ERR_ORDER,
-                              "no ended epoch waits for a vote"));
-    if (group->commit != NULL &&
-        !group->commit(group->context, replica->index,
-                       vote == TALLY_REPLICA_READY))
+        return fail(
+            step, function,
+            core_fail(TALLY_ERR_ORDER, "no ended epoch waits for a vote"));
+    if (group->commit != NULL && !group->commit(group->context, replica->index,
+                                                vote == TALLY_REPLICA_READY))
         vote = TALLY_REPLICA_VETO;
     step_replica_post_vote(replica, vote);
     step_replica_expect(replica);
@@ -111,9 +110,9 @@ tally_status_t tally_replica_apply(tally_step_t *step,
         return fail(step, function, status);
     struct step_replica *replica = step->replica;
     if (replica->stage != STAGE_VOTED && replica->stage != STAGE_DOUBTED)
-        return fail(step, function,
-                    core_fail(TALLY_ERR_ORDER,
-                              "tally_replica_ready was not called"));
+        return fail(
+            step, function,
+            core_fail(TALLY_ERR_ORDER, "tally_replica_ready was not called"));
     if (replica->stage == STAGE_DOUBTED) {
         step_replica_expect(replica);
         if (replica->coordinator)

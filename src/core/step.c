@@ -228,7 +228,8 @@ tally_status_t step_compute_scales(tally_step_t *step)
 {
     const struct numeric_record *totals =
         (const struct numeric_record *)step->lanes;
-    double divisor = step_divisor(step, step->micro_batches, step->counted_replicas);
+    double divisor =
+        step_divisor(step, step->micro_batches, step->counted_replicas);
 
     for (uint32_t k = 0; k < step->channel_count; k++) {
         if (numeric_record_overflowed(&totals[k]))

@@ -112,9 +112,8 @@ static void gathered(void *context, uint64_t ticket,
     if (slot->status != TALLY_OK)
         fail_ranks(replica);
     else if (ticket == replica->vote_ticket)
-        replica_loop_vote(
-            replica->opened.loop,
-            votes[words_of(replica, slot->lanes)[WORD_VOTE]]);
+        replica_loop_vote(replica->opened.loop,
+                          votes[words_of(replica, slot->lanes)[WORD_VOTE]]);
 }
 
 // ---------------------------------------------------------- the step's thread
@@ -208,8 +207,8 @@ tally_status_t step_replica_check_begin(const tally_step_t *step)
         [STAGE_NONE] = "",
         [STAGE_COUNTED] = "the epoch before waits for tally_replica_ready",
         [STAGE_VOTED] = "the epoch before waits for tally_replica_apply",
-        [STAGE_DOUBTED] = "the epoch before may be applied yet: call "
-                          "tally_replica_apply again",
+        [STAGE_DOUBTED] =
+            "the epoch before waits for tally_replica_apply again",
     };
 
     if (step->replica == NULL || step->replica->stage == STAGE_NONE)
@@ -337,6 +336,8 @@ static tally_status_t open_loop(tally_step_t *step,
         .minimum = (uint32_t)group->replica.minimum,
         .records = step->channel_count,
         .layout = layout,
+        .membership =
+            group->replica.has_membership ? &group->replica.membership : NULL,
         .decided = decided,
         .context = replica,
     };
@@ -383,8 +384,7 @@ tally_status_t step_replica_build(tally_step_t *step, uint16_t tag_space)
         .group = &group->members,
         .records = step->channel_count,
         .max_lanes = WORDS,
-        .radix =
-            (uint32_t)config_integer(group->tally->config, CONFIG_RADIX),
+        .radix = (uint32_t)config_integer(group->tally->config, CONFIG_RADIX),
         .crowded = group->crowded,
         .tag_space = tag_space,
     };

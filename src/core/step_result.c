@@ -246,8 +246,7 @@ tally_status_t tally_step_result(tally_step_t *step, uint64_t epoch,
     result.replica_digest = outcome.replica.replica_digest;
     if (outcome.status == TALLY_ERR_REPLICA) {
         core_fail(outcome.status, "%s: this replica group is not counted: %s",
-                  function,
-                  tally_replica_status_string(result.replica_status));
+                  function, tally_replica_status_string(result.replica_status));
     } else if (outcome.status != TALLY_OK) {
         result.failed_rank = outcome.failed_rank;
         core_fail(outcome.status, "%s: %s", function, outcome.sentence);

@@ -20,7 +20,7 @@
 
 #define TOKENS_MAX 4000
 #define RANKS_MAX 64
-#define KEPT 16            // snapshots
+#define KEPT 16 // snapshots
 #define GRADIENT_WAIT_MS 400
 #define RESTORE_WAIT_MS 400
 #define LINGER_MS 1500

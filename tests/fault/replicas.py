@@ -36,7 +36,7 @@ class Job:
             TALLY_WITNESSES=str(options.witnesses),
             TALLY_REPLICA_FOLDER=self.members,
             TALLY_REPLICA_TRANSPORT=options.transport,
-            TALLY_REPLICA_DEADLINE="5",
+            TALLY_REPLICA_DEADLINE="2",
             TALLY_REPLICA_PATIENCE="1",
             TALLY_REPLICA_GRADIENT_PATIENCE="3",
             TALLY_TIMEOUT="10",
@@ -184,6 +184,16 @@ def stop(job, victim, seconds):
     job.signal(victim, signal.SIGCONT)
 
 
+def stop_most(job, victim, seconds):
+    """More than f: nobody decides, all are in doubt; then they go on."""
+    peers = [peer for peer in job.processes if peer != victim]
+    for peer in peers:
+        job.signal(peer, signal.SIGSTOP)
+    time.sleep(seconds)
+    for peer in peers:
+        job.signal(peer, signal.SIGCONT)
+
+
 def stop_rank(job, victim, seconds):
     job.signal(victim, signal.SIGSTOP, [job.options.ranks - 1])
     time.sleep(seconds)
@@ -198,6 +208,7 @@ FAULTS = {
     "kill between": die_between,
     "stop short": lambda job, v: stop(job, v, 0.15),
     "stop long": lambda job, v: stop(job, v, 1.5),
+    "stop most": lambda job, v: stop_most(job, v, 2.5),
     "stop rank": lambda job, v: stop_rank(job, v, 0.6),
 }
 
@@ -208,8 +219,8 @@ def strike(job, random_, number):
     name = list(FAULTS)[number % len(FAULTS)]
     if job.options.fault:
         name = job.options.fault
-    if victim >= job.options.replicas and name not in ("stop short",
-                                                       "stop long"):
+    if victim >= job.options.replicas and name not in (
+            "stop short", "stop long", "stop most"):
         name = "kill replica"
     time.sleep(random_.random() * 0.05)
     print(f"{number}: {name} {victim} at {job.applied()}", flush=True)

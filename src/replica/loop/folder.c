@@ -147,8 +147,7 @@ tally_status_t replica_folder_tell(struct replica_folder *folder,
 
     name_file(folder, name.peer, name.incarnation, ".new", unfinished);
     name_file(folder, name.peer, name.incarnation, "", path);
-    if (!write_all(unfinished, address, bytes) ||
-        rename(unfinished, path) != 0)
+    if (!write_all(unfinished, address, bytes) || rename(unfinished, path) != 0)
         return core_fail(TALLY_ERR_SYSTEM, "cannot write %s: %s", path,
                          strerror(errno));
     remove_older(folder, name);

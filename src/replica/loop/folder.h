@@ -19,8 +19,7 @@ void replica_folder_close(struct replica_folder *folder);
 // A number greater than that of every start of this peer before: the clock's,
 // or the next where the clock has gone back. Errors: SYSTEM.
 tally_status_t replica_folder_incarnation(struct replica_folder *folder,
-                                          uint16_t peer,
-                                          uint64_t *incarnation);
+                                          uint16_t peer, uint64_t *incarnation);
 
 // Says where an incarnation is reached; older files of the peer are removed.
 // Errors: SYSTEM.

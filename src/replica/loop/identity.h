@@ -17,8 +17,8 @@ struct process_identity {
 // All 0 where the kernel does not say.
 void process_identity_read(struct process_identity *out);
 
-// A pidfd of that process; -1: it is of another host or namespace, or the kernel
-// has none. *gone: it is of this one, and has ended.
+// A pidfd of that process; -1: it is of another host or namespace, or the
+// kernel has none. *gone: it is of this one, and has ended.
 int process_identity_watch(const struct process_identity *identity, bool *gone);
 
 // Whether the process of a pidfd has ended. One system call.

@@ -13,7 +13,8 @@
 #include <tally/transport.h>
 
 #include "core/log.h"
-#include "replica/loop/folder.h"
+#include "quorum/quorum.h"
+#include "recorder/recorder.h"
 #include "replica/table.h"
 
 struct replica_loop;
@@ -33,7 +34,8 @@ struct replica_outcome {
 struct replica_loop_params {
     const tally_transport_ops_t *ops;
     tally_transport_t *transport; // open until replica_loop_stop has returned
-    struct replica_folder *folder; // borrowed: who is there
+    struct quorum *quorum;        // borrowed: who is there
+    struct recorder *recorder;    // borrowed; NULL: none is kept
     struct replica_name self;
     bool witness;
     uint16_t replicas;  // peers 0 to replicas - 1
@@ -43,17 +45,17 @@ struct replica_loop_params {
     uint32_t acceptors; // at most; an odd number of them is named
     uint64_t layout;    // digest of what all must have in common
     int64_t heartbeat_us;
-    uint32_t dead_after;      // missing heartbeats
-    int64_t deadline_us;      // of a decision
-    int64_t decide_after_us;  // for who is late with a contribution
-    int64_t apply_after_us;   // for who is late with a gradient
+    uint32_t dead_after;     // missing heartbeats
+    int64_t deadline_us;     // of a decision
+    int64_t decide_after_us; // for who is late with a contribution
+    int64_t apply_after_us;  // for who is late with a gradient
     const struct core_log *log;
     void (*decided)(void *context, const struct replica_outcome *outcome);
     void *context;
 };
 
-// Posts receives, tells the folder where this process is, starts the thread.
-// Errors: MEMORY, SYSTEM, those of the transport and of the folder.
+// Posts receives, tells the others where this process is, starts the thread.
+// Errors: MEMORY, SYSTEM, those of the transport and of quorum_announce.
 tally_status_t replica_loop_start(const struct replica_loop_params *params,
                                   struct replica_loop **out);
 // Ends the thread. The transport is closed before free.

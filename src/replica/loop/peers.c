@@ -15,8 +15,10 @@
 #define RECEIVES 6
 // Under way a peer; what comes on top is lost, and sent again by who needs it.
 #define SENDS 24
-// An endpoint that broke is made anew, not more often than this.
+// An endpoint that broke is made anew, not more often than this, and ever more
+// seldom while nothing is heard.
 #define RECONNECT_US 300000
+#define RECONNECT_DOUBLINGS 6
 // Tags of this kind alone are on the transport; they name who sends.
 #define TAG_OF_PEER(peer) ((uint64_t)0x7a11 << 48 | (uint64_t)(peer))
 
@@ -58,20 +60,21 @@ struct peer {
     size_t address_bytes;
     tally_endpoint_t *endpoint;
     int64_t connected_us;
-    bool broken; // the endpoint
-    bool hinted; // by the transport, since it was last heard
-    bool gone;   // its process has ended
+    int connects; // since it was heard
+    bool broken;  // the endpoint
+    bool hinted;  // by the transport, since it was last heard
+    bool gone;    // its process has ended
     int pidfd;
     int64_t heard_us;
     struct replica_peers_beat beat; // of this incarnation; zeros: none yet
-    struct bank *bank; // NULL: none yet
+    struct bank *bank;              // NULL: none yet
     struct buffer receives[RECEIVES];
 };
 
 struct replica_peers {
     struct replica_peers_params params;
     int64_t now_us;
-    int64_t beat_us; // of the next heartbeat
+    int64_t beat_us;                // of the next heartbeat
     struct replica_peers_beat beat; // that goes out
     struct peer *peers;
     struct bank *banks;
@@ -225,8 +228,8 @@ static bool check_head(const struct replica_peers *peers, uint16_t peer,
 }
 
 void replica_peers_know(struct replica_peers *peers, uint16_t number,
-                        uint64_t incarnation, const void *address,
-                        size_t bytes, int64_t now_us)
+                        uint64_t incarnation, const void *address, size_t bytes,
+                        int64_t now_us)
 {
     struct peer *peer = &peers->peers[number];
     struct head head = {0};
@@ -242,6 +245,7 @@ void replica_peers_know(struct replica_peers *peers, uint16_t number,
     peer->incarnation = incarnation;
     peer->endpoint = NULL; // the transport closes it
     peer->connected_us = 0;
+    peer->connects = 0;
     peer->broken = false;
     peer->hinted = false;
     peer->gone = false;
@@ -270,13 +274,16 @@ static bool connect_to(struct replica_peers *peers, uint16_t number)
         return true;
     if (!peer->known || peer->refused || peer->gone ||
         (peer->connected_us != 0 &&
-         peers->now_us < peer->connected_us + RECONNECT_US))
+         peers->now_us <
+             peer->connected_us + ((int64_t)RECONNECT_US << peer->connects)))
         return false;
     peer->connected_us = peers->now_us;
+    if (peer->connects < RECONNECT_DOUBLINGS)
+        peer->connects++;
     peer->endpoint = NULL;
-    peer->broken = params->ops->connect(params->transport, number,
-                                        peer->address, peer->address_bytes,
-                                        &peer->endpoint) != TALLY_OK;
+    peer->broken =
+        params->ops->connect(params->transport, number, peer->address,
+                             peer->address_bytes, &peer->endpoint) != TALLY_OK;
     return !peer->broken;
 }
 
@@ -317,8 +324,8 @@ static void take(struct replica_peers *peers, uint16_t from,
     if (buffer->request.bytes == sizeof(beat)) {
         memcpy(&beat, buffer->bytes, sizeof(beat));
         // One of the past says nothing of the present one.
-        if (beat.magic != HEARTBEAT_MAGIC ||
-            !peer->known || beat.incarnation != peer->incarnation)
+        if (beat.magic != HEARTBEAT_MAGIC || !peer->known ||
+            beat.incarnation != peer->incarnation)
             return;
         peer->beat = beat.beat;
     } else {
@@ -327,6 +334,7 @@ static void take(struct replica_peers *peers, uint16_t from,
     }
     peer->heard_us = peers->now_us;
     peer->hinted = false;
+    peer->connects = 0;
 }
 
 void replica_peers_progress(struct replica_peers *peers, int64_t now_us)
@@ -364,8 +372,8 @@ static bool is_dead(const struct replica_peers *peers, struct peer *peer)
 
 uint64_t replica_peers_check(struct replica_peers *peers, int64_t now_us)
 {
-    const struct heartbeat beat = {
-        HEARTBEAT_MAGIC, peers->params.self.incarnation, peers->beat};
+    const struct heartbeat beat = {HEARTBEAT_MAGIC,
+                                   peers->params.self.incarnation, peers->beat};
     bool beats = now_us >= peers->beat_us;
     uint64_t dead = 0;
 
@@ -427,7 +435,7 @@ size_t replica_peers_pidfds(const struct replica_peers *peers,
 
     for (uint16_t i = 0; i < peers->params.count; i++)
         if (peers->peers[i].pidfd >= 0)
-            out[count++] = (struct pollfd){.fd = peers->peers[i].pidfd,
-                                           .events = POLLIN};
+            out[count++] =
+                (struct pollfd){.fd = peers->peers[i].pidfd, .events = POLLIN};
     return count;
 }

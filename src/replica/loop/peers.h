@@ -24,7 +24,7 @@ struct replica_peers_params {
     const tally_transport_ops_t *ops;
     tally_transport_t *transport; // of its own; open until free
     struct replica_name self;
-    uint32_t count;  // of peers: numbers 0 to count - 1
+    uint32_t count;   // of peers: numbers 0 to count - 1
     uint64_t layout;  // digest; 0: that of the first that it knows (a witness)
     uint32_t records; // with it
     int64_t heartbeat_us;
@@ -41,15 +41,16 @@ tally_status_t replica_peers_create(const struct replica_peers_params *params,
 // After the transport is closed, which may use its buffers until then.
 void replica_peers_free(struct replica_peers *peers);
 
-// This process's address for the others. Errors: MEMORY, those of the transport.
+// This process's address for the others. Errors: MEMORY, those of the
+// transport.
 tally_status_t replica_peers_address(struct replica_peers *peers, void *address,
                                      size_t *bytes);
 
 // Where an incarnation of a peer is found. An older one than is known changes
 // nothing; a newer one takes its place. Connects when something is sent.
 void replica_peers_know(struct replica_peers *peers, uint16_t peer,
-                        uint64_t incarnation, const void *address,
-                        size_t bytes, int64_t now_us);
+                        uint64_t incarnation, const void *address, size_t bytes,
+                        int64_t now_us);
 
 // Sends to a coordinator or witness. What cannot be sent now is lost.
 void replica_peers_send(struct replica_peers *peers, uint16_t peer,

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "replica/loop/state.h"
+#include "replica/loop/record.h"
 
 // One that joins is waited for, a step: no longer than half of what the others
 // wait for this replica, and than this.
@@ -23,17 +23,27 @@ static uint16_t peer_count(const struct replica_loop *loop)
     return (uint16_t)(loop->params.replicas + loop->params.witnesses);
 }
 
-static void seen(void *context, uint16_t peer, uint64_t incarnation,
-                 const void *address, size_t bytes)
+// Gives the state machine a message that this process has made itself.
+static void hear(struct replica_loop *loop,
+                 const struct replica_message *message)
 {
-    struct replica_loop *loop = context;
-    const struct replica_event lost = {.kind = REPLICA_EVENT_RANK_LOST};
+    uint8_t bytes[REPLICA_MESSAGE_MAX];
+    struct replica_event event = {.kind = REPLICA_EVENT_MESSAGE,
+                                  .bytes = bytes};
 
-    if (peer != loop->params.self.peer)
-        replica_peers_know(loop->peers, peer, incarnation, address, bytes,
-                           loop->now_us);
-    else if (incarnation > loop->params.self.incarnation)
-        loop_handle(loop, &lost); // another has this one's place
+    event.length = replica_message_encode(message, loop->params.records, bytes);
+    loop_handle(loop, &event);
+}
+
+// Another has this one's place: what others send reaches that one alone.
+static void give_way(struct replica_loop *loop, uint64_t incarnation)
+{
+    struct replica_message fence =
+        replica_message_for(loop->node, REPLICA_FENCE);
+
+    fence.from.incarnation = incarnation;
+    fence.held = incarnation;
+    hear(loop, &fence);
 }
 
 // Everybody that can be heard now, this process too, with its incarnation.
@@ -46,8 +56,7 @@ static uint64_t who_is_there(const struct replica_loop *loop,
     incarnations[loop->params.self.peer] = loop->params.self.incarnation;
     for (uint16_t i = 0; i < peer_count(loop); i++) {
         struct replica_peers_beat beat;
-        if (i != loop->params.self.peer &&
-            (loop->dead & replica_bit(i)) == 0 &&
+        if (i != loop->params.self.peer && (loop->dead & replica_bit(i)) == 0 &&
             replica_peers_heard(loop->peers, i, &incarnations[i], &beat) &&
             beat.root != 0)
             there |= replica_bit(i);
@@ -129,9 +138,7 @@ static bool all_are_new(const struct replica_loop *loop, uint64_t there)
 static void begin(struct replica_loop *loop)
 {
     struct replica_position first = {.next = {.index = 1}};
-    struct replica_event event = {.kind = REPLICA_EVENT_MESSAGE};
     struct replica_message message;
-    uint8_t bytes[REPLICA_MESSAGE_MAX];
     uint64_t incarnations[REPLICA_PEERS_MAX];
     uint64_t there = who_is_there(loop, incarnations);
 
@@ -149,10 +156,7 @@ static void begin(struct replica_loop *loop)
     message.instance = first.next;
     message.previous = first.previous;
     message.position = first;
-    event.bytes = bytes;
-    event.length =
-        replica_message_encode(&message, loop->params.records, bytes);
-    loop_handle(loop, &event);
+    hear(loop, &message);
 }
 
 static void say_where_it_is(struct replica_loop *loop)
@@ -251,16 +255,87 @@ static void learn_layout(struct replica_loop *loop)
         loop->params.records = node->records;
 }
 
+static void take_event(struct replica_loop *loop,
+                       const struct quorum_event *event)
+{
+    const struct quorum_member *member = &event->member;
+    struct replica_event lineage = {.kind = REPLICA_EVENT_LINEAGE,
+                                    .position = &event->record.position};
+
+    switch (event->kind) {
+    case QUORUM_SEEN:
+        replica_peers_know(loop->peers, member->peer, member->incarnation,
+                           member->address, member->address_bytes,
+                           loop->now_us);
+        break;
+    case QUORUM_GONE:
+        replica_peers_hint(loop->peers, member->peer);
+        break;
+    case QUORUM_FENCED:
+        give_way(loop, member->incarnation);
+        break;
+    case QUORUM_LINEAGE:
+        loop_handle(loop, &lineage);
+        break;
+    case QUORUM_ANSWER:
+        if (event->status != TALLY_OK)
+            core_log(loop->params.log, TALLY_LOG_WARN,
+                     "no lineage was forced: %s", event->sentence);
+        break;
+    case QUORUM_PROVIDER:
+        core_log(loop->params.log,
+                 event->status == TALLY_OK ? TALLY_LOG_INFO : TALLY_LOG_WARN,
+                 "membership %s%s",
+                 event->status == TALLY_OK ? "can be reached again"
+                                           : "cannot be reached: ",
+                 event->sentence);
+        if (event->status != TALLY_OK)
+            recorder_add(loop->params.recorder, RECORDER_PROVIDER, 1);
+        break;
+    }
+}
+
+static void take_news(struct replica_loop *loop)
+{
+    struct quorum_event event;
+
+    while (quorum_next(loop->params.quorum, &event))
+        take_event(loop, &event);
+}
+
+// Members of which a later start is there: those are gone, whoever is heard.
+static uint64_t replaced(const struct replica_loop *loop)
+{
+    const struct replica_epoch *epoch = &loop->node->at.epoch;
+    uint64_t set = 0;
+
+    for (uint64_t rest = epoch->members; rest != 0; rest &= rest - 1) {
+        uint16_t peer = (uint16_t)__builtin_ctzll(rest);
+        struct replica_peers_beat beat;
+        uint64_t incarnation;
+        if (peer != loop->params.self.peer &&
+            replica_peers_heard(loop->peers, peer, &incarnation, &beat) &&
+            incarnation > epoch->incarnations[peer])
+            set |= replica_bit(peer);
+    }
+    return set;
+}
+
 void loop_look_at_peers(struct replica_loop *loop)
 {
     struct replica_event suspects = {.kind = REPLICA_EVENT_SUSPECTS};
 
-    replica_folder_look(loop->params.folder, peer_count(loop), seen, loop);
+    take_news(loop);
     learn_layout(loop);
     say_where_it_is(loop);
-    suspects.peers = replica_peers_check(loop->peers, loop->now_us);
-    if (suspects.peers != loop->dead) {
-        loop->dead = suspects.peers;
+    loop->dead = replica_peers_check(loop->peers, loop->now_us);
+    suspects.peers = loop->dead | replaced(loop);
+    record_view(loop);
+    if (suspects.peers != loop->suspects) {
+        recorder_add(
+            loop->params.recorder, RECORDER_SUSPECTED,
+            (uint64_t)replica_set_size(suspects.peers & ~loop->suspects));
+        loop->suspects = suspects.peers;
         loop_handle(loop, &suspects);
     }
     if (!loop->node->located && loop->params.self.peer == 0)
@@ -276,9 +351,8 @@ static uint64_t joining(const struct replica_loop *loop)
 {
     const struct replica_epoch *epoch = &loop->node->at.epoch;
     struct replica_epoch next;
-    uint64_t named = replica_epoch_proposal(loop->node, &next)
-                         ? next.members
-                         : epoch->members;
+    uint64_t named = replica_epoch_proposal(loop->node, &next) ? next.members
+                                                               : epoch->members;
     uint64_t set = 0;
 
     for (uint64_t rest = loop->proposed.members; rest != 0; rest &= rest - 1) {

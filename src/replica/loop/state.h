@@ -42,17 +42,18 @@ struct replica_loop {
     int64_t deadline_us;
     struct numeric_record records[REPLICA_RECORDS_MAX];
     struct replica_slot slot;
-    uint32_t lineage;   // of the contribution that was said
-    uint64_t index;     // of the contribution that was said
-    uint64_t decision;  // that the vote is about
-    uint64_t late;      // a COUNT that came after the deadline; 0: none
-    bool has_verdict;   // it came before it was asked for
+    uint32_t lineage;  // of the contribution that was said
+    uint64_t index;    // of the contribution that was said
+    uint64_t decision; // that the vote is about
+    uint64_t late;     // a COUNT that came after the deadline; 0: none
+    bool has_verdict;  // it came before it was asked for
     struct replica_outcome verdict;
     bool has_outcome; // to be handed out
     struct replica_outcome outcome;
 
     // Who takes part.
-    uint64_t dead;
+    uint64_t dead;     // processes
+    uint64_t suspects; // members: those, and whose later start is there
     uint64_t counted; // of the last COUNT; of an epoch that begins: all members
     uint64_t revision;
     struct replica_epoch proposed;
@@ -75,7 +76,7 @@ void loop_told(struct replica_loop *loop, const struct replica_action *action);
 // What can be said now is said; what is over is handed back.
 void loop_serve_trainer(struct replica_loop *loop);
 
-// roster.c: looks at peers and at the folder.
+// roster.c: looks at peers, and takes what membership says.
 void loop_look_at_peers(struct replica_loop *loop);
 // Whether a contribution should wait a moment for a replica that joins.
 bool loop_waits_for_joiner(struct replica_loop *loop);
