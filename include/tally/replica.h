@@ -51,7 +51,7 @@ typedef struct tally_membership {
 
 // A replica group: the ranks of one full copy of the model, of which several
 // train together and any may vanish (doc/fault.md). Each is a job of its own
-// (its own rendezvous); the replicas find each other by TALLY_REPLICA_FOLDER.
+// (its own rendezvous); the replicas find each other by TALLY_QUORUM.
 typedef struct tally_replica_params {
     size_t size;
     uint32_t abi;

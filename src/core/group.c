@@ -122,6 +122,14 @@ static tally_status_t take_replica(tally_group_t *group,
         chosen(group, params.witnesses, params.witnesses > 0, CONFIG_WITNESSES);
     replica->minimum =
         chosen(group, params.minimum, params.minimum > 0, CONFIG_REPLICA_MIN);
+    if (params.membership != NULL) {
+        status = struct_take("tally_membership", params.membership,
+                             &replica->membership, sizeof(replica->membership),
+                             STRUCT_THROUGH(tally_membership_t, withdraw));
+        if (status != TALLY_OK)
+            return status;
+        replica->has_membership = true;
+    }
     replica->commit = params.commit;
     replica->context = params.context;
     return TALLY_OK;

@@ -52,6 +52,8 @@ struct group_replica {
     int32_t minimum;
     int (*commit)(void *context, uint64_t index, int ready);
     void *context;
+    bool has_membership;
+    tally_membership_t membership;
 };
 
 struct step_replica;

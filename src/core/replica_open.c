@@ -12,10 +12,6 @@ static tally_status_t check(const struct replica_open_params *params)
         config_integer(params->config, CONFIG_REPLICA_ACCEPTORS);
     int peers = params->replicas + params->witnesses;
 
-    if (config_text(params->config, CONFIG_REPLICA_FOLDER)[0] == '\0')
-        return core_fail(TALLY_ERR_CONFIG,
-                         "TALLY_REPLICA_FOLDER is not set: replica groups do "
-                         "not find each other");
     if (peers > REPLICA_PEERS_MAX || params->peer >= peers ||
         params->witness != (params->peer >= params->replicas))
         return core_fail(TALLY_ERR_CONFIG,
@@ -34,6 +30,48 @@ static tally_status_t check(const struct replica_open_params *params)
                          "TALLY_REPLICA_MIN is %u of %u replicas",
                          (unsigned)params->minimum, (unsigned)params->replicas);
     return TALLY_OK;
+}
+
+static const char *setting(void *context, const char *name)
+{
+    enum config_key key = config_find(name);
+
+    return key == CONFIG_COUNT ? NULL : config_text(context, key);
+}
+
+// Membership, an incarnation, and a flight recorder if one is wanted.
+static tally_status_t open_membership(const struct replica_open_params *params,
+                                      struct replica_opened *opened)
+{
+    const struct config *config = params->config;
+    const char *folder = config_text(config, CONFIG_RECORDER_FOLDER);
+    const struct quorum_params membership = {
+        .provider = config_text(config, CONFIG_QUORUM),
+        .job = config_text(config, CONFIG_JOB),
+        .peer = params->peer,
+        .peers = (uint16_t)(params->replicas + params->witnesses),
+        .setting = setting,
+        .setting_context = (void *)(uintptr_t)config,
+        .log = params->log,
+        .membership = params->membership,
+    };
+    struct recorder_params recorder = {
+        .folder = folder,
+        .job = membership.job,
+        .witness = params->witness,
+        .log = params->log,
+    };
+    tally_status_t status = quorum_open(&membership, &opened->quorum);
+
+    if (status == TALLY_OK)
+        status = quorum_incarnation(
+            opened->quorum,
+            config_microseconds(config, CONFIG_BOOTSTRAP_TIMEOUT),
+            &opened->incarnation);
+    recorder.self = (struct replica_name){params->peer, 0, opened->incarnation};
+    if (status == TALLY_OK && folder[0] != '\0')
+        status = recorder_open(&recorder, &opened->recorder);
+    return status;
 }
 
 // The first that opens, of those that may be used.
@@ -68,7 +106,8 @@ static tally_status_t start_loop(const struct replica_open_params *params,
     struct replica_loop_params loop = {
         .ops = opened->entry->backend->ops,
         .transport = opened->entry->opened[TRANSPORTS_FOR_REPLICAS].transport,
-        .folder = opened->folder,
+        .quorum = opened->quorum,
+        .recorder = opened->recorder,
         .self = {params->peer, 0, opened->incarnation},
         .witness = params->witness,
         .replicas = params->replicas,
@@ -107,11 +146,7 @@ tally_status_t replica_open_all(const struct replica_open_params *params,
     memset(opened, 0, sizeof(*opened));
     if (status != TALLY_OK)
         return status;
-    status = replica_folder_open(
-        config_text(params->config, CONFIG_REPLICA_FOLDER), &opened->folder);
-    if (status == TALLY_OK)
-        status = replica_folder_incarnation(opened->folder, params->peer,
-                                            &opened->incarnation);
+    status = open_membership(params, opened);
     if (status == TALLY_OK)
         status = open_transport(params, &opened->entry);
     if (status != TALLY_OK) {
@@ -141,6 +176,7 @@ void replica_close_all(struct replica_opened *opened)
     if (opened->entry != NULL)
         transports_close(opened->entry, TRANSPORTS_FOR_REPLICAS);
     replica_loop_free(opened->loop);
-    replica_folder_close(opened->folder);
+    quorum_close(opened->quorum);
+    recorder_close(opened->recorder);
     memset(opened, 0, sizeof(*opened));
 }

@@ -6,6 +6,8 @@
 
 #include "core/config.h"
 #include "core/transports.h"
+#include "quorum/quorum.h"
+#include "recorder/recorder.h"
 #include "replica/loop/loop.h"
 
 struct replica_open_params {
@@ -19,19 +21,21 @@ struct replica_open_params {
     bool witness;
     uint32_t records;
     uint64_t layout;
+    const tally_membership_t *membership; // NULL: the trainer gave none
     void (*decided)(void *context, const struct replica_outcome *outcome);
     void *context;
 };
 
 struct replica_opened {
     struct transports_entry *entry;
-    struct replica_folder *folder;
+    struct quorum *quorum;
+    struct recorder *recorder; // NULL: none is kept
     struct replica_loop *loop;
     uint64_t incarnation;
 };
 
-// Errors: CONFIG (no folder, or numbers that do not fit), TRANSPORT, SYSTEM,
-// MEMORY.
+// Errors: CONFIG (numbers that do not fit, or those of membership), TRANSPORT,
+// SYSTEM, MEMORY.
 tally_status_t replica_open_all(const struct replica_open_params *params,
                                 struct replica_opened *out);
 void replica_close_all(struct replica_opened *opened);

@@ -336,6 +336,8 @@ static tally_status_t open_loop(tally_step_t *step,
         .minimum = (uint32_t)group->replica.minimum,
         .records = step->channel_count,
         .layout = layout,
+        .membership =
+            group->replica.has_membership ? &group->replica.membership : NULL,
         .decided = decided,
         .context = replica,
     };

@@ -10,7 +10,7 @@
 #ifndef QUORUM_QUORUM_H
 #define QUORUM_QUORUM_H
 
-#include <tally/tally.h>
+#include <tally/replica.h>
 
 #include "core/log.h"
 #include "replica/value.h"

@@ -134,6 +134,21 @@ START_TEST(endpoints_that_are_wrong_are_refused)
 }
 END_TEST
 
+START_TEST(etcd_needs_the_name_of_the_job)
+{
+    struct quorum *quorum = NULL;
+
+    open_for_etcd();
+    if (etcd_is_built()) {
+        ck_assert_int_eq(scene_try("", 1, &quorum), TALLY_ERR_CONFIG);
+        ck_assert_str_eq(core_error_text(),
+                         "TALLY_JOB is not set: TALLY_QUORUM=etcd needs a name "
+                         "by which all replica groups are of one job");
+    }
+    scene_close();
+}
+END_TEST
+
 static const char rubbish[] = "\x16\x03\x01 rubbish \xff\xfe\r\n\r\n";
 static const char page[] = HEAD "Content-Length: 14\r\n\r\n<html></html>\n";
 static const char empty[] = HEAD "Content-Length: 2\r\n\r\n{}";
@@ -295,6 +310,7 @@ int main(void)
     tcase_add_test(tests, a_folder_is_needed);
     tcase_add_loop_test(tests, endpoints_that_are_wrong_are_refused, 0,
                         sizeof(endpoints) / sizeof(endpoints[0]));
+    tcase_add_test(tests, etcd_needs_the_name_of_the_job);
     tcase_add_loop_test(tests, a_wrong_answer_is_told_in_time, 0,
                         sizeof(answers) / sizeof(answers[0]));
     tcase_add_test(tests, the_next_endpoint_is_asked_where_one_does_not_answer);

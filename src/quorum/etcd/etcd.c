@@ -302,6 +302,13 @@ static tally_status_t etcd_open(const struct quorum_host *host,
     if (provider == NULL)
         return host->fail(host->context, TALLY_ERR_MEMORY,
                           "no memory for membership");
+    if (params->job[0] == '\0') {
+        free(provider);
+        return host->fail(
+            host->context, TALLY_ERR_CONFIG,
+            "TALLY_JOB is not set: TALLY_QUORUM=etcd needs a name "
+            "by which all replica groups are of one job");
+    }
     provider->host = host;
     provider->params = params;
     provider->job = content_digest(params->job);

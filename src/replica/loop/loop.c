@@ -13,7 +13,7 @@
 
 #include "core/clock.h"
 #include "core/error.h"
-#include "replica/loop/state.h"
+#include "replica/loop/record.h"
 
 // Attempts to apply a step before it is discarded: as many replicas may be lost
 // between a count and its gradients.
@@ -59,6 +59,16 @@ static void send(struct replica_loop *loop, const struct replica_action *action)
                            action->bytes, action->length);
 }
 
+static void force_lineage(struct replica_loop *loop,
+                          const struct replica_position *position)
+{
+    uint64_t request;
+
+    if (quorum_lineage_swap(loop->params.quorum, position, &request) !=
+        TALLY_OK)
+        core_log(loop->params.log, TALLY_LOG_WARN, "%s", core_error_text());
+}
+
 static void heed_report(struct replica_loop *loop,
                         const struct replica_action *action)
 {
@@ -66,6 +76,7 @@ static void heed_report(struct replica_loop *loop,
     const struct replica_position *at = &loop->node->at;
     unsigned self = loop->params.self.peer;
 
+    record_report(loop, action->status);
     switch (action->status) {
     case REPLICA_STATUS_EPOCH:
         core_log(log, TALLY_LOG_INFO,
@@ -124,6 +135,7 @@ static void carry_out(struct replica_loop *loop,
     case REPLICA_ACTION_APPLY:
         if (action->value->kind == REPLICA_COUNT)
             loop->counted = action->value->members;
+        record_decision(loop, action);
         loop_told(loop, action);
         break;
     case REPLICA_ACTION_TIMER:
@@ -133,7 +145,8 @@ static void carry_out(struct replica_loop *loop,
         heed_report(loop, action);
         break;
     case REPLICA_ACTION_PROVIDER:
-        break; // nobody forces a lineage: there is no register
+        force_lineage(loop, action->position);
+        break;
     }
 }
 
@@ -329,8 +342,7 @@ static tally_status_t open_peers(struct replica_loop *loop)
     if (status == TALLY_OK)
         status = replica_peers_address(loop->peers, address, &bytes);
     if (status == TALLY_OK)
-        status =
-            replica_folder_tell(params->folder, params->self, address, bytes);
+        status = quorum_announce(params->quorum, address, bytes);
     return status;
 }
 

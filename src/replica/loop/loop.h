@@ -13,7 +13,8 @@
 #include <tally/transport.h>
 
 #include "core/log.h"
-#include "replica/loop/folder.h"
+#include "quorum/quorum.h"
+#include "recorder/recorder.h"
 #include "replica/table.h"
 
 struct replica_loop;
@@ -32,8 +33,9 @@ struct replica_outcome {
 
 struct replica_loop_params {
     const tally_transport_ops_t *ops;
-    tally_transport_t *transport;  // open until replica_loop_stop has returned
-    struct replica_folder *folder; // borrowed: who is there
+    tally_transport_t *transport; // open until replica_loop_stop has returned
+    struct quorum *quorum;        // borrowed: who is there
+    struct recorder *recorder;    // borrowed; NULL: none is kept
     struct replica_name self;
     bool witness;
     uint16_t replicas;  // peers 0 to replicas - 1
@@ -52,8 +54,8 @@ struct replica_loop_params {
     void *context;
 };
 
-// Posts receives, tells the folder where this process is, starts the thread.
-// Errors: MEMORY, SYSTEM, those of the transport and of the folder.
+// Posts receives, tells the others where this process is, starts the thread.
+// Errors: MEMORY, SYSTEM, those of the transport and of quorum_announce.
 tally_status_t replica_loop_start(const struct replica_loop_params *params,
                                   struct replica_loop **out);
 // Ends the thread. The transport is closed before free.

@@ -10,15 +10,13 @@
 #include <string.h>
 #include <time.h>
 
-#include "replica/loop/state.h"
+#include "replica/loop/record.h"
 
 // One that joins is waited for, a step: no longer than half of what the others
 // wait for this replica, and than this.
 #define JOIN_WAIT_US 500000
 // And in all, for one incarnation that does not come to it.
 #define JOIN_WAIT_ALL_US 5000000
-// Between two looks at the folder while nobody is missing.
-#define FOLDER_HEARTBEATS 10
 
 static uint16_t peer_count(const struct replica_loop *loop)
 {
@@ -46,18 +44,6 @@ static void give_way(struct replica_loop *loop, uint64_t incarnation)
     fence.from.incarnation = incarnation;
     fence.held = incarnation;
     hear(loop, &fence);
-}
-
-static void seen(void *context, uint16_t peer, uint64_t incarnation,
-                 const void *address, size_t bytes)
-{
-    struct replica_loop *loop = context;
-
-    if (peer != loop->params.self.peer)
-        replica_peers_know(loop->peers, peer, incarnation, address, bytes,
-                           loop->now_us);
-    else if (incarnation > loop->params.self.incarnation)
-        give_way(loop, incarnation);
 }
 
 // Everybody that can be heard now, this process too, with its incarnation.
@@ -269,16 +255,52 @@ static void learn_layout(struct replica_loop *loop)
         loop->params.records = node->records;
 }
 
-// It may be far away: it is read often only while somebody is missing.
-static void look_at_folder(struct replica_loop *loop)
+static void take_event(struct replica_loop *loop,
+                       const struct quorum_event *event)
 {
-    bool missing = !loop->node->located || loop->dead != 0;
+    const struct quorum_member *member = &event->member;
+    struct replica_event lineage = {.kind = REPLICA_EVENT_LINEAGE,
+                                    .position = &event->record.position};
 
-    if (loop->now_us < loop->folder_us && !missing)
-        return;
-    loop->folder_us =
-        loop->now_us + FOLDER_HEARTBEATS * loop->params.heartbeat_us;
-    replica_folder_look(loop->params.folder, peer_count(loop), seen, loop);
+    switch (event->kind) {
+    case QUORUM_SEEN:
+        replica_peers_know(loop->peers, member->peer, member->incarnation,
+                           member->address, member->address_bytes,
+                           loop->now_us);
+        break;
+    case QUORUM_GONE:
+        replica_peers_hint(loop->peers, member->peer);
+        break;
+    case QUORUM_FENCED:
+        give_way(loop, member->incarnation);
+        break;
+    case QUORUM_LINEAGE:
+        loop_handle(loop, &lineage);
+        break;
+    case QUORUM_ANSWER:
+        if (event->status != TALLY_OK)
+            core_log(loop->params.log, TALLY_LOG_WARN,
+                     "no lineage was forced: %s", event->sentence);
+        break;
+    case QUORUM_PROVIDER:
+        core_log(loop->params.log,
+                 event->status == TALLY_OK ? TALLY_LOG_INFO : TALLY_LOG_WARN,
+                 "membership %s%s",
+                 event->status == TALLY_OK ? "can be reached again"
+                                           : "cannot be reached: ",
+                 event->sentence);
+        if (event->status != TALLY_OK)
+            recorder_add(loop->params.recorder, RECORDER_PROVIDER, 1);
+        break;
+    }
+}
+
+static void take_news(struct replica_loop *loop)
+{
+    struct quorum_event event;
+
+    while (quorum_next(loop->params.quorum, &event))
+        take_event(loop, &event);
 }
 
 // Members of which a later start is there: those are gone, whoever is heard.
@@ -303,12 +325,16 @@ void loop_look_at_peers(struct replica_loop *loop)
 {
     struct replica_event suspects = {.kind = REPLICA_EVENT_SUSPECTS};
 
-    look_at_folder(loop);
+    take_news(loop);
     learn_layout(loop);
     say_where_it_is(loop);
     loop->dead = replica_peers_check(loop->peers, loop->now_us);
     suspects.peers = loop->dead | replaced(loop);
+    record_view(loop);
     if (suspects.peers != loop->suspects) {
+        recorder_add(
+            loop->params.recorder, RECORDER_SUSPECTED,
+            (uint64_t)replica_set_size(suspects.peers & ~loop->suspects));
         loop->suspects = suspects.peers;
         loop_handle(loop, &suspects);
     }

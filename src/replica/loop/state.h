@@ -34,8 +34,7 @@ struct replica_loop {
     struct replica *node;
     int64_t now_us;
     int64_t timer_us;
-    int64_t check_us;  // of the next look at peers
-    int64_t folder_us; // and at the folder
+    int64_t check_us; // of the next look at peers
 
     // The trainer's side.
     enum loop_phase phase;
@@ -77,7 +76,7 @@ void loop_told(struct replica_loop *loop, const struct replica_action *action);
 // What can be said now is said; what is over is handed back.
 void loop_serve_trainer(struct replica_loop *loop);
 
-// roster.c: looks at peers and at the folder.
+// roster.c: looks at peers, and takes what membership says.
 void loop_look_at_peers(struct replica_loop *loop);
 // Whether a contribution should wait a moment for a replica that joins.
 bool loop_waits_for_joiner(struct replica_loop *loop);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/clock.h"
-#include "replica/loop/state.h"
+#include "replica/loop/record.h"
 
 static void outcome_begin(const struct replica_loop *loop,
                           tally_replica_status_t status,
@@ -159,8 +159,10 @@ static void serve_deadline(struct replica_loop *loop)
     if (loop->phase == LOOP_ENTERED) {
         if (!replica_slot_expire(&loop->slot, loop->lineage, loop->index))
             return;
+        record_doubt(loop);
         tell_status(loop, TALLY_REPLICA_IN_DOUBT);
     } else {
+        record_doubt(loop);
         tell_status(loop, TALLY_REPLICA_IN_DOUBT);
         loop->phase = LOOP_DOUBTED;
     }
