@@ -46,6 +46,8 @@ class Loss:
 
     # "average" or "sum": what the trainer has its framework do over ranks.
     gradients = "average"
+    # Whether tokens may have weights; if not, that scenario is left out.
+    takes_weights = True
 
     def start(self) -> None:
         """Collective over all ranks, before anything else."""
@@ -130,7 +132,9 @@ class Balanced(Loss):
 
 class Plain(Loss):
     """A function (logits, labels) -> loss as most loops use one: its value over
-    the number of micro-batches. Weights are not passed on."""
+    the number of micro-batches."""
+
+    takes_weights = False
 
     def __init__(self, function: Callable[..., torch.Tensor]) -> None:
         self.function = function

@@ -1,0 +1,80 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Writes doc/conformance.md: the conformance suite for Tally and for the losses
+# that trainers bring along.
+#     doc/conformance.sh BUILD
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+build=$(cd "${1:-build}" && pwd)
+TALLY_LIBRARY=$build/.libs/libtally.so
+PYTHONPATH=$here/../python
+export TALLY_LIBRARY PYTHONPATH
+python=${PYTHON_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/tally/venv}/bin/python
+table=$(mktemp)
+trap 'rm -f "$table"' EXIT
+peers=tally.conformance.peers
+
+# Its status says that some loss fails, which is what the table is for.
+"$python" -m tally.conformance --markdown "$table" --loss tally \
+    --loss $peers:Transformers --loss $peers:TransformersPerRank \
+    --loss $peers:Torchtitan --loss local-mean || true
+[ -s "$table" ]
+
+{
+    cat <<'END'
+# Does every token count once?
+
+Written by `doc/conformance.sh`; do not edit.
+
+`python -m tally.conformance` asks that of a loss: four ranks train a small model
+for one step in each of eleven ways, and each parameter's gradient is compared with
+that of one process on all the data, in float64. A number is the largest relative
+error over parameters and ranks, in float32; a step passes with 1e-6. **Bold** is
+what fails; **NaN**: a gradient or a loss was not a number.
+
+    python -m tally.conformance --loss mypackage.module:my_loss
+    python -m tally.conformance --loss tally --json cases.json --markdown table.md
+
+`my_loss` is a function `(logits, labels) -> loss`, as most loops use one, or a
+class of `tally.conformance.losses.Loss`, which is told what a trainer knows: the
+labels of the step before it begins, and the groups of ranks.
+
+| labels | of a step |
+|---|---|
+| even | all count |
+| uneven | no two ranks and no two micro-batches have as many |
+| silent rank | one rank has none |
+| empty step | no rank has any: the gradient is 0, the loss is 0 |
+| packed | documents end to end, each with a prompt that does not count |
+| weights | tokens with a weight each; left out for losses that take none |
+
+M is the number of micro-batches. In "replica 2 of 2 dies" two of the four ranks
+are lost between the count and the reduction of gradients, so the count has to be
+that of the others. CP cuts sequences in two, for a model without attention: what
+is tested is who counts what, not attention across ranks.
+
+END
+    "$python" - "$table" <<'END'
+import importlib.metadata as metadata
+import sys
+
+versions = {
+    name: f"{name} {metadata.version(name)}"
+    for name in ("torch", "transformers", "torchtitan")
+}
+text = open(sys.argv[1], encoding="utf-8").read()
+peers = "### tally.conformance.peers:"
+for title, better in {
+    "### tally\n": "## Tally\n",
+    peers + "Transformers\n": f"## {versions['transformers']}, as its Trainer "
+    "calls its loss\n",
+    peers + "TransformersPerRank\n": f"## {versions['transformers']} with "
+    "average_tokens_across_devices=False\n",
+    peers + "Torchtitan\n": f"## {versions['torchtitan']}, CrossEntropyLoss by "
+    "the trainer's count\n",
+    "### local-mean\n": f"## {versions['torch']}, F.cross_entropy's mean\n",
+}.items():
+    text = text.replace(title, better)
+print(text.rstrip())
+END
+} >"$here/conformance.md"

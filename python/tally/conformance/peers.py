@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The losses that trainers bring along, called as those trainers call them; for
+comparison. --loss tally.conformance.peers:Transformers and so on."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import torch
+import torch.distributed as dist
+
+from tally._abi import IGNORE_INDEX
+from tally.conformance.losses import Loss, Tensors, Weights
+
+
+def _tokens(labels: Tensors) -> torch.Tensor:
+    return torch.stack([(each != IGNORE_INDEX).sum() for each in labels]).sum()
+
+
+class Transformers(Loss):
+    """Trainer.compute_loss with its default average_tokens_across_devices: the
+    count over all processes with other data, the loss times their number."""
+
+    takes_weights = False
+
+    def begin(self, labels: Tensors, weights: Weights) -> None:
+        count = _tokens(labels)
+        dist.all_reduce(count, group=self.setting.token_group)
+        self.items = count
+        self.processes = dist.get_world_size(self.setting.token_group)
+
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        weights: Optional[torch.Tensor],
+    ) -> torch.Tensor:
+        from transformers.loss.loss_utils import fixed_cross_entropy
+
+        loss = fixed_cross_entropy(
+            logits.flatten(0, -2),
+            labels.flatten(),
+            num_items_in_batch=self.items,
+            ignore_index=IGNORE_INDEX,
+        )
+        full = getattr(loss, "full_tensor", None)
+        loss = full() if full else loss
+        return loss * self.processes
+
+
+class TransformersPerRank(Loss):
+    """The same with average_tokens_across_devices=False: each rank divides by
+    its own count."""
+
+    takes_weights = False
+
+    def begin(self, labels: Tensors, weights: Weights) -> None:
+        self.items = _tokens(labels)
+        self.processes = 1
+
+    __call__ = Transformers.__call__
+
+
+class Torchtitan(Loss):
+    """CrossEntropyLoss by the trainer's count over its mesh "batch", gradients
+    summed."""
+
+    gradients = "sum"
+    takes_weights = False
+
+    def begin(self, labels: Tensors, weights: Weights) -> None:
+        self.count = _tokens(labels)
+        dist.all_reduce(self.count, group=self.setting.token_group)
+
+    def __call__(
+        self,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        weights: Optional[torch.Tensor],
+    ) -> torch.Tensor:
+        from torchtitan.components.loss import CrossEntropyLoss
+
+        function = CrossEntropyLoss.Config().build()
+        loss, _ = function(logits, labels, self.count)
+        full = getattr(loss, "full_tensor", None)
+        return full() if full else loss
+
+
