@@ -77,8 +77,7 @@ typedef void (*CUhostFn)(void *userData);
     F(cuMemFreeHost, (void *memory))                                           \
     F(cuMemHostGetDevicePointer_v2,                                            \
       (CUdeviceptr * on_device, void *memory, unsigned int flags))             \
-    F(cuMemsetD8_v2,                                                           \
-      (CUdeviceptr memory, unsigned char value, size_t bytes))                 \
+    F(cuMemsetD8_v2, (CUdeviceptr memory, unsigned char value, size_t bytes))  \
     F(cuLaunchKernelEx, (const CUlaunchConfig *config, CUfunction function,    \
                          void **parameters, void **extra))                     \
     F(cuLaunchHostFunc, (CUstream stream, CUhostFn function, void *argument))  \
