@@ -138,6 +138,49 @@ GPU_FN void gpu_atomic_add(int64_t *at, int64_t x)
     atomicAdd((unsigned long long *)at, (unsigned long long)x);
 }
 
+GPU_FN void gpu_atomic_max(int64_t *at, int64_t x)
+{
+    atomicMax((long long *)at, (long long)x);
+}
+
+// Memory that the host sees: what a thread wrote before a fence is there before
+// what any thread, after a barrier, stores with release.
+GPU_FN void gpu_fence_system()
+{
+    __threadfence_system();
+}
+
+GPU_FN void gpu_store_release(uint64_t *at, uint64_t x)
+{
+    asm volatile(
+        "fence.acq_rel.sys;\n\tst.relaxed.sys.global.u64 [%0], %1;" ::"l"(at),
+        "l"(x)
+        : "memory");
+}
+
+GPU_FN uint64_t gpu_load_system(const uint64_t *at)
+{
+    uint64_t x;
+    asm volatile("ld.relaxed.sys.global.u64 %0, [%1];"
+                 : "=l"(x)
+                 : "l"(at)
+                 : "memory");
+    return x;
+}
+
+GPU_FN uint64_t gpu_nanoseconds()
+{
+    uint64_t now;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now)::"memory");
+    return now;
+}
+
+// Between two looks at memory that somebody else writes.
+GPU_FN void gpu_pause()
+{
+    __nanosleep(20);
+}
+
 // 2^x within 2 units in the last place; denormal results are 0.
 GPU_FN float gpu_exp2(float x)
 {

@@ -10,6 +10,9 @@
 //                                          kernel_loss_grad_is_short()
 //     tally_backward_TYPE   kernel_job     parts
 //     tally_finish          kernel_finish  parts of all ranks
+//     tally_publish         kernel_publish one block; see slot.h
+//     tally_wait            kernel_wait    one block
+//     tally_maximum         kernel_maximum one warp
 //
 // TYPE is f32, bf16 or f16; "_shaped" after it is the variant that heeds
 // kernel_job.shaping, which loss_grad has not. Records must have room for the

@@ -3,6 +3,7 @@
 // row is read in row.h.
 #include "gradient.h"
 #include "loss.h"
+#include "stream.h"
 #include "token.h"
 
 GPU_KERNEL(256, 4, tally_count, struct kernel_count count)
@@ -14,6 +15,22 @@ GPU_KERNEL(256, 4, tally_count, struct kernel_count count)
          i < count.labels.tokens; i += all)
         record_add_token(&own, token_load(count.labels, i));
     record_publish_warp(count.record, own);
+}
+
+GPU_KERNEL(KERNEL_SLOT_THREADS, 1, tally_publish, struct kernel_publish publish)
+{
+    publish_slot(publish);
+}
+
+GPU_KERNEL(KERNEL_SLOT_THREADS, 1, tally_wait, struct kernel_wait wait)
+{
+    wait_for_scales(wait);
+}
+
+GPU_KERNEL(32, 1, tally_maximum, struct kernel_maximum maximum)
+{
+    if (gpu_thread() == 0)
+        gpu_atomic_max(maximum.code, numeric_maximum_encode(*maximum.value));
 }
 
 GPU_KERNEL(256, 1, tally_finish, struct kernel_finish finish)

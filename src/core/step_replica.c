@@ -354,6 +354,9 @@ tally_status_t step_replica_prepare(tally_step_t *step, uint64_t layout)
     if (step->group->step_count > 0)
         return core_fail(TALLY_ERR_UNSUPPORTED,
                          "a replica group has one step object");
+    if (step->device != NULL)
+        return core_fail(TALLY_ERR_UNSUPPORTED,
+                         "steps of a replica group are in host memory");
     replica = calloc(1, sizeof(*replica));
     if (replica == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for a replica");

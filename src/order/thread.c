@@ -19,6 +19,7 @@
 // - Deadlines, processes of the node and what cannot be armed are looked at in
 //   intervals.
 #include <linux/prctl.h>
+#include <sched.h>
 #include <sys/prctl.h>
 
 #include "core/clock.h"
@@ -28,6 +29,8 @@ static const int64_t nap_shortest_us = 50;
 static const int64_t nap_longest_us = 1000;
 static const int64_t aside_longest_us = 4000;
 static const int64_t moves_apart_us = 100; // at most, of who moves all the time
+// So long after a stream's last publication the next is looked for at once.
+static const int64_t stream_spin_us = 1000;
 // So long after the last reduction the thread goes to sleep, too: not at once,
 // as the next post would have to wake it.
 static const int64_t idle_after_us = 1000000;
@@ -36,6 +39,14 @@ static bool any_pending(const struct progress *progress)
 {
     for (struct queue *q = progress->queues; q != NULL; q = q->next)
         if (queue_pending(q))
+            return true;
+    return false;
+}
+
+static bool any_fed(const struct progress *progress)
+{
+    for (struct queue *q = progress->queues; q != NULL; q = q->next)
+        if (q->feed != NULL)
             return true;
     return false;
 }
@@ -184,6 +195,21 @@ static bool others_move(const struct progress *progress, struct seen *seen)
     return moves > 0 && progress->waits == NULL;
 }
 
+// A stream cannot wake anybody. What it publishes is looked for all the time
+// for as long as it may be just behind, then in naps that are short beside the
+// time that has passed: a step of 50 ms waits a thousandth longer at most.
+static struct rest rest_of_streams(const struct progress *progress,
+                                   int64_t quiet_us)
+{
+    struct rest rest = {.us = nap_longest_us};
+
+    if (quiet_us < stream_spin_us && !progress->params.oversubscribed)
+        rest.us = 0;
+    else if (quiet_us < idle_after_us)
+        rest.us = nap_shortest_us;
+    return rest;
+}
+
 // Moves, and finds what to do then. The lock is held.
 static struct rest look(struct progress *progress, struct seen *seen)
 {
@@ -195,6 +221,8 @@ static struct rest look(struct progress *progress, struct seen *seen)
     engine_tell_waits(progress);
     note_changes(progress, seen, now_us);
     int64_t quiet_us = now_us - seen->changed_us;
+    if (any_fed(progress))
+        return rest_of_streams(progress, quiet_us);
     if (others_move(progress, seen)) {
         rest.us = seen->aside_us;
     } else if (any_pending(progress)) {
@@ -231,7 +259,9 @@ void *engine_thread(void *argument)
             rest = look(progress, &seen);
             progress_unlock(progress);
         }
-        if (!rest.sleeps)
+        if (!rest.sleeps && rest.us == 0)
+            sched_yield();
+        else if (!rest.sleeps)
             sleeper_nap(progress->sleeper, rouses, rest.us);
         else if (atomic_load(&progress->stop)) // before it could be woken
             sleeper_stay(progress->sleeper);

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The emulator's memory that others than the kernel look at, and its clock.
+#include <sched.h>
+#include <time.h>
+
+#include "kernels/simt/machine.h"
+
+void gpu_atomic_max(int64_t *at, int64_t x)
+{
+    if (x > *at)
+        *at = x;
+}
+
+void gpu_fence_system()
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+void gpu_store_release(uint64_t *at, uint64_t x)
+{
+    __atomic_store_n(at, x, __ATOMIC_RELEASE);
+}
+
+uint64_t gpu_load_system(const uint64_t *at)
+{
+    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+}
+
+uint64_t gpu_nanoseconds()
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void gpu_pause()
+{
+    sched_yield();
+    simt::machine.ready.push_back(simt::machine.running);
+    simt::rest();
+}
