@@ -10,8 +10,8 @@
 //   structs   begin with {size, abi}; fill them with TALLY_INIT. A caller built
 //             against a smaller (older) struct works; one built against a newer
 //             ABI is refused with a message that names both.
-//   memory    "device" is the memory of the device of the tally_t. On the host
-//             device that is ordinary memory.
+//   memory    "device" is the memory of the step's device. On the host device
+//             that is ordinary memory.
 //   stream    a CUstream. On the host device it is NULL: the calling thread is
 //             the stream, so work is finished when the call returns, and what
 //             "makes the stream wait" makes the calling thread wait.
@@ -223,6 +223,12 @@ typedef enum tally_convention {
                                     // divides by schedule_divisor S: D = R * S
 } tally_convention_t;
 
+// Where a step's arrays, records and scales are.
+typedef enum tally_device {
+    TALLY_DEVICE_HOST = 0,
+    TALLY_DEVICE_CUDA = 1 // the current context's GPU, else that of ordinal 0
+} tally_device_t;
+
 // One named loss.
 typedef struct tally_channel {
     size_t size;
@@ -246,6 +252,8 @@ typedef struct tally_step_params {
     uint32_t max_lanes;
     // S of TALLY_GRADIENT_SCHEDULE; 0: 1.
     double schedule_divisor;
+    // Ranks of one group may differ in it.
+    tally_device_t device;
 } tally_step_params_t;
 
 // Collective over the group; compares the layout of all ranks. Blocks.

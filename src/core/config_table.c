@@ -165,6 +165,17 @@ const struct config_row config_table[CONFIG_COUNT] = {
             .minimum = 0,
             .maximum = 1000000,
         },
+    [CONFIG_STREAM_WAIT] =
+        {
+            .name = "TALLY_STREAM_WAIT",
+            .type = CONFIG_CHOICE,
+            .type_text = "kernel|memop|hostfunc",
+            .preset = "kernel",
+            .doc = "How a CUDA stream waits for a reduction. kernel: a kernel "
+                   "polls, with a deadline. memop: a stream memory operation; "
+                   "not for steps captured into a graph. hostfunc: a host "
+                   "function, for debugging.",
+        },
     [CONFIG_UCX_TLS] =
         {
             .name = "TALLY_UCX_TLS",

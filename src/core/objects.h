@@ -33,6 +33,7 @@ struct tally {
     struct exchange *exchange;
     const struct device_ops *device_ops;
     struct device *device;
+    struct device *cuda; // opened by the first step that wants it
     struct progress *progress;
     struct transports *transports;
     uint32_t group_count;
@@ -73,6 +74,7 @@ struct step_channel {
     double coefficient;
     int32_t counted; // micro-batches, in this epoch
     int32_t lost;    // micro-batches given to the loss
+    int64_t tokens;  // counted and given to the loss; CUDA only
 };
 
 // One epoch in the ring of results; under the progress lock.
@@ -98,6 +100,13 @@ struct tally_step {
     uint64_t epoch;
     int32_t micro_batches;
     tally_status_t settled; // what wait returned in this epoch
+
+    const struct device_ops *device_ops;
+    struct device *device_memory; // what they are called with
+    struct cuda_step *device;     // NULL: the host
+    // Of the CUDA device, under the lock.
+    uint64_t answered; // tickets
+    uint64_t expired;  // seen
 
     // Device memory; on the host device, plain memory.
     struct numeric_record *counts; // [channel_count]

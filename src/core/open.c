@@ -133,6 +133,8 @@ static void close_all(tally_t *tally)
             drop_transport(tally, &tally->transports->entries[i].opened[way]);
     progress_free(tally->progress);
     transports_free(tally->transports);
+    if (tally->cuda != NULL)
+        device_cuda_ops.close(tally->cuda);
     if (tally->device != NULL)
         tally->device_ops->close(tally->device);
     if (tally->exchange != NULL)

@@ -8,7 +8,9 @@
 #include "core/api.h"
 #include "core/error.h"
 #include "core/objects.h"
+#include "core/step_device.h"
 #include "core/struct_check.h"
+#include "device/cuda/cuda.h"
 #include "numeric/maximum.h"
 #include "numeric/scale.h"
 
@@ -91,13 +93,16 @@ tally_status_t tally_step_begin(tally_step_t *step, int32_t micro_batches,
     step->epoch++;
     step->state = STEP_BEGUN;
     step->micro_batches = micro_batches;
-    memset(step->counts, 0, step->channel_count * sizeof(*step->counts));
-    memset(step->losses, 0, step->channel_count * sizeof(*step->losses));
+    if (step->device == NULL) { // else who publishes clears
+        memset(step->counts, 0, step->channel_count * sizeof(*step->counts));
+        memset(step->losses, 0, step->channel_count * sizeof(*step->losses));
+    }
     for (uint32_t i = 0; i < step->max_lanes; i++)
         step->maxima[i] = NUMERIC_MAXIMUM_NONE;
     for (uint32_t k = 0; k < step->channel_count; k++) {
         step->channels[k].counted = 0;
         step->channels[k].lost = 0;
+        step->channels[k].tokens = 0;
     }
     return TALLY_OK;
 }
@@ -138,11 +143,15 @@ tally_status_t tally_step_count(tally_step_t *step, uint32_t index,
     status = step_take_labels(channel, given, &labels);
     if (status != TALLY_OK)
         return fail(step, function, status);
-    status = step->group->tally->device_ops->count(
-        step->group->tally->device, &labels, &step->counts[index], stream);
+    if (step->device != NULL)
+        status = step_device_check_tokens(channel, labels.tokens);
+    if (status == TALLY_OK)
+        status = step->device_ops->count(step->device_memory, &labels,
+                                         &step->counts[index], stream);
     if (status != TALLY_OK)
         return fail(step, function, status);
-    numeric_record_fold(&step->counts[index]);
+    if (step->device == NULL)
+        numeric_record_fold(&step->counts[index]);
     channel->counted++;
     return TALLY_OK;
 }
@@ -185,7 +194,6 @@ tally_status_t tally_step_reduce(tally_step_t *step, tally_stream_t stream)
 {
     static const char function[] = "tally_step_reduce";
 
-    (void)stream;
     if (step == NULL)
         return fail_null(function);
     if (step->state != STEP_BEGUN)
@@ -194,6 +202,13 @@ tally_status_t tally_step_reduce(tally_step_t *step, tally_stream_t stream)
     if (status != TALLY_OK)
         return fail(step, function, status);
     bool late = step->order == TALLY_SCALE_LATE;
+    if (step->device != NULL) {
+        status = step_device_publish(step, true, late, stream);
+        if (status != TALLY_OK)
+            return fail(step, function, status);
+        step->state = STEP_REDUCED;
+        return TALLY_OK;
+    }
     uint64_t ticket = publish(step, late ? step->losses : step->counts,
                               late ? step->maxima : NULL);
     step->count_ticket = ticket;
@@ -238,7 +253,7 @@ static tally_status_t compute_scales(tally_step_t *step)
 
 // Waits for the reduction and computes the scales, once an epoch. A failure was
 // logged by who saw it.
-static tally_status_t settle(tally_step_t *step)
+static tally_status_t settle(tally_step_t *step, tally_stream_t stream)
 {
     if (step->state == STEP_SETTLED) {
         if (step->settled != TALLY_OK)
@@ -248,6 +263,14 @@ static tally_status_t settle(tally_step_t *step)
                           ? "a sum reaches 2^55"
                           : step->group->fate.sentence);
         return step->settled;
+    }
+    if (step->device != NULL) { // a failure is in the scale and the result
+        tally_status_t enqueued = cuda_step_wait(step->device, stream);
+        if (enqueued != TALLY_OK)
+            return fail(step, "tally_step_wait", enqueued);
+        step->settled = TALLY_OK;
+        step->state = STEP_SETTLED;
+        return TALLY_OK;
     }
     tally_status_t status =
         progress_wait(step->group->tally->progress, step->queue,
@@ -265,12 +288,11 @@ static tally_status_t settle(tally_step_t *step)
 
 tally_status_t tally_step_wait(tally_step_t *step, tally_stream_t stream)
 {
-    (void)stream;
     if (step == NULL)
         return fail_null("tally_step_wait");
     if (step->state < STEP_REDUCED)
         return fail_order(step, "tally_step_wait");
-    return settle(step);
+    return settle(step, stream);
 }
 
 static tally_status_t check_loss_order(const tally_step_t *step,
@@ -316,14 +338,18 @@ tally_status_t tally_step_loss(tally_step_t *step, uint32_t index,
     if (step->order == TALLY_COUNT_FIRST) {
         // After an error the gradients are written all the same, with the NaN
         // scale, so that a caller who looks away does not train on logits.
-        settled = settle(step);
+        settled = settle(step, stream);
         job.scale = &step->scales[index];
     }
-    status = step->group->tally->device_ops->loss(
-        step->group->tally->device, &job, &step->losses[index], stream);
+    if (step->device != NULL && step->order == TALLY_SCALE_LATE)
+        status = step_device_check_tokens(channel, job.labels.tokens);
+    if (status == TALLY_OK)
+        status = step->device_ops->loss(step->device_memory, &job,
+                                        &step->losses[index], stream);
     if (status != TALLY_OK)
         return fail(step, function, status);
-    numeric_record_fold(&step->losses[index]);
+    if (step->device == NULL)
+        numeric_record_fold(&step->losses[index]);
     channel->lost++;
     return settled;
 }
@@ -333,7 +359,6 @@ tally_status_t tally_step_max(tally_step_t *step, uint32_t lane,
 {
     static const char function[] = "tally_step_max";
 
-    (void)stream;
     if (step == NULL)
         return fail_null(function);
     if (lane >= step->max_lanes)
@@ -346,6 +371,11 @@ tally_status_t tally_step_max(tally_step_t *step, uint32_t lane,
     if (step->state == STEP_IDLE ||
         (step->order == TALLY_SCALE_LATE && step->state != STEP_BEGUN))
         return fail_order(step, function);
+    if (step->device != NULL) {
+        tally_status_t status =
+            cuda_step_maximum(step->device, lane, value, stream);
+        return status == TALLY_OK ? status : fail(step, function, status);
+    }
     int64_t code = numeric_maximum_encode(*value);
     if (code > step->maxima[lane])
         step->maxima[lane] = code;
@@ -371,7 +401,6 @@ tally_status_t tally_step_end(tally_step_t *step, tally_stream_t stream)
 {
     static const char function[] = "tally_step_end";
 
-    (void)stream;
     if (step == NULL)
         return fail_null(function);
     if (step->state < STEP_REDUCED)
@@ -379,7 +408,15 @@ tally_status_t tally_step_end(tally_step_t *step, tally_stream_t stream)
     tally_status_t status = check_losses(step);
     if (status != TALLY_OK)
         return fail(step, function, status);
-    tally_status_t settled = settle(step);
+    tally_status_t settled = settle(step, stream);
+    if (step->device != NULL) {
+        if (settled == TALLY_OK && step->order == TALLY_COUNT_FIRST)
+            settled = step_device_publish(step, false, true, stream);
+        if (settled != TALLY_OK)
+            return fail(step, function, settled);
+        step->state = STEP_IDLE;
+        return TALLY_OK;
+    }
     uint64_t loss_ticket = step->count_ticket;
     if (step->order == TALLY_COUNT_FIRST)
         loss_ticket = publish(step, step->losses, step->maxima);

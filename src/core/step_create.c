@@ -10,6 +10,7 @@
 #include "core/api.h"
 #include "core/error.h"
 #include "core/objects.h"
+#include "core/step_device.h"
 #include "core/struct_check.h"
 
 #define ALIGNMENT_BYTES 64
@@ -82,6 +83,10 @@ static tally_status_t check_params(const tally_step_params_t *params)
     if (params->order != TALLY_COUNT_FIRST && params->order != TALLY_SCALE_LATE)
         return core_fail(TALLY_ERR_INVALID, "there is no order %d",
                          (int)params->order);
+    if (params->device != TALLY_DEVICE_HOST &&
+        params->device != TALLY_DEVICE_CUDA)
+        return core_fail(TALLY_ERR_INVALID, "there is no device %d",
+                         (int)params->device);
     if (params->convention < TALLY_GRADIENT_SUM ||
         params->convention > TALLY_GRADIENT_SCHEDULE)
         return core_fail(TALLY_ERR_INVALID, "there is no convention %d",
@@ -226,8 +231,8 @@ static tally_status_t agree(tally_step_t *step, tally_status_t own,
     if (digests == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
                          (int)group->members.count);
-    tally_status_t status = agreement_gather(
-        group->exchange, &group->members, own, &mine, digests, sizeof(mine));
+    tally_status_t status = agreement_gather(group->exchange, &group->members,
+                                             own, &mine, digests, sizeof(mine));
     uint32_t space = 0;
     for (int32_t i = 0; status == TALLY_OK && i < group->members.count; i++) {
         equal = equal && digests[i].digest == digests[0].digest;
@@ -260,18 +265,23 @@ static void *allocate(size_t count, size_t bytes)
     return memory;
 }
 
-static tally_status_t allocate_all(tally_step_t *step)
+static tally_status_t allocate_all(tally_step_t *step, tally_device_t device)
 {
     size_t count = step->channel_count;
 
     step->lane_count = NUMERIC_LANES * count + step->max_lanes;
     step->channels = calloc(count, sizeof(*step->channels));
+    step->lanes = allocate(step->lane_count, sizeof(*step->lanes));
+    if (step->channels == NULL || step->lanes == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for %zu channels", count);
+    if (device == TALLY_DEVICE_CUDA)
+        return step_device_create(step);
+    step->device_ops = step->group->tally->device_ops;
+    step->device_memory = step->group->tally->device;
     step->counts = allocate(count, sizeof(*step->counts));
     step->losses = allocate(count, sizeof(*step->losses));
     step->scales = allocate(count, sizeof(*step->scales));
-    step->lanes = allocate(step->lane_count, sizeof(*step->lanes));
-    if (step->channels == NULL || step->counts == NULL ||
-        step->losses == NULL || step->scales == NULL || step->lanes == NULL)
+    if (step->counts == NULL || step->losses == NULL || step->scales == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for %zu channels", count);
     return TALLY_OK;
 }
@@ -322,6 +332,8 @@ static void release(tally_step_t *step)
         queue_free(step->queue);
         progress_unlock(step->group->tally->progress);
     }
+    if (step->device != NULL)
+        step_device_free(step);
     free(step->lanes);
     free(step->scales);
     free(step->losses);
@@ -344,11 +356,13 @@ static tally_status_t prepare(tally_step_t *step,
         params->schedule_divisor == 0 ? 1 : params->schedule_divisor;
     step->channel_count = params->channel_count;
     step->max_lanes = params->max_lanes;
-    status = allocate_all(step);
+    status = allocate_all(step, params->device);
     for (uint32_t k = 0; status == TALLY_OK && k < step->channel_count; k++)
         status = take_channel(params, k, &step->channels[k]);
     if (status == TALLY_OK)
         status = create_queue(step);
+    if (status == TALLY_OK && step->device != NULL)
+        step_device_attach(step);
     if (status == TALLY_OK)
         status = progress_start(step->group->tally->progress);
     return status;
@@ -415,6 +429,8 @@ static void drain(tally_step_t *step)
 {
     struct queue *queue = step->queue;
 
+    if (step->device != NULL)
+        step_device_drain(step);
     progress_lock(step->group->tally->progress);
     uint64_t last = queue->posted;
     progress_unlock(step->group->tally->progress);

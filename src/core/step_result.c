@@ -6,6 +6,7 @@
 #include "core/api.h"
 #include "core/error.h"
 #include "core/objects.h"
+#include "core/step_device.h"
 #include "core/struct_check.h"
 #include "numeric/maximum.h"
 #include "numeric/scale.h"
@@ -27,6 +28,9 @@ static tally_status_t find_epoch(const tally_step_t *step, uint64_t epoch,
 {
     const struct step_epoch *found = &step->ring[epoch % TALLY_EPOCH_RING];
 
+    // A stream may not have come so far.
+    if (step->device != NULL && epoch > step->latest && epoch <= step->epoch)
+        return TALLY_NOT_YET;
     if (step->latest == 0 || epoch > step->latest)
         return core_fail(TALLY_ERR_ORDER, "epoch %llu has not been reduced yet",
                          (unsigned long long)epoch);
@@ -166,6 +170,8 @@ static tally_status_t wait_for(tally_step_t *step, struct outcome *outcome,
 {
     struct progress *progress = step->group->tally->progress;
     int64_t lanes[LANES_MAX];
+    if (step->device != NULL)
+        step_device_await(step, epoch != 0 ? epoch : step->epoch);
     tally_status_t status = look(step, epoch, outcome);
 
     if (status != TALLY_OK || outcome->status != TALLY_NOT_YET)
@@ -200,6 +206,8 @@ tally_status_t tally_step_result(tally_step_t *step, uint64_t epoch,
     progress_poll(step->group->tally->progress);
     status = (flags & TALLY_RESULT_WAIT) != 0 ? wait_for(step, &outcome, epoch)
                                               : look(step, epoch, &outcome);
+    if (status == TALLY_NOT_YET)
+        return status;
     if (status == TALLY_ERR_OVERWRITTEN)
         return core_fail_within(status, "%s: ", function);
     if (status != TALLY_OK)

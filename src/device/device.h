@@ -65,5 +65,6 @@ struct device_ops {
 const char *device_host_isa(const struct device *device);
 
 extern const struct device_ops device_host_ops;
+extern const struct device_ops device_cuda_ops;
 
 #endif

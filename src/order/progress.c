@@ -50,6 +50,19 @@ void progress_unlock(struct progress *progress)
     core_log_release();
 }
 
+// A stream gets its answer as soon as there is one.
+static void move_queue(struct progress *progress, struct queue *queue)
+{
+    uint64_t before = queue->posted;
+
+    if (queue->feed != NULL)
+        queue->feed(queue->feed_context);
+    queue_advance(queue);
+    if (queue->feed != NULL)
+        queue->feed(queue->feed_context);
+    progress->posted += queue->posted - before;
+}
+
 bool engine_move(struct progress *progress)
 {
     bool events = false;
@@ -60,7 +73,7 @@ bool engine_move(struct progress *progress)
                       progress->transports[i].transport) > 0;
     }
     for (struct queue *q = progress->queues; q != NULL; q = q->next)
-        queue_advance(q);
+        move_queue(progress, q);
     return events;
 }
 

@@ -239,6 +239,13 @@ void queue_check(struct queue *queue, int64_t now_us)
     }
 }
 
+void queue_abandon(struct queue *queue, uint64_t ticket, const char *why)
+{
+    fail_group(queue, TALLY_ERR_TIMEOUT, -1, "%s", why);
+    if (ticket <= queue->posted && ticket + QUEUE_SLOTS > queue->posted)
+        slot_of(queue, ticket)->status = TALLY_ERR_TIMEOUT;
+}
+
 tally_status_t queue_result(const struct queue *queue, uint64_t ticket,
                             int64_t *lanes)
 {

@@ -57,6 +57,10 @@ struct queue {
     char broken_sentence[256];
     struct queue_slot slots[QUEUE_SLOTS];
     int64_t *lane_memory;
+
+    // What is posted by a stream, and answered: called before and after moves.
+    void (*feed)(void *context); // NULL: nothing
+    void *feed_context;
 };
 
 // Borrows all but the allreduce, which it takes.
@@ -99,6 +103,10 @@ static inline bool queue_done(const struct queue *queue, uint64_t ticket)
 {
     return queue->completed >= ticket;
 }
+
+// What was published for a ticket has no waiter any more: the ticket and the
+// group end with TIMEOUT.
+void queue_abandon(struct queue *queue, uint64_t ticket, const char *why);
 
 // The result of a ticket: OK and the lanes, an error, NOT_YET, or OVERWRITTEN.
 tally_status_t queue_result(const struct queue *queue, uint64_t ticket,

@@ -19,6 +19,7 @@
 // - Deadlines, processes of the node and what cannot be armed are looked at in
 //   intervals.
 #include <linux/prctl.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <time.h>
 
@@ -27,6 +28,8 @@
 
 static const int64_t nap_shortest_us = 50;
 static const int64_t nap_longest_us = 1000;
+// So long after a stream's last publication the next is looked for at once.
+static const int64_t stream_spin_us = 1000;
 // So long after the last reduction the thread goes to sleep, too: not at once,
 // as the next post would have to wake it.
 static const int64_t idle_after_us = 1000000;
@@ -35,13 +38,24 @@ static void nap(int64_t us)
 {
     struct timespec time = {us / 1000000, us % 1000000 * 1000};
 
-    nanosleep(&time, NULL);
+    if (us == 0)
+        sched_yield();
+    else
+        nanosleep(&time, NULL);
 }
 
 static bool any_pending(const struct progress *progress)
 {
     for (struct queue *q = progress->queues; q != NULL; q = q->next)
         if (queue_pending(q))
+            return true;
+    return false;
+}
+
+static bool any_fed(const struct progress *progress)
+{
+    for (struct queue *q = progress->queues; q != NULL; q = q->next)
+        if (q->feed != NULL)
             return true;
     return false;
 }
@@ -172,6 +186,21 @@ static struct rest sleep_pending(struct progress *progress, struct seen *seen,
     return rest;
 }
 
+// A stream cannot wake anybody. What it publishes is looked for all the time
+// for as long as it may be just behind, then in naps that are short beside the
+// time that has passed: a step of 50 ms waits a thousandth longer at most.
+static struct rest rest_of_streams(const struct progress *progress,
+                                   int64_t quiet_us)
+{
+    struct rest rest = {.us = nap_longest_us};
+
+    if (quiet_us < stream_spin_us && !progress->params.oversubscribed)
+        rest.us = 0;
+    else if (quiet_us < idle_after_us)
+        rest.us = nap_shortest_us;
+    return rest;
+}
+
 // Moves, and finds what to do then. The lock is held.
 static struct rest look(struct progress *progress, struct seen *seen)
 {
@@ -183,6 +212,8 @@ static struct rest look(struct progress *progress, struct seen *seen)
     engine_tell_waits(progress);
     note_changes(progress, seen, now_us);
     int64_t quiet_us = now_us - seen->changed_us;
+    if (any_fed(progress))
+        return rest_of_streams(progress, quiet_us);
     if (seen->moves_in_line != progress->moves_in_line) {
         // Others move: it would only be in their way.
         seen->moves_in_line = progress->moves_in_line;

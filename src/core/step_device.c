@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// See step_device.h.
+#include "core/step_device.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/clock.h"
+#include "core/error.h"
+#include "device/cuda/cuda.h"
+#include "numeric/scale.h"
+
+// The lanes of one launch's record hold so many tokens between folds.
+#define TOKENS_MAX ((int64_t)1 << 31)
+
+static const char *const wait_names[] = {
+    [CUDA_WAIT_KERNEL] = "kernel",
+    [CUDA_WAIT_MEMOP] = "memop",
+    [CUDA_WAIT_HOSTFUNC] = "hostfunc",
+};
+
+static enum cuda_wait wait_of(const struct config *config)
+{
+    const char *text = config_text(config, CONFIG_STREAM_WAIT);
+    enum cuda_wait wait = CUDA_WAIT_KERNEL;
+
+    while (strcmp(wait_names[wait], text) != 0)
+        wait++;
+    return wait;
+}
+
+// The epoch that a slot begins or ends, for who reads results.
+static void note_epoch(tally_step_t *step, const struct kernel_slot *slot)
+{
+    struct step_epoch *epoch = &step->ring[slot->epoch % TALLY_EPOCH_RING];
+
+    if ((slot->carries & KERNEL_SLOT_WEIGHTS) != 0) {
+        *epoch = (struct step_epoch){
+            .epoch = slot->epoch,
+            .micro_batches = slot->micro_batches,
+            .count_ticket = slot->sequence,
+        };
+        step->latest = slot->epoch;
+    }
+    if ((slot->carries & KERNEL_SLOT_LOSSES) != 0)
+        epoch->loss_ticket = slot->sequence;
+}
+
+// What the stream has published goes to the queue: sequences are its tickets.
+static void take_slots(tally_step_t *step)
+{
+    const struct cuda_step *device = step->device;
+    struct queue *queue = step->queue;
+
+    while (queue->posted - queue->completed < KERNEL_SLOTS) {
+        const uint64_t next = queue->posted + 1;
+        const struct kernel_slot *slot =
+            (const void *)(device->slots +
+                           next % KERNEL_SLOTS * device->slot_bytes);
+        const uint64_t sequence =
+            __atomic_load_n(&slot->sequence, __ATOMIC_ACQUIRE);
+
+        if (sequence < next)
+            return;
+        if (sequence > next) {
+            queue_abandon(queue, next,
+                          "the stream went on without an answer: the progress "
+                          "thread did not run");
+            return;
+        }
+        note_epoch(step, slot);
+        queue_post(queue, (const int64_t *)(slot + 1), slot->epoch);
+    }
+}
+
+static float scale_of(const tally_step_t *step, const int64_t *lanes,
+                      uint32_t k, int32_t micro_batches)
+{
+    const struct numeric_record *total =
+        &((const struct numeric_record *)lanes)[k];
+
+    if (numeric_record_overflowed(total))
+        return nanf("");
+    return numeric_scale(total->weight_hi, total->weight_lo,
+                         step->channels[k].coefficient,
+                         step_divisor(step, micro_batches));
+}
+
+// An overflow of one channel poisons the scales of all.
+static bool overflowed(const tally_step_t *step, const int64_t *lanes)
+{
+    for (uint32_t k = 0; k < step->channel_count; k++)
+        if (numeric_record_overflowed(
+                &((const struct numeric_record *)lanes)[k]))
+            return true;
+    return false;
+}
+
+// The word of channel 0 is the last: who looks at one alone looks at that.
+static void answer(tally_step_t *step, uint64_t ticket)
+{
+    const struct cuda_step *device = step->device;
+    tally_status_t status = queue_result(step->queue, ticket, step->lanes);
+    int32_t micro_batches = 1;
+
+    for (int i = 0; i < TALLY_EPOCH_RING; i++)
+        if (step->ring[i].count_ticket == ticket)
+            micro_batches = step->ring[i].micro_batches;
+    bool poison = status != TALLY_OK || overflowed(step, step->lanes);
+    for (uint32_t k = step->channel_count; k-- > 0;) {
+        float scale =
+            poison ? nanf("") : scale_of(step, step->lanes, k, micro_batches);
+        uint32_t bits;
+        memcpy(&bits, &scale, sizeof(bits));
+        uint64_t *word =
+            device->answers + ticket % KERNEL_SLOTS * step->channel_count + k;
+        __atomic_store_n(word, ticket << 32 | bits, __ATOMIC_RELEASE);
+    }
+}
+
+// Of the progress engine, before and after the queue is moved.
+static void feed(void *context)
+{
+    tally_step_t *step = context;
+    struct queue *queue = step->queue;
+
+    take_slots(step);
+    while (step->answered < queue->completed)
+        answer(step, ++step->answered);
+    uint64_t expired = __atomic_load_n(step->device->expired, __ATOMIC_ACQUIRE);
+    if (expired != 0 && expired != step->expired) {
+        step->expired = expired;
+        queue_abandon(queue, expired,
+                      "the stream's wait ended by its deadline");
+    }
+}
+
+tally_status_t step_device_create(tally_step_t *step)
+{
+    tally_t *tally = step->group->tally;
+    int64_t timeout_us = config_microseconds(tally->config, CONFIG_TIMEOUT);
+    struct cuda_step_params params = {
+        .channels = step->channel_count,
+        .max_lanes = step->max_lanes,
+        .ranks = step->group->members.count,
+        // Only where the host itself does not come to its own deadline.
+        .deadline_us = timeout_us + timeout_us / 4 + 1000000,
+        .wait = wait_of(tally->config),
+    };
+    tally_status_t status = TALLY_OK;
+
+    if (tally->cuda == NULL)
+        status = device_cuda_ops.open(NULL, &tally->cuda);
+    if (status == TALLY_OK)
+        status = cuda_step_create(tally->cuda, &params, &step->device);
+    if (status != TALLY_OK)
+        return status;
+    step->counts = step->device->counts;
+    step->losses = step->device->losses;
+    step->scales = step->device->scales;
+    step->device_ops = &device_cuda_ops;
+    step->device_memory = tally->cuda;
+    return TALLY_OK;
+}
+
+void step_device_attach(tally_step_t *step)
+{
+    step->queue->feed = feed;
+    step->queue->feed_context = step;
+}
+
+void step_device_drain(tally_step_t *step)
+{
+    cuda_step_synchronize(step->device);
+    progress_poll(step->group->tally->progress);
+}
+
+void step_device_free(tally_step_t *step)
+{
+    cuda_step_free(step->device);
+    step->device = NULL;
+    step->counts = NULL;
+    step->losses = NULL;
+    step->scales = NULL;
+}
+
+tally_status_t step_device_publish(tally_step_t *step, bool weights,
+                                   bool losses, tally_stream_t stream)
+{
+    uint32_t carries =
+        (weights ? KERNEL_SLOT_WEIGHTS : 0) | (losses ? KERNEL_SLOT_LOSSES : 0);
+
+    return cuda_step_publish(step->device, carries, losses, step->micro_batches,
+                             stream);
+}
+
+tally_status_t step_device_check_tokens(struct step_channel *channel,
+                                        int64_t tokens)
+{
+    if (tokens > TOKENS_MAX - channel->tokens)
+        return core_fail(TALLY_ERR_OVERFLOW,
+                         "channel \"%s\": more than 2^31 tokens of one rank in "
+                         "an epoch",
+                         channel->name);
+    channel->tokens += tokens;
+    return TALLY_OK;
+}
+
+void step_device_await(tally_step_t *step, uint64_t epoch)
+{
+    struct progress *progress = step->group->tally->progress;
+    const struct timespec nap = {0, 50000};
+    int64_t end_us = clock_now_us() + step->device->params.deadline_us;
+    bool there = false;
+
+    while (!there && clock_now_us() < end_us) {
+        progress_lock(progress);
+        const struct step_epoch *found = &step->ring[epoch % TALLY_EPOCH_RING];
+        there = step->latest > epoch ||
+                (step->latest == epoch && found->loss_ticket != 0);
+        progress_unlock(progress);
+        if (!there)
+            nanosleep(&nap, NULL);
+    }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The CUDA device: its kernels, and the memory and the stream's part of a step.
+// Calls only enqueue, but for create and free.
+#ifndef DEVICE_CUDA_CUDA_H
+#define DEVICE_CUDA_CUDA_H
+
+#include <stdint.h>
+#include <tally/tally.h>
+
+#include "device/device.h"
+#include "kernels/slot.h"
+
+// How a stream waits (TALLY_STREAM_WAIT). The wait kernel, which reads the
+// scales, comes behind each.
+enum cuda_wait {
+    CUDA_WAIT_KERNEL,  // it polls
+    CUDA_WAIT_MEMOP,   // a stream memory operation; not under capture
+    CUDA_WAIT_HOSTFUNC // a host function
+};
+
+struct cuda_step_params {
+    uint32_t channels;
+    uint32_t max_lanes;
+    int64_t ranks;
+    int64_t deadline_us; // of a wait, later than the host's own
+    enum cuda_wait wait;
+};
+
+// The host reads slots and expired, and writes answers, by atomics alone.
+struct cuda_step {
+    struct device *device;
+    struct cuda_step_params params;
+    // Pinned.
+    char *pinned;
+    char *slots; // [KERNEL_SLOTS] of slot_bytes
+    size_t slot_bytes;
+    uint64_t *answers; // [KERNEL_SLOTS][channels]
+    uint64_t *expired; // sequence of the wait that the stream gave up; 0
+    // Device memory.
+    struct numeric_record *counts; // [channels]
+    struct numeric_record *losses; // [channels]
+    float *scales;                 // [channels]
+    int64_t *maxima;               // [max_lanes]
+    struct kernel_state *state;
+    void *memory;
+    // As the device sees them.
+    char *device_slots;
+    uint64_t *device_answers;
+    uint64_t *device_expired;
+    uint64_t published; // by launches of the host program, not by replays
+    uint64_t awaited;
+    bool captured; // so the device may be ahead of `published`
+};
+
+tally_status_t cuda_step_create(struct device *device,
+                                const struct cuda_step_params *params,
+                                struct cuda_step **out);
+// Waits for all that was enqueued. NULL: nothing.
+void cuda_step_synchronize(struct cuda_step *step);
+void cuda_step_free(struct cuda_step *step);
+
+tally_status_t cuda_step_publish(struct cuda_step *step, uint32_t carries,
+                                 bool maxima, int32_t micro_batches,
+                                 tally_stream_t stream);
+tally_status_t cuda_step_wait(struct cuda_step *step, tally_stream_t stream);
+tally_status_t cuda_step_maximum(struct cuda_step *step, uint32_t lane,
+                                 const float *value, tally_stream_t stream);
+
+#endif

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The CUDA device: context, kernels, and what they are launched with.
+#include "device/cuda/device.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "kernels/fatbin.h"
+
+static const char *const kernel_names[CUDA_KERNELS] = {
+    [CUDA_COUNT] = "tally_count",
+    [CUDA_PUBLISH] = "tally_publish",
+    [CUDA_WAIT] = "tally_wait",
+    [CUDA_MAXIMUM] = "tally_maximum",
+    [CUDA_LOSS + KERNEL_F32] = "tally_loss_f32",
+    [CUDA_LOSS + KERNEL_BF16] = "tally_loss_bf16",
+    [CUDA_LOSS + KERNEL_F16] = "tally_loss_f16",
+    [CUDA_BACKWARD + KERNEL_F32] = "tally_backward_f32",
+    [CUDA_BACKWARD + KERNEL_BF16] = "tally_backward_bf16",
+    [CUDA_BACKWARD + KERNEL_F16] = "tally_backward_f16",
+    [CUDA_LOSS_GRAD + KERNEL_F32] = "tally_loss_grad_f32",
+    [CUDA_LOSS_GRAD + KERNEL_BF16] = "tally_loss_grad_bf16",
+    [CUDA_LOSS_GRAD + KERNEL_F16] = "tally_loss_grad_f16",
+};
+
+struct cuda_parts {
+    struct cuda_parts *older;
+    struct kernel_parts *memory;
+    int64_t tokens; // room
+};
+
+tally_status_t cuda_enter(struct device *device)
+{
+    CUresult error = device->driver->cuCtxPushCurrent_v2(device->context);
+
+    return error == CUDA_SUCCESS
+               ? TALLY_OK
+               : cuda_driver_fail(device->driver, "cuCtxPushCurrent", error);
+}
+
+void cuda_leave(struct device *device)
+{
+    CUcontext context;
+
+    device->driver->cuCtxPopCurrent_v2(&context);
+}
+
+// The context that the host program works in; if it has none yet, the one that
+// CUDA's runtime would take.
+static tally_status_t find_context(struct device *device)
+{
+    const struct cuda_driver *driver = device->driver;
+    CUresult error = driver->cuCtxGetCurrent(&device->context);
+
+    if (error == CUDA_SUCCESS && device->context != NULL)
+        error = driver->cuCtxGetDevice(&device->ordinal);
+    else if (error == CUDA_SUCCESS) {
+        error = driver->cuDeviceGet(&device->ordinal, 0);
+        if (error == CUDA_SUCCESS)
+            error = driver->cuDevicePrimaryCtxRetain(&device->context,
+                                                     device->ordinal);
+        device->retained = error == CUDA_SUCCESS;
+    }
+    return error == CUDA_SUCCESS
+               ? TALLY_OK
+               : cuda_driver_fail(driver, "no CUDA context", error);
+}
+
+static tally_status_t find_shape(struct device *device)
+{
+    const struct cuda_driver *driver = device->driver;
+    int multiprocessors = 0;
+    int major = 0;
+    CUresult error = driver->cuDeviceGetAttribute(
+        &multiprocessors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+        device->ordinal);
+
+    if (error == CUDA_SUCCESS)
+        error = driver->cuDeviceGetAttribute(
+            &major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            device->ordinal);
+    if (error != CUDA_SUCCESS)
+        return cuda_driver_fail(driver, "cuDeviceGetAttribute", error);
+    device->shape.multiprocessors = multiprocessors;
+    device->shape.clusters = major >= 9;
+    return TALLY_OK;
+}
+
+// Shared memory of the longest rows that fit.
+static uint32_t most_shared(const struct device *device,
+                            enum kernel_element type)
+{
+    const int64_t tiles = 2 * KERNEL_CLUSTER_MAX;
+    int64_t width = tiles * ROW_TILE_BYTES / kernel_element_bytes(type);
+
+    return kernel_loss_grad_shape(&device->shape, type, width, 1).shared_bytes;
+}
+
+// All at once: what is loaded lazily would be loaded in mid-step.
+static tally_status_t load_kernels(struct device *device)
+{
+    const struct cuda_driver *driver = device->driver;
+
+    if (kernels_fatbin.image == NULL)
+        return core_fail(TALLY_ERR_UNSUPPORTED,
+                         "this build has no CUDA kernels (no nvcc)");
+    CUresult error =
+        driver->cuModuleLoadData(&device->module, kernels_fatbin.image);
+    if (error != CUDA_SUCCESS)
+        return cuda_driver_fail(driver, "cuModuleLoadData", error);
+    for (int i = 0; i < CUDA_KERNELS; i++) {
+        error = driver->cuModuleGetFunction(&device->kernels[i], device->module,
+                                            kernel_names[i]);
+        if (error != CUDA_SUCCESS)
+            return cuda_driver_fail(driver, kernel_names[i], error);
+    }
+    for (int type = 0; device->shape.clusters && type < KERNEL_ELEMENTS;
+         type++) {
+        error = driver->cuFuncSetAttribute(
+            device->kernels[CUDA_LOSS_GRAD + type],
+            CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+            (int)most_shared(device, (enum kernel_element)type));
+        if (error != CUDA_SUCCESS)
+            return cuda_driver_fail(driver, "shared memory of the loss", error);
+    }
+    return TALLY_OK;
+}
+
+static void cuda_close(struct device *device)
+{
+    if (device->context != NULL && cuda_enter(device) == TALLY_OK) {
+        while (device->parts != NULL) {
+            struct cuda_parts *parts = device->parts;
+            device->parts = parts->older;
+            device->driver->cuMemFree_v2((CUdeviceptr)parts->memory);
+            free(parts);
+        }
+        if (device->module != NULL)
+            device->driver->cuModuleUnload(device->module);
+        cuda_leave(device);
+    }
+    if (device->retained)
+        device->driver->cuDevicePrimaryCtxRelease_v2(device->ordinal);
+    free(device);
+}
+
+static tally_status_t cuda_open(const struct device_params *params,
+                                struct device **out)
+{
+    struct device *device = calloc(1, sizeof(*device));
+
+    (void)params;
+    if (device == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory for the CUDA device");
+    tally_status_t status = cuda_driver_open(&device->driver);
+    if (status == TALLY_OK)
+        status = find_context(device);
+    if (status == TALLY_OK)
+        status = find_shape(device);
+    if (status == TALLY_OK)
+        status = cuda_enter(device);
+    if (status == TALLY_OK) {
+        status = load_kernels(device);
+        cuda_leave(device);
+    }
+    if (status != TALLY_OK) {
+        cuda_close(device);
+        return status;
+    }
+    *out = device;
+    return TALLY_OK;
+}
+
+tally_status_t cuda_launch(struct device *device, enum cuda_kernel kernel,
+                           const void *params, const struct kernel_shape *shape,
+                           tally_stream_t stream)
+{
+    CUlaunchAttribute cluster = {
+        .id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+        .value.clusterDim = {shape->cluster, 1, 1},
+    };
+    CUlaunchConfig config = {
+        .gridDimX = shape->blocks,
+        .gridDimY = 1,
+        .gridDimZ = 1,
+        .blockDimX = shape->threads,
+        .blockDimY = 1,
+        .blockDimZ = 1,
+        .sharedMemBytes = shape->shared_bytes,
+        .hStream = stream,
+        .attrs = &cluster,
+        .numAttrs = shape->cluster > 1 ? 1 : 0,
+    };
+    void *parameters[1];
+
+    if (shape->blocks == 0)
+        return TALLY_OK;
+    memcpy(parameters, &params, sizeof(params));
+    CUresult error = device->driver->cuLaunchKernelEx(
+        &config, device->kernels[kernel], parameters, NULL);
+    return error == CUDA_SUCCESS
+               ? TALLY_OK
+               : cuda_driver_fail(device->driver, kernel_names[kernel], error);
+}
+
+static struct kernel_labels labels_of(const struct device_labels *labels)
+{
+    return (struct kernel_labels){
+        .values = labels->values,
+        .weights = labels->weights,
+        .tokens = labels->tokens,
+        .vocab = labels->vocab,
+        .ignore_index = labels->ignore_index,
+        .wide = labels->type == TALLY_I64,
+    };
+}
+
+static tally_status_t cuda_count(struct device *device,
+                                 const struct device_labels *labels,
+                                 struct numeric_record *record,
+                                 tally_stream_t stream)
+{
+    struct kernel_count count = {labels_of(labels), record};
+    struct kernel_shape shape =
+        kernel_count_shape(&device->shape, labels->tokens);
+    tally_status_t status = cuda_enter(device);
+
+    if (status != TALLY_OK)
+        return status;
+    status = cuda_launch(device, CUDA_COUNT, &count, &shape, stream);
+    cuda_leave(device);
+    return status;
+}
+
+// Room for the parts of so many rows. What was handed out before stays.
+static tally_status_t parts_take(struct device *device, int64_t tokens,
+                                 tally_stream_t stream,
+                                 struct kernel_parts **out)
+{
+    const struct cuda_driver *driver = device->driver;
+    int capturing = CU_STREAM_CAPTURE_STATUS_NONE;
+    CUdeviceptr memory;
+
+    if (device->parts == NULL || device->parts->tokens < tokens) {
+        driver->cuStreamIsCapturing(stream, &capturing);
+        if (capturing != CU_STREAM_CAPTURE_STATUS_NONE)
+            return core_fail(TALLY_ERR_UNSUPPORTED,
+                             "a gradient of %lld such rows needs memory, which "
+                             "cannot be had under capture: do one step of that "
+                             "size before",
+                             (long long)tokens);
+        struct cuda_parts *parts = calloc(1, sizeof(*parts));
+        if (parts == NULL)
+            return core_fail(TALLY_ERR_MEMORY, "no memory");
+        CUresult error = driver->cuMemAlloc_v2(
+            &memory, (size_t)tokens * sizeof(struct kernel_parts));
+        if (error != CUDA_SUCCESS) {
+            free(parts);
+            return cuda_driver_fail(driver, "cuMemAlloc", error);
+        }
+        parts->memory = (struct kernel_parts *)(uintptr_t)memory;
+        parts->tokens = tokens;
+        parts->older = device->parts;
+        device->parts = parts;
+    }
+    *out = device->parts->memory;
+    return TALLY_OK;
+}
+
+static tally_status_t launch_loss(struct device *device,
+                                  enum kernel_element type,
+                                  struct kernel_job *job, tally_stream_t stream)
+{
+    struct kernel_shape shape;
+    tally_status_t status = TALLY_OK;
+
+    if (job->gradient != NULL &&
+        kernel_loss_grad_fits(&device->shape, type, job)) {
+        shape = kernel_loss_grad_shape(&device->shape, type, job->width,
+                                       job->labels.tokens);
+        return cuda_launch(device, CUDA_LOSS_GRAD + type, job, &shape, stream);
+    }
+    if (job->gradient != NULL)
+        status = parts_take(device, job->labels.tokens, stream, &job->parts);
+    shape =
+        kernel_loss_shape(&device->shape, type, job->width, job->labels.tokens);
+    if (status == TALLY_OK)
+        status = cuda_launch(device, CUDA_LOSS + type, job, &shape, stream);
+    if (status != TALLY_OK || job->gradient == NULL)
+        return status;
+    shape = kernel_backward_shape(type, job->width, job->labels.tokens);
+    return cuda_launch(device, CUDA_BACKWARD + type, job, &shape, stream);
+}
+
+static tally_status_t cuda_loss(struct device *device,
+                                const struct device_loss *given,
+                                struct numeric_record *record,
+                                tally_stream_t stream)
+{
+    enum kernel_element type = given->type == TALLY_F32    ? KERNEL_F32
+                               : given->type == TALLY_BF16 ? KERNEL_BF16
+                                                           : KERNEL_F16;
+    struct kernel_job job = {
+        .labels = labels_of(&given->labels),
+        .logits = given->logits,
+        .stride = given->logits_stride,
+        .width = given->labels.vocab,
+        .nll = given->nll,
+        .record = record,
+        .gradient = given->gradient,
+        .gradient_stride = given->gradient_stride,
+        .scale = given->scale,
+        .grad_scale = given->grad_scale,
+    };
+    if (given->labels.tokens == 0)
+        return TALLY_OK;
+    tally_status_t status = cuda_enter(device);
+
+    if (status != TALLY_OK)
+        return status;
+    status = launch_loss(device, type, &job, stream);
+    cuda_leave(device);
+    return status;
+}
+
+const struct device_ops device_cuda_ops = {
+    .size = sizeof(struct device_ops),
+    .name = "cuda",
+    .open = cuda_open,
+    .close = cuda_close,
+    .count = cuda_count,
+    .loss = cuda_loss,
+};

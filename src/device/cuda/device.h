@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// The inside of the CUDA device: the context, the kernels and their launch.
+#ifndef DEVICE_CUDA_DEVICE_H
+#define DEVICE_CUDA_DEVICE_H
+
+#include "device/cuda/cuda.h"
+#include "device/cuda/driver.h"
+#include "kernels/launch.h"
+
+enum cuda_kernel {
+    CUDA_COUNT,
+    CUDA_PUBLISH,
+    CUDA_WAIT,
+    CUDA_MAXIMUM,
+    CUDA_LOSS,                                        // of three types
+    CUDA_BACKWARD = CUDA_LOSS + KERNEL_ELEMENTS,      // the same
+    CUDA_LOSS_GRAD = CUDA_BACKWARD + KERNEL_ELEMENTS, // the same
+    CUDA_KERNELS = CUDA_LOSS_GRAD + KERNEL_ELEMENTS
+};
+
+struct device {
+    const struct cuda_driver *driver;
+    CUcontext context;
+    CUdevice ordinal;
+    bool retained; // the primary context, by us
+    CUmodule module;
+    CUfunction kernels[CUDA_KERNELS];
+    struct kernel_device shape;
+    // Parts of rows, between loss and backward; the last one is in use, the
+    // others may still be by work under way.
+    struct cuda_parts *parts;
+};
+
+// Makes the device's context the thread's, until cuda_leave.
+tally_status_t cuda_enter(struct device *device);
+void cuda_leave(struct device *device);
+
+// In the device's context. Nothing, where the shape has no blocks.
+tally_status_t cuda_launch(struct device *device, enum cuda_kernel kernel,
+                           const void *params, const struct kernel_shape *shape,
+                           tally_stream_t stream);
+
+#endif

@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A step on a stream: its memory, and what is enqueued for it. What the host
+// answers is core/step_device.c.
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/clock.h"
+#include "core/error.h"
+#include "device/cuda/device.h"
+#include "numeric/maximum.h"
+
+#define ALIGNMENT_BYTES 256
+
+static size_t rounded(size_t bytes)
+{
+    return (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
+}
+
+// Places, in pinned memory: slots, answers, expired.
+static tally_status_t allocate_pinned(struct cuda_step *step)
+{
+    const struct cuda_driver *driver = step->device->driver;
+    size_t lanes =
+        NUMERIC_LANES * step->params.channels + step->params.max_lanes;
+    CUdeviceptr on_device = 0;
+    void *memory;
+
+    step->slot_bytes =
+        rounded(sizeof(struct kernel_slot) + lanes * sizeof(int64_t));
+    size_t slots = KERNEL_SLOTS * step->slot_bytes;
+    size_t answers =
+        rounded(KERNEL_SLOTS * step->params.channels * sizeof(*step->answers));
+    size_t all = slots + answers + ALIGNMENT_BYTES;
+    CUresult error = driver->cuMemHostAlloc(
+        &memory, all, CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP);
+    if (error != CUDA_SUCCESS)
+        return cuda_driver_fail(driver, "cuMemHostAlloc", error);
+    step->pinned = memory;
+    memset(memory, 0, all);
+    error = driver->cuMemHostGetDevicePointer_v2(&on_device, memory, 0);
+    if (error != CUDA_SUCCESS)
+        return cuda_driver_fail(driver, "cuMemHostGetDevicePointer", error);
+    char *device = (char *)(uintptr_t)on_device;
+    step->slots = step->pinned;
+    step->device_slots = device;
+    step->answers = (uint64_t *)(void *)(step->pinned + slots);
+    step->device_answers = (uint64_t *)(void *)(device + slots);
+    step->expired = (uint64_t *)(void *)(step->pinned + slots + answers);
+    step->device_expired = (uint64_t *)(void *)(device + slots + answers);
+    return TALLY_OK;
+}
+
+static tally_status_t allocate_memory(struct cuda_step *step)
+{
+    const struct cuda_driver *driver = step->device->driver;
+    size_t records =
+        rounded(step->params.channels * sizeof(struct numeric_record));
+    size_t scales = rounded(step->params.channels * sizeof(float));
+    size_t maxima = rounded(step->params.max_lanes * sizeof(int64_t));
+    size_t all = 2 * records + scales + maxima + sizeof(struct kernel_state);
+    CUdeviceptr memory;
+    CUresult error = driver->cuMemAlloc_v2(&memory, all);
+
+    if (error != CUDA_SUCCESS)
+        return cuda_driver_fail(driver, "cuMemAlloc", error);
+    char *at = (char *)(uintptr_t)memory;
+    step->memory = at;
+    step->counts = (struct numeric_record *)(void *)at;
+    step->losses = (struct numeric_record *)(void *)(at += records);
+    step->scales = (float *)(void *)(at += records);
+    step->maxima = (int64_t *)(void *)(at += scales);
+    step->state = (struct kernel_state *)(void *)(at + maxima);
+    error = driver->cuMemsetD8_v2(memory, 0, all);
+    // INT64_MIN, NUMERIC_MAXIMUM_NONE: its last byte.
+    for (uint32_t i = 0; error == CUDA_SUCCESS && i < step->params.max_lanes;
+         i++)
+        error = driver->cuMemsetD8_v2(
+            (CUdeviceptr)(uintptr_t)&step->maxima[i] + 7, 0x80, 1);
+    // Streams that do not wait for the default one may be used.
+    if (error == CUDA_SUCCESS)
+        error = driver->cuCtxSynchronize();
+    return error == CUDA_SUCCESS
+               ? TALLY_OK
+               : cuda_driver_fail(driver, "cuMemsetD8", error);
+}
+
+static tally_status_t check_wait(const struct cuda_step *step)
+{
+    int can = 1;
+
+    if (step->params.wait == CUDA_WAIT_MEMOP)
+        step->device->driver->cuDeviceGetAttribute(
+            &can, CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS,
+            step->device->ordinal);
+    return can != 0 ? TALLY_OK
+                    : core_fail(TALLY_ERR_UNSUPPORTED,
+                                "TALLY_STREAM_WAIT=memop: this device has no "
+                                "64-bit stream memory operations");
+}
+
+tally_status_t cuda_step_create(struct device *device,
+                                const struct cuda_step_params *params,
+                                struct cuda_step **out)
+{
+    struct cuda_step *step = calloc(1, sizeof(*step));
+
+    if (step == NULL)
+        return core_fail(TALLY_ERR_MEMORY, "no memory");
+    step->device = device;
+    step->params = *params;
+    tally_status_t status = cuda_enter(device);
+    if (status == TALLY_OK) {
+        status = check_wait(step);
+        if (status == TALLY_OK)
+            status = allocate_pinned(step);
+        if (status == TALLY_OK)
+            status = allocate_memory(step);
+        cuda_leave(device);
+    }
+    if (status != TALLY_OK) {
+        cuda_step_free(step);
+        return status;
+    }
+    *out = step;
+    return TALLY_OK;
+}
+
+void cuda_step_synchronize(struct cuda_step *step)
+{
+    if (step == NULL || cuda_enter(step->device) != TALLY_OK)
+        return;
+    step->device->driver->cuCtxSynchronize();
+    cuda_leave(step->device);
+}
+
+void cuda_step_free(struct cuda_step *step)
+{
+    if (step == NULL)
+        return;
+    if (cuda_enter(step->device) == TALLY_OK) {
+        if (step->memory != NULL)
+            step->device->driver->cuMemFree_v2(
+                (CUdeviceptr)(uintptr_t)step->memory);
+        if (step->pinned != NULL)
+            step->device->driver->cuMemFreeHost(step->pinned);
+        cuda_leave(step->device);
+    }
+    free(step);
+}
+
+static const struct kernel_shape one_block = {1, 1, KERNEL_SLOT_THREADS, 0};
+static const struct kernel_shape one_warp = {1, 1, 32, 0};
+
+// In the device's context.
+static bool is_capturing(struct cuda_step *step, tally_stream_t stream)
+{
+    int status = CU_STREAM_CAPTURE_STATUS_NONE;
+
+    step->device->driver->cuStreamIsCapturing(stream, &status);
+    return status != CU_STREAM_CAPTURE_STATUS_NONE;
+}
+
+tally_status_t cuda_step_publish(struct cuda_step *step, uint32_t carries,
+                                 bool maxima, int32_t micro_batches,
+                                 tally_stream_t stream)
+{
+    struct kernel_publish publish = {
+        .state = step->state,
+        .slots = step->device_slots,
+        .slot_bytes = step->slot_bytes,
+        .records =
+            (carries & KERNEL_SLOT_LOSSES) != 0 ? step->losses : step->counts,
+        .maxima = maxima ? step->maxima : NULL,
+        .channels = step->params.channels,
+        .max_lanes = step->params.max_lanes,
+        .carries = carries,
+        .micro_batches = micro_batches,
+        .ranks = step->params.ranks,
+    };
+    tally_status_t status = cuda_enter(step->device);
+
+    if (status != TALLY_OK)
+        return status;
+    status =
+        cuda_launch(step->device, CUDA_PUBLISH, &publish, &one_block, stream);
+    if (step->params.wait == CUDA_WAIT_MEMOP)
+        step->captured = step->captured || is_capturing(step, stream);
+    cuda_leave(step->device);
+    if (status != TALLY_OK)
+        return status;
+    step->published++;
+    if ((carries & KERNEL_SLOT_WEIGHTS) != 0)
+        step->awaited = step->published;
+    return TALLY_OK;
+}
+
+// Whatever the newest publication of weights is, the stream is there: nothing
+// behind this function has run.
+static void wait_on_host(void *argument)
+{
+    const struct cuda_step *step = argument;
+    const int64_t deadline_us = clock_now_us() + step->params.deadline_us;
+    uint64_t awaited = 0;
+
+    for (uint64_t i = 0; i < KERNEL_SLOTS; i++) {
+        const struct kernel_slot *slot =
+            (const void *)(step->slots + i * step->slot_bytes);
+        uint64_t sequence = __atomic_load_n(&slot->sequence, __ATOMIC_ACQUIRE);
+        if ((slot->carries & KERNEL_SLOT_WEIGHTS) != 0 && sequence > awaited)
+            awaited = sequence;
+    }
+    const uint64_t *word =
+        step->answers + awaited % KERNEL_SLOTS * step->params.channels;
+    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) >> 32 !=
+               (awaited & 0xffffffff) &&
+           clock_now_us() < deadline_us)
+        sched_yield();
+}
+
+static tally_status_t wait_before(struct cuda_step *step, tally_stream_t stream)
+{
+    const struct cuda_driver *driver = step->device->driver;
+    CUresult error = CUDA_SUCCESS;
+
+    if (step->params.wait == CUDA_WAIT_HOSTFUNC)
+        error = driver->cuLaunchHostFunc(stream, wait_on_host, step);
+    if (step->params.wait == CUDA_WAIT_MEMOP) {
+        if (step->captured || is_capturing(step, stream))
+            return core_fail(TALLY_ERR_UNSUPPORTED,
+                             "TALLY_STREAM_WAIT=memop: not for steps that are "
+                             "captured into a graph");
+        uint64_t *word = step->device_answers +
+                         step->awaited % KERNEL_SLOTS * step->params.channels;
+        error = driver->cuStreamWaitValue64_v2(
+            stream, (CUdeviceptr)(uintptr_t)word, step->awaited << 32,
+            CU_STREAM_WAIT_VALUE_GEQ);
+    }
+    return error == CUDA_SUCCESS
+               ? TALLY_OK
+               : cuda_driver_fail(driver, "the stream's wait", error);
+}
+
+tally_status_t cuda_step_wait(struct cuda_step *step, tally_stream_t stream)
+{
+    struct kernel_wait wait = {
+        .state = step->state,
+        .answers = step->device_answers,
+        .expired = step->device_expired,
+        .scales = step->scales,
+        .channels = step->params.channels,
+        .deadline_ns = (uint64_t)step->params.deadline_us * 1000,
+    };
+    tally_status_t status = cuda_enter(step->device);
+
+    if (status != TALLY_OK)
+        return status;
+    status = wait_before(step, stream);
+    if (status == TALLY_OK)
+        status =
+            cuda_launch(step->device, CUDA_WAIT, &wait, &one_block, stream);
+    cuda_leave(step->device);
+    return status;
+}
+
+tally_status_t cuda_step_maximum(struct cuda_step *step, uint32_t lane,
+                                 const float *value, tally_stream_t stream)
+{
+    struct kernel_maximum maximum = {&step->maxima[lane], value};
+    tally_status_t status = cuda_enter(step->device);
+
+    if (status != TALLY_OK)
+        return status;
+    status =
+        cuda_launch(step->device, CUDA_MAXIMUM, &maximum, &one_warp, stream);
+    cuda_leave(step->device);
+    return status;
+}

@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Steps on a CUDA device: ranks are processes that share one GPU. The driver is
+// this machine's; without a GPU all is skipped.
+//     gpu_steps [CASE ...]
+// REPLAYS: of a captured graph; 10000 where it is not set.
+#include "gpu/steps.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TOKENS 96
+#define VOCAB 1000
+
+struct batch {
+    int64_t labels[TOKENS];
+    float logits[TOKENS * VOCAB];
+};
+
+static void fill(struct batch *batch, int rank)
+{
+    uint64_t state = (uint64_t)rank * 977 + 1;
+
+    for (int i = 0; i < TOKENS; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        batch->labels[i] = (state >> 40) % 3 == 0
+                               ? TALLY_IGNORE_INDEX
+                               : (int64_t)((state >> 33) % VOCAB);
+    }
+    for (int i = 0; i < TOKENS * VOCAB; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        batch->logits[i] = (float)(state >> 40) * 0x1p-21f - 4;
+    }
+}
+
+struct arrays {
+    void *labels, *logits, *gradient, *value;
+};
+
+static struct arrays arrays_on_gpu(const struct batch *batch)
+{
+    struct arrays arrays = {
+        .labels = gpu_take(sizeof(batch->labels), batch->labels),
+        .logits = gpu_take(sizeof(batch->logits), batch->logits),
+        .gradient = gpu_take(sizeof(batch->logits), NULL),
+    };
+    const float one = 1.5f;
+
+    arrays.value = gpu_take(sizeof(one), &one);
+    return arrays;
+}
+
+// One epoch, enqueued.
+static void enqueue(tally_step_t *step, tally_order_t order,
+                    const struct arrays *arrays, tally_stream_t stream)
+{
+    tally_labels_t labels = TALLY_INIT(tally_labels_t);
+    tally_logits_t logits = TALLY_INIT(tally_logits_t);
+    tally_loss_outputs_t outputs = TALLY_INIT(tally_loss_outputs_t);
+
+    labels.type = TALLY_I64;
+    labels.values = arrays->labels;
+    labels.tokens = TOKENS;
+    logits.type = TALLY_F32;
+    logits.values = arrays->logits;
+    outputs.gradient = arrays->gradient;
+    EXPECT(tally_step_begin(step, 1, stream) == TALLY_OK);
+    if (order == TALLY_COUNT_FIRST) {
+        EXPECT(tally_step_count(step, 0, &labels, stream) == TALLY_OK);
+        EXPECT(tally_step_reduce(step, stream) == TALLY_OK);
+    }
+    EXPECT(tally_step_max(step, 0, arrays->value, stream) == TALLY_OK);
+    EXPECT(tally_step_loss(step, 0, &logits, &labels, &outputs, stream) ==
+           TALLY_OK);
+    if (order == TALLY_SCALE_LATE)
+        EXPECT(tally_step_reduce(step, stream) == TALLY_OK);
+    EXPECT(tally_step_end(step, stream) == TALLY_OK);
+}
+
+static tally_status_t read_result(tally_step_t *step, uint64_t epoch,
+                                  tally_channel_result_t *channel, float *max)
+{
+    tally_result_t result = TALLY_INIT(tally_result_t);
+
+    *channel = (tally_channel_result_t)TALLY_INIT(tally_channel_result_t);
+    result.channels = channel;
+    result.channel_capacity = 1;
+    tally_status_t status =
+        tally_step_result(step, epoch, TALLY_RESULT_WAIT, &result);
+    EXPECT(status != TALLY_OK || result.epoch == epoch);
+    *max = result.max[0];
+    return status;
+}
+
+static float scale_on_gpu(tally_step_t *step)
+{
+    const float *at;
+    float scale;
+
+    EXPECT(tally_step_scale(step, &at) == TALLY_OK);
+    gpu_get(&scale, at, sizeof(scale));
+    return scale;
+}
+
+// The same epoch on the host: integers of weights and counts are equal, losses
+// within the accuracy that doc/numbers.md states.
+static void as_on_the_host(struct processes_member *member, const void *order)
+{
+    const tally_order_t *of = order;
+    struct rank rank;
+    static struct batch batch;
+    tally_channel_result_t host, device;
+    float host_max, max;
+
+    rank_open(&rank, member);
+    fill(&batch, member->rank);
+    struct arrays arrays = arrays_on_gpu(&batch);
+    static float gradient[TOKENS * VOCAB];
+    static float own[TOKENS * VOCAB];
+    float value = 1.5f;
+    struct arrays plain = {batch.labels, batch.logits, own, &value};
+    tally_step_t *on_host = rank_step(&rank, *of, TALLY_DEVICE_HOST);
+    tally_step_t *step = rank_step(&rank, *of, TALLY_DEVICE_CUDA);
+    enqueue(on_host, *of, &plain, NULL);
+    enqueue(step, *of, &arrays, rank.stream);
+    EXPECT(read_result(on_host, 1, &host, &host_max) == TALLY_OK);
+    EXPECT(read_result(step, 1, &device, &max) == TALLY_OK);
+    gpu_synchronize(rank.stream);
+    EXPECT(host.count == device.count && host.count > 0);
+    EXPECT(host.weight_hi == device.weight_hi);
+    EXPECT(host.weight_lo == device.weight_lo);
+    EXPECT(host.scale == device.scale);
+    EXPECT(scale_on_gpu(step) == host.scale);
+    EXPECT(max == 1.5f && host_max == 1.5f);
+    EXPECT(fabs(host.loss_sum - device.loss_sum) <=
+           (double)host.count * 2e-6 + host.loss_sum * 0x1p-22);
+    EXPECT(device.loss_sum > 0);
+    gpu_get(gradient, arrays.gradient, sizeof(gradient));
+    for (int i = 0; i < TOKENS * VOCAB; i++)
+        EXPECT(fabsf(gradient[i] - own[i]) <= 1e-6f + fabsf(own[i]) * 1e-4f);
+    EXPECT(tally_step_free(step) == TALLY_OK);
+    EXPECT(tally_step_free(on_host) == TALLY_OK);
+    rank_close(&rank);
+}
+
+static const tally_order_t count_first = TALLY_COUNT_FIRST;
+static const tally_order_t scale_late = TALLY_SCALE_LATE;
+
+static void count_first_is_as_on_the_host(void)
+{
+    must_return(2, as_on_the_host, &count_first);
+}
+
+static void scale_late_is_as_on_the_host(void)
+{
+    must_return(2, as_on_the_host, &scale_late);
+}
+
+static void hold(void *argument)
+{
+    atomic_int *held = argument;
+
+    while (atomic_load(held) != 0)
+        usleep(100);
+}
+
+// The stream stands still while all of an epoch is enqueued behind it: a call
+// that waited for it would wait for ever.
+static void enqueued_whole(struct processes_member *member, const void *unused)
+{
+    static struct batch batch;
+    static atomic_int held = 1;
+    struct rank rank;
+    tally_channel_result_t channel;
+    float max;
+
+    (void)unused;
+    rank_open(&rank, member);
+    fill(&batch, member->rank);
+    struct arrays arrays = arrays_on_gpu(&batch);
+    tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
+    enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
+    EXPECT(read_result(step, 1, &channel, &max) == TALLY_OK);
+    gpu_call(rank.stream, hold, &held);
+    alarm(60);
+    enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
+    tally_result_t result = TALLY_INIT(tally_result_t);
+    EXPECT(tally_step_result(step, 2, 0, &result) == TALLY_NOT_YET);
+    atomic_store(&held, 0);
+    alarm(0);
+    EXPECT(read_result(step, 2, &channel, &max) == TALLY_OK);
+    EXPECT(tally_step_free(step) == TALLY_OK);
+    rank_close(&rank);
+}
+
+static void nothing_waits_for_the_stream(void)
+{
+    if (getenv("CUDA_LAUNCH_BLOCKING") != NULL) {
+        puts("  skipped: launches block");
+        return;
+    }
+    must_return(2, enqueued_whole, NULL);
+}
+
+static void on_streams(struct processes_member *member, const void *unused)
+{
+    static struct batch batch;
+    struct rank rank;
+    tally_channel_result_t channel;
+    float max;
+
+    (void)unused;
+    rank_open(&rank, member);
+    fill(&batch, member->rank);
+    struct arrays arrays = arrays_on_gpu(&batch);
+    tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
+    const tally_stream_t streams[] = {NULL, (tally_stream_t)1,
+                                      (tally_stream_t)2, rank.stream};
+    for (int i = 0; i < 8; i++) {
+        enqueue(step, TALLY_COUNT_FIRST, &arrays, streams[i % 4]);
+        gpu_synchronize(streams[i % 4]); // they are not joined by events
+        EXPECT(read_result(step, (uint64_t)i + 1, &channel, &max) == TALLY_OK);
+        EXPECT(scale_on_gpu(step) == channel.scale);
+    }
+    EXPECT(tally_step_free(step) == TALLY_OK);
+    rank_close(&rank);
+}
+
+static void every_kind_of_stream(void)
+{
+    must_return(2, on_streams, NULL);
+}
+
+static void replayed(struct processes_member *member, const void *order)
+{
+    const tally_order_t *of = order;
+    static struct batch batch;
+    struct rank rank;
+    tally_channel_result_t channel, last;
+    float max;
+    const char *text = getenv("REPLAYS");
+    uint64_t replays = text != NULL ? (uint64_t)atoll(text) : 10000;
+
+    if (member->size > 1 && replays > 500)
+        replays = 500; // processes take turns on the GPU
+    rank_open(&rank, member);
+    fill(&batch, member->rank);
+    struct arrays arrays = arrays_on_gpu(&batch);
+    tally_step_t *step = rank_step(&rank, *of, TALLY_DEVICE_CUDA);
+    enqueue(step, *of, &arrays, rank.stream);
+    EXPECT(read_result(step, 1, &channel, &max) == TALLY_OK);
+    gpu_capture_begin(rank.stream);
+    enqueue(step, *of, &arrays, rank.stream);
+    void *graph = gpu_capture_end(rank.stream);
+    for (uint64_t i = 0; i < replays; i++)
+        gpu_replay(graph, rank.stream);
+    gpu_synchronize(rank.stream);
+    EXPECT(read_result(step, replays + 1, &last, &max) == TALLY_OK);
+    EXPECT(last.loss_hi == channel.loss_hi && last.loss_lo == channel.loss_lo);
+    EXPECT(last.count == channel.count && max == 1.5f);
+    EXPECT(scale_on_gpu(step) == channel.scale);
+    EXPECT(tally_step_free(step) == TALLY_OK);
+    rank_close(&rank);
+}
+
+static bool waits_by_kernel(void)
+{
+    const char *text = getenv("TALLY_STREAM_WAIT");
+
+    return text == NULL || strcmp(text, "memop") != 0;
+}
+
+static void a_graph_is_replayed(void)
+{
+    if (!waits_by_kernel()) {
+        puts("  skipped: not by a stream memory operation");
+        return;
+    }
+    must_return(1, replayed, &count_first);
+    must_return(1, replayed, &scale_late);
+    must_return(2, replayed, &count_first);
+}
+
+static void on_two_streams(struct processes_member *member, const void *unused)
+{
+    static struct batch batch;
+    struct rank rank;
+    tally_channel_result_t channel;
+    float max;
+
+    (void)unused;
+    rank_open(&rank, member);
+    fill(&batch, member->rank);
+    struct arrays arrays = arrays_on_gpu(&batch);
+    struct arrays others = arrays_on_gpu(&batch);
+    tally_stream_t second = gpu_stream();
+    tally_step_t *a = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
+    tally_step_t *b = rank_step(&rank, TALLY_SCALE_LATE, TALLY_DEVICE_CUDA);
+    for (uint64_t i = 1; i <= 20; i++) {
+        enqueue(a, TALLY_COUNT_FIRST, &arrays, rank.stream);
+        enqueue(b, TALLY_SCALE_LATE, &others, second);
+        EXPECT(read_result(a, i, &channel, &max) == TALLY_OK);
+        EXPECT(read_result(b, i, &channel, &max) == TALLY_OK);
+    }
+    EXPECT(tally_step_free(a) == TALLY_OK);
+    EXPECT(tally_step_free(b) == TALLY_OK);
+    rank_close(&rank);
+}
+
+static void two_steps_on_two_streams(void)
+{
+    must_return(2, on_two_streams, NULL);
+}
+
+// What a failed epoch leaves: NaN on the device, a context that works, a group
+// that is dead.
+static void expect_failed(tally_step_t *step, uint64_t epoch,
+                          tally_status_t expected, tally_stream_t stream)
+{
+    tally_channel_result_t channel;
+    float max;
+
+    tally_status_t status = read_result(step, epoch, &channel, &max);
+    if (status != expected)
+        fprintf(stderr, "status %d: %s\n", (int)status, tally_last_error());
+    EXPECT(status == expected);
+    gpu_synchronize(stream);
+    float scale = scale_on_gpu(step);
+    EXPECT(isnan(scale));
+    EXPECT(tally_step_begin(step, 1, stream) == TALLY_ERR_DEAD);
+}
+
+static void killed(struct processes_member *member, const void *unused)
+{
+    static struct batch batch;
+    struct rank rank;
+    tally_channel_result_t channel;
+    float max;
+
+    (void)unused;
+    rank_open(&rank, member);
+    fill(&batch, member->rank);
+    struct arrays arrays = arrays_on_gpu(&batch);
+    tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
+    enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
+    EXPECT(read_result(step, 1, &channel, &max) == TALLY_OK);
+    processes_barrier(member);
+    if (member->rank == 1) {
+        usleep(300000); // the other one polls by then
+        kill(getpid(), SIGKILL);
+    }
+    enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
+    expect_failed(step, 2, TALLY_ERR_PEER, rank.stream);
+    EXPECT(tally_step_free(step) == TALLY_OK);
+    rank_close(&rank);
+}
+
+static void a_peer_is_killed_while_the_stream_waits(void)
+{
+    const enum processes_end ends[] = {PROCESSES_RETURNS, PROCESSES_IS_KILLED};
+
+    must_end(2, killed, NULL, ends);
+}
+
+static void crossed(struct processes_member *member, const void *unused)
+{
+    static struct batch batch;
+    struct rank rank;
+
+    (void)unused;
+    rank_open(&rank, member);
+    fill(&batch, member->rank);
+    struct arrays arrays = arrays_on_gpu(&batch);
+    tally_step_t *steps[2];
+    for (int i = 0; i < 2; i++)
+        steps[i] = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
+    for (int i = 0; i < 2; i++)
+        enqueue(steps[i ^ member->rank], TALLY_COUNT_FIRST, &arrays,
+                rank.stream);
+    expect_failed(steps[member->rank], 1, TALLY_ERR_TIMEOUT, rank.stream);
+    for (int i = 0; i < 2; i++)
+        EXPECT(tally_step_free(steps[i]) == TALLY_OK);
+    processes_barrier(member);
+    rank_close(&rank);
+}
+
+static void opposite_orders_end_by_the_deadline(void)
+{
+    if (getenv("CUDA_LAUNCH_BLOCKING") != NULL) {
+        puts("  skipped: launches block, so the second step finds the group "
+             "dead");
+        return;
+    }
+    setenv("TALLY_TIMEOUT", "2", 1);
+    must_return(2, crossed, NULL);
+    unsetenv("TALLY_TIMEOUT");
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} cases[] = {
+#define CASE(name)                                                             \
+    {                                                                          \
+        #name, name                                                            \
+    }
+    CASE(count_first_is_as_on_the_host),
+    CASE(scale_late_is_as_on_the_host),
+    CASE(nothing_waits_for_the_stream),
+    CASE(every_kind_of_stream),
+    CASE(two_steps_on_two_streams),
+    CASE(a_graph_is_replayed),
+    CASE(a_peer_is_killed_while_the_stream_waits),
+    CASE(opposite_orders_end_by_the_deadline),
+#undef CASE
+};
+
+int main(int argc, char **argv)
+{
+    if (!gpu_is_there()) {
+        puts("skipped: there is no GPU");
+        return 77;
+    }
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        bool wanted = argc == 1;
+        for (int k = 1; k < argc; k++)
+            wanted = wanted || strstr(cases[i].name, argv[k]) != NULL;
+        if (!wanted)
+            continue;
+        struct timespec a, b;
+        clock_gettime(CLOCK_MONOTONIC, &a);
+        printf("%s\n", cases[i].name);
+        fflush(stdout);
+        cases[i].run();
+        clock_gettime(CLOCK_MONOTONIC, &b);
+        printf("  %.1f s\n", (double)(b.tv_sec - a.tv_sec) +
+                                 (double)(b.tv_nsec - a.tv_nsec) * 1e-9);
+    }
+    return 0;
+}

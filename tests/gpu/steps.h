@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// A rank of the tests of steps on a GPU, and what a trainer does there by
+// itself: memory, streams, graphs. Failures end the process.
+#ifndef GPU_STEPS_H
+#define GPU_STEPS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <tally/tally.h>
+
+#include "harness/processes.h"
+
+struct rank {
+    struct processes_member *member;
+    tally_t *tally;
+    tally_group_t *group;
+    tally_stream_t stream; // does not wait for the default one
+};
+
+void rank_open(struct rank *rank, struct processes_member *member);
+void rank_close(struct rank *rank);
+// Of one channel, in TALLY_GRADIENT_AVERAGE, with one MAX lane.
+tally_step_t *rank_step(struct rank *rank, tally_order_t order,
+                        tally_device_t device);
+
+// Whether there is a GPU; asks a process of its own, as a context does not
+// survive a fork.
+bool gpu_is_there(void);
+// Makes a context, once a process.
+void gpu_open(void);
+void *gpu_take(size_t bytes, const void *contents);
+void gpu_get(void *to, const void *from, size_t bytes);
+tally_stream_t gpu_stream(void);
+void gpu_synchronize(tally_stream_t stream);
+void gpu_call(tally_stream_t stream, void (*function)(void *), void *argument);
+void gpu_capture_begin(tally_stream_t stream);
+void *gpu_capture_end(tally_stream_t stream);
+void gpu_replay(void *graph, tally_stream_t stream);
+
+// Runs ranks that all must return; else ends the test.
+void must_return(int32_t ranks,
+                 void (*body)(struct processes_member *, const void *),
+                 const void *argument);
+void must_end(int32_t ranks,
+              void (*body)(struct processes_member *, const void *),
+              const void *argument, const enum processes_end *ends);
+
+#endif
