@@ -9,7 +9,6 @@
 using namespace cuda_double;
 
 // Small, so that persistent kernels go round.
-#define MULTIPROCESSORS 6
 
 namespace
 {

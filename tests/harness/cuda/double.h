@@ -99,6 +99,8 @@ CUresult call_begin(const char *name, int traits);
 // Whether the kernel that begins now is to fail.
 CUresult kernel_fault();
 
+#define MULTIPROCESSORS 6
+
 #define CALL(traits)                                                           \
     guard held(all.lock);                                                      \
     do {                                                                       \

@@ -165,6 +165,21 @@ static CUresult shape_of(const CUlaunchConfig *config, CUfunction function,
     return CUDA_SUCCESS;
 }
 
+// As if each multiprocessor held one block.
+CUresult cuOccupancyMaxActiveClusters(int *clusters, CUfunction function,
+                                      const CUlaunchConfig *config)
+{
+    CALL(CALL_CONTEXT);
+    struct kernel_shape shape;
+
+    if (all.functions.count(function) == 0)
+        misused("%p is not a function, or no longer", (void *)function);
+    CUresult error = shape_of(config, function, &shape);
+    if (error == CUDA_SUCCESS)
+        *clusters = MULTIPROCESSORS / (int)shape.cluster;
+    return error;
+}
+
 static CUresult kernel_run(const struct kernel &kernel,
                            const std::vector<char> &params,
                            const struct kernel_shape &shape)
