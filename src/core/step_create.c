@@ -235,8 +235,8 @@ static tally_status_t agree(tally_step_t *step, tally_status_t own,
     if (digests == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
                          (int)group->members.count);
-    tally_status_t status = agreement_gather(group->exchange, &group->members,
-                                             own, &mine, digests, sizeof(mine));
+    tally_status_t status = agreement_gather(
+        group->exchange, &group->members, own, &mine, digests, sizeof(mine));
     uint32_t space = 0;
     for (int32_t i = 0; status == TALLY_OK && i < group->members.count; i++) {
         equal = equal && digests[i].digest == digests[0].digest;

@@ -137,8 +137,7 @@ static tally_status_t check_adoption(const struct attempt *attempt)
     return TALLY_OK;
 }
 
-// ----------------------------------------------------- whose communicator
-// works
+// ------------------------------------------------ whose communicator works
 
 static tally_status_t open_communicator(struct attempt *attempt)
 {

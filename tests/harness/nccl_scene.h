@@ -1,28 +1,47 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Loads the tests' own NCCL and CUDA driver (harness/nccl/made_up.h) into the
-// process of a test, before libtally-nccl.so looks for them.
+// Ranks as threads that reduce on streams over libtally-nccl.so, with the
+// tests' own NCCL and CUDA driver (harness/nccl/made_up.h).
 #ifndef HARNESS_NCCL_SCENE_H
 #define HARNESS_NCCL_SCENE_H
 
-#include <tally/tally.h>
+#include <stdbool.h>
 
+#include "harness/job.h"
 #include "harness/nccl/made_up.h"
 
-struct nccl_scene {
+#define NCCL_SCENE_RANKS 3
+#define NCCL_SCENE_LANES 9
+
+// Of this process, once loaded.
+extern struct nccl_scene {
     struct made_up_cuda *cuda;
     struct made_up_nccl *nccl;
+} nccl_scene;
+
+// Before libtally-nccl.so looks for them.
+void nccl_scene_load(void);
+
+// How a rank comes to its communicator.
+struct nccl_setup {
+    const char *transport;
+    const char *timeout; // of bootstrap; NULL: preset
+    bool adopts[NCCL_SCENE_RANKS];
+    bool turned; // the trainer's communicator has another order
 };
 
-// build: the top folder of the build.
-struct nccl_scene nccl_scene_load(const char *build);
+extern const struct nccl_setup nccl_own;
+extern const struct nccl_setup nccl_adopting;
 
-// A communicator as a trainer makes one, of one of `ranks` ranks that share the
-// number. It is not counted as Tally's.
-void *nccl_scene_communicator(const struct nccl_scene *scene, int number,
-                              int rank, int ranks);
+// Opens Tally and a group that was given what the setup says. A reduction has
+// 2 s.
+void nccl_scene_open(struct job *job, struct ranks_member *member,
+                     const struct nccl_setup *setup);
+
+// The body of a run whose argument is a setup: joins, and reduces right.
+void nccl_scene_reduce(struct ranks_member *member);
 
 // Asserts that nobody broke a rule, and that all is given back but `open`
 // communicators.
-void nccl_scene_check(const struct nccl_scene *scene, int open);
+void nccl_scene_check(int open);
 
 #endif
