@@ -313,7 +313,7 @@ static tally_status_t open_peers(struct replica_loop *loop)
         .ops = params->ops,
         .transport = params->transport,
         .self = params->self,
-        .count = params->replicas + params->witnesses,
+        .count = (uint16_t)(params->replicas + params->witnesses),
         .layout = params->layout,
         .records = params->records,
         .heartbeat_us = params->heartbeat_us,
