@@ -83,7 +83,8 @@ start()
     TALLY_REPLICA_FOLDER=$folder/members TALLY_UCX_TLS=${TALLY_UCX_TLS:-tcp,self} \
         TALLY_HEARTBEAT_MISSES=50 TALLY_REPLICA_PATIENCE=10 \
         TALLY_REPLICA_DEADLINE=30 TALLY_LOG=${TALLY_LOG:-error} \
-        "$tally_run" --grace 1 -n "$ranks" "$trainer" --tally "$library" --mode replicas --order late \
+        "$tally_run" --grace 1 -n "$ranks" "$trainer" --tally "$library" \
+        --mode replicas --order late \
         --replica "$number" --replicas "$replicas" --steps "$steps" \
         --shared "$shared" "$@" >>"$folder/said.$number" 2>&1 &
     started=$!
