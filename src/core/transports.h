@@ -57,6 +57,7 @@ struct transports {
     bool automatic; // "auto" is in the list
     bool shm_only;  // only "shm" is in the list
     int count;
+    int group_count; // the first of them: those that may join groups
     struct transports_entry entries[TRANSPORTS_MAX];
     const struct config *config;
     const struct core_log *log;

@@ -388,19 +388,3 @@ void replica_loop_hint(struct replica_loop *loop, int32_t peer)
     replica_peers_hint(loop->peers, (uint16_t)peer);
     loop->check_us = 0;
 }
-
-bool replica_loop_located(struct replica_loop *loop)
-{
-    loop_lock(loop);
-    bool located = loop->node->located;
-    loop_unlock(loop);
-    return located;
-}
-
-bool replica_loop_fenced(struct replica_loop *loop)
-{
-    loop_lock(loop);
-    bool fenced = loop->node->fenced;
-    loop_unlock(loop);
-    return fenced;
-}
