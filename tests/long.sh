@@ -115,21 +115,23 @@ else
 fi
 # Sanitizers take their time: fewer numbers of ranks and channels, shorter runs.
 export PROCESSES=40 ROUNDS=20 EPOCHS=10 RANKS="1 2 3 5 8" CHANNELS="1 64" \
-    TRAINER_STEPS=6 SEEDS=500
+    TRAINER_STEPS=6 SEEDS=500 FAULTS=8
 asan="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
     -fno-sanitize-recover=undefined"
 suite build-asan CC=clang-16 CXX=clang++-16 CFLAGS="$asan" CXXFLAGS="$asan"
 suite build-tsan CFLAGS="-O2 -g -fsanitize=thread"
 suite build-coverage CFLAGS="-O0 -g --coverage"
-unset PROCESSES ROUNDS EPOCHS RANKS CHANNELS TRAINER_STEPS SEEDS
+unset PROCESSES ROUNDS EPOCHS RANKS CHANNELS TRAINER_STEPS SEEDS FAULTS
 gate coverage coverage
 gate clang-tidy tidy
 gate valgrind-reload reload_under_valgrind
 gate distcheck distribution
 gate demo examples/trainer/demo.sh build --steps 100
+gate replica-demo examples/trainer/demo.sh build --replicas 3 --out out-replicas
 gate fuzz env SECONDS_EACH=60 tests/fuzz/run.sh
 gate soak in_build ../tests/fault/soak.sh
 gate rounds in_build env ROUNDS=1000 ../tests/fault/test_rounds.sh
+gate replica-faults in_build env FAULTS=100 ../tests/fault/test_replicas.sh
 gate replica-coverage tests/replica/coverage.sh
 gate replica-mutants tests/replica/mutants.sh
 gate mutants env SHARE=12 tests/mutants.sh

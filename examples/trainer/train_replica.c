@@ -34,7 +34,6 @@ static bool count(struct trainer *trainer, tally_result_t *result)
     tally_status_t status = trainer->options->order->gradient(trainer);
     if (status != TALLY_OK && status != TALLY_ERR_REPLICA)
         return train_tally_failed(trainer, status);
-    *result = (tally_result_t)TALLY_INIT(tally_result_t);
     status = trainer->tally->step_result(trainer->step, 0, TALLY_RESULT_WAIT,
                                          result);
     return status == TALLY_OK || status == TALLY_ERR_REPLICA ||
@@ -135,7 +134,7 @@ static bool finish(struct trainer *trainer, const tally_result_t *counted)
 bool train_replica_steps(struct trainer *trainer)
 {
     while (trainer->optimizer.steps < trainer->options->steps) {
-        tally_result_t result;
+        tally_result_t result = TALLY_INIT(tally_result_t);
 
         batch_load(&trainer->batch, trainer->optimizer.steps + 1);
         if (!count(trainer, &result))

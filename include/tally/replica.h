@@ -109,7 +109,7 @@ typedef enum tally_replica_vote {
 // rank says of the gradient, reduced over the ranks of the replicas that were
 // counted (replica_members of the result, members of the verdict). A replica is
 // as ready as its worst rank. All ranks of the replica must call it. Does not
-// block. Errors: INVALID, ORDER, DEAD.
+// block. Errors: INVALID, ORDER.
 TALLY_API tally_status_t tally_replica_ready(tally_step_t *step,
                                              tally_replica_vote_t vote);
 

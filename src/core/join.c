@@ -413,7 +413,7 @@ tally_status_t join_nodes(tally_group_t *group)
     if (attempt == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for a transport");
     attempt->group = group;
-    for (int i = 0; i < transports->count * TRANSPORTS_WAYS; i++) {
+    for (int i = 0; i < transports->group_count * TRANSPORTS_WAYS; i++) {
         attempt->entry = &transports->entries[i / TRANSPORTS_WAYS];
         attempt->way = (enum transports_way)(i % TRANSPORTS_WAYS);
         if (!transports_may_be(attempt->entry, TALLY_TAGGED_P2P))

@@ -100,7 +100,7 @@ tally_status_t tally_replica_apply(tally_step_t *step,
 {
     static const char function[] = "tally_replica_apply";
     tally_replica_verdict_t verdict = TALLY_INIT(tally_replica_verdict_t);
-    struct step_decision decision;
+    struct step_decision decision = {.status = TALLY_REPLICA_NONE};
     tally_status_t status = check_step(step);
 
     if (status == TALLY_OK)

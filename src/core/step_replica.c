@@ -238,7 +238,7 @@ void step_replica_after_post(tally_step_t *step)
 tally_status_t step_replica_settle(tally_step_t *step)
 {
     struct step_replica *replica = step->replica;
-    struct step_decision decision;
+    struct step_decision decision = {.status = TALLY_REPLICA_NONE};
 
     if (replica == NULL)
         return TALLY_OK;

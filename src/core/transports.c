@@ -202,6 +202,7 @@ tally_status_t transports_create(const struct config *config,
                          "TALLY_TRANSPORT=%s names no transport",
                          config_text(config, CONFIG_TRANSPORT));
     }
+    transports->group_count = transports->count;
     *out = transports;
     return TALLY_OK;
 }

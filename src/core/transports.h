@@ -58,6 +58,7 @@ struct transports {
     bool shm_only;    // only "shm" is in the list
     bool stream_only; // nothing in the list joins nodes for steps on the host
     int count;
+    int group_count; // the first of them: those that may join groups
     struct transports_entry entries[TRANSPORTS_MAX];
     const struct config *config;
     const struct core_log *log;

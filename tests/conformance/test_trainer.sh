@@ -67,8 +67,20 @@ late_order() {
         "$scratch/demo/naive.tsv"
 }
 
+# Replica groups: one is killed, and comes back. It needs steps to come back in.
+replica_demo() {
+    ls .libs/libtally-*.so >/dev/null 2>&1 || return
+    # shellcheck disable=SC2086
+    check "replica groups go on without one that is killed, and with it again" \
+        sh -c 'timeout 300 "$@" >"$0" 2>&1' "$scratch/out" \
+        "$srcdir/examples/trainer/demo.sh" . --replicas 3 --steps 120 \
+        --out "$scratch/demo" $texts
+    cat "$scratch/out"
+}
+
 if [ "$steps" -ge 20 ]; then
     whole_demo
+    replica_demo
 else
     mkdir "$scratch/demo"
     train 4 --curve "$scratch/demo/balanced.tsv"

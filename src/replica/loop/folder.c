@@ -34,7 +34,7 @@ tally_status_t replica_folder_open(const char *path,
         free(folder);
         return core_fail(TALLY_ERR_CONFIG, "TALLY_REPLICA_FOLDER is too long");
     }
-    strcpy(folder->path, path);
+    memcpy(folder->path, path, strlen(path) + 1);
     if (mkdir(path, 0700) != 0 && errno != EEXIST) {
         free(folder);
         return core_fail(TALLY_ERR_SYSTEM, "cannot make the folder %s: %s",

@@ -326,7 +326,7 @@ static tally_status_t open_peers(struct replica_loop *loop)
         .ops = params->ops,
         .transport = params->transport,
         .self = params->self,
-        .count = params->replicas + params->witnesses,
+        .count = (uint16_t)(params->replicas + params->witnesses),
         .layout = params->layout,
         .records = params->records,
         .heartbeat_us = params->heartbeat_us,
@@ -399,20 +399,4 @@ void replica_loop_hint(struct replica_loop *loop, int32_t peer)
         return;
     replica_peers_hint(loop->peers, (uint16_t)peer);
     loop->check_us = 0;
-}
-
-bool replica_loop_located(struct replica_loop *loop)
-{
-    loop_lock(loop);
-    bool located = loop->node->located;
-    loop_unlock(loop);
-    return located;
-}
-
-bool replica_loop_fenced(struct replica_loop *loop)
-{
-    loop_lock(loop);
-    bool fenced = loop->node->fenced;
-    loop_unlock(loop);
-    return fenced;
 }

@@ -83,8 +83,4 @@ void replica_loop_restored(struct replica_loop *loop,
 // A rank of this replica is gone.
 void replica_loop_rank_lost(struct replica_loop *loop);
 
-// Whether it has learnt where the job is, and whether it was fenced.
-bool replica_loop_located(struct replica_loop *loop);
-bool replica_loop_fenced(struct replica_loop *loop);
-
 #endif

@@ -24,7 +24,7 @@ struct replica_peers_params {
     const tally_transport_ops_t *ops;
     tally_transport_t *transport; // of its own; open until free
     struct replica_name self;
-    uint32_t count;   // of peers: numbers 0 to count - 1
+    uint16_t count;   // of peers: numbers 0 to count - 1
     uint64_t layout;  // digest; 0: that of the first that it knows (a witness)
     uint32_t records; // with it
     int64_t heartbeat_us;
