@@ -2,6 +2,7 @@
 // What is recorded, and the thread that writes it.
 #include "recorder/recorder.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -24,6 +25,10 @@
 #define DUMP_INTERVAL_US 1000000
 // A viewer that does not read is left.
 #define VIEWER_TIMEOUT_S 1
+
+static_assert(sizeof(((struct sockaddr_un *)0)->sun_path) ==
+                  RECORDER_PATH_BYTES,
+              "a socket's path");
 
 static int64_t time_us(void)
 {
@@ -234,7 +239,7 @@ static tally_status_t listen_there(struct recorder *recorder,
         return core_fail(TALLY_ERR_SYSTEM,
                          "TALLY_RECORDER_FOLDER=%s: it cannot be made: %s",
                          folder, strerror(errno));
-    strcpy(place.sun_path, recorder->socket_path);
+    memcpy(place.sun_path, recorder->socket_path, RECORDER_PATH_BYTES);
     recorder->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     // Of a process that had this one's number.
     unlink(recorder->socket_path);

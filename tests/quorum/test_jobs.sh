@@ -1,0 +1,86 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Replica groups of real processes that find each other by etcd, which is killed
+# and started again beside them, and by a static list, under faults
+# (tests/fault/replicas.py); and what tally_info shows of them.
+#
+# FAULTS: how many, with each (3).
+. "${srcdir:-.}/tests/harness/shell.sh"
+command -v python3 >/dev/null || check_skip "there is no python3"
+transport=
+for name in ofi ucx; do
+    [ ! -e .libs/libtally-$name.so ] || transport=$name
+done
+[ -n "$transport" ] || check_skip "there is no transport between replicas"
+
+ports() {
+    python3 -c "import socket
+them = [socket.socket() for i in range($1)]
+for s in them: s.bind(('127.0.0.1', 0))
+print(*[s.getsockname()[1] for s in them])"
+}
+
+replicas() {
+    PYTHONDONTWRITEBYTECODE=1 timeout "${FAULT_TIMEOUT:-1200}" python3 \
+        "$srcdir/tests/fault/replicas.py" "$scratch/$1" \
+        --transport "$transport" --faults "${FAULTS:-3}" \
+        >"$scratch/$1.log" 2>&1 && tail -n 1 "$scratch/$1.log" && return
+    cat "$scratch/$1.log"
+    tail -n 5 "$scratch/$1"/errors.*
+    return 1
+}
+
+start_etcd() {
+    /usr/bin/etcd --data-dir "$scratch/etcd" --listen-client-urls "$client" \
+        --advertise-client-urls "$client" --listen-peer-urls "$peer" \
+        --initial-advertise-peer-urls "$peer" --initial-cluster "default=$peer" \
+        >"$scratch/etcd.log" 2>&1 &
+    etcd=$!
+}
+
+# Kills it in mid-job, and starts it again: only who starts then waits.
+disturb_etcd() {
+    kill -KILL $etcd
+    wait $etcd 2>/dev/null
+    sleep 2
+    start_etcd
+}
+
+# Some processes are killed: their sockets are told of on stderr.
+see_steps() {
+    tools/tally_info --replicas --json >"$scratch/live" 2>/dev/null &&
+        grep -q APPLY "$scratch/live"
+}
+
+export TALLY_JOB="quorum-jobs" TALLY_PLUGIN_PATH="$PWD/.libs"
+if [ -x /usr/bin/etcd ] && [ -e .libs/libtally-etcd.so ]; then
+    # shellcheck disable=SC2046
+    set -- $(ports 2)
+    client=http://127.0.0.1:$1
+    peer=http://127.0.0.1:$2
+    start_etcd
+    export TALLY_QUORUM=etcd TALLY_ETCD_ENDPOINTS="$client" TALLY_ETCD_LEASE=2
+    export TALLY_RECORDER_FOLDER="$scratch/recorder"
+    replicas over-etcd >"$scratch/result" &
+    job=$!
+    check "tally_info sees steps" eventually see_steps
+    disturb_etcd
+    check "3 replica groups find each other by etcd, which is killed once" \
+        wait $job
+    cat "$scratch/result"
+    check "tally_info showed the running job" python3 -c "import json, sys
+replicas = json.load(open(sys.argv[1]))['replicas']
+assert len(replicas) >= 1
+assert all(r['job'] == 'quorum-jobs' for r in replicas)
+assert any(s['what'] in ('COUNT', 'APPLY') and s['members']
+           for r in replicas for s in r['steps'])" "$scratch/live"
+    kill $etcd
+    wait $etcd 2>/dev/null
+else
+    echo "without etcd: etcd-server or libtally-etcd.so is not here"
+fi
+
+TALLY_QUORUM_LIST=$(ports 3 | sed 's/[0-9]*/127.0.0.1:&/g; s/ /,/g')
+export TALLY_QUORUM=static TALLY_QUORUM_LIST
+check "3 replica groups find each other by a static list" replicas static
+check_end
