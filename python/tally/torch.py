@@ -42,10 +42,7 @@ def _allgather(process_group: Optional[dist.ProcessGroup]) -> Any:
 
     def gather(part: bytes) -> list[bytes]:
         backend = dist.get_backend(process_group)
-        device = torch.device(
-            "cuda" if backend == "nccl" else "cpu",
-            torch.cuda.current_device() if backend == "nccl" else None,
-        )
+        device = "cuda" if backend == "nccl" else "cpu"  # the current one
         mine = torch.frombuffer(bytearray(part), dtype=torch.uint8).to(device)
         size = dist.get_world_size(process_group)
         parts = [torch.empty_like(mine) for _ in range(size)]
@@ -100,7 +97,7 @@ _numbers: weakref.WeakKeyDictionary[Step, int] = weakref.WeakKeyDictionary()
 _next_number = itertools.count(1)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _number(step: Step) -> int:
     number = _numbers.get(step)
     if number is None:
@@ -275,7 +272,7 @@ def balanced_cross_entropy(
 
 
 def scale_gradients(
-    parameters: Iterable[torch.nn.Parameter], step: Step, channel: int = 0
+    parameters: Iterable[torch.Tensor], step: Step, channel: int = 0
 ) -> None:
     """SCALE_LATE, after step.wait() and the framework's reduction of gradients:
     multiplies them by the scale."""

@@ -74,7 +74,7 @@ def _run_layout(
     tolerance: float,
 ) -> list[Case]:
     layout = kind()
-    cases = []
+    cases: list[Case] = []
     for scenario in scenarios:
         if scenario == "weights" and not loss.takes_weights:
             continue
