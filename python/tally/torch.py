@@ -337,9 +337,10 @@ class TallyLoss(torch.nn.Module):
 
     @property
     def scale(self) -> torch.Tensor:
-        """The scale, a scalar in Tally's memory; waits for the reduction."""
+        """The scale of this step, a scalar; waits for the reduction. A copy:
+        autograd may keep it beyond the step."""
         self.step.wait()
-        return scales(self.step)[0]
+        return scales(self.step)[0].clone()
 
     def forward(
         self,
