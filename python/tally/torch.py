@@ -37,17 +37,18 @@ __all__ = [
 
 
 def _allgather(process_group: Optional[dist.ProcessGroup]) -> Any:
-    """An all-gather of bytes over a process group. Used while groups and steps
-    are made, never within a step."""
+    """An all-gather of bytes over a process group, in the order of world ranks.
+    Used while groups and steps are made, never within a step."""
+    ranks = dist.get_process_group_ranks(process_group)
+    order = sorted(range(len(ranks)), key=ranks.__getitem__)
 
     def gather(part: bytes) -> list[bytes]:
         backend = dist.get_backend(process_group)
         device = "cuda" if backend == "nccl" else "cpu"  # the current one
         mine = torch.frombuffer(bytearray(part), dtype=torch.uint8).to(device)
-        size = dist.get_world_size(process_group)
-        parts = [torch.empty_like(mine) for _ in range(size)]
+        parts = [torch.empty_like(mine) for _ in ranks]
         dist.all_gather(parts, mine, group=process_group)
-        return [bytes(each.cpu().numpy().tobytes()) for each in parts]
+        return [bytes(parts[index].tolist()) for index in order]
 
     return gather
 
