@@ -51,7 +51,8 @@ labels of the step before it begins, and the groups of ranks.
 M is the number of micro-batches. In "replica 2 of 2 dies" two of the four ranks
 are lost between the count and the reduction of gradients, so the count has to be
 that of the others. CP cuts sequences in two, for a model without attention: what
-is tested is who counts what, not attention across ranks.
+is tested is who counts what, not attention across ranks. Some trainers do not drive
+all of these; there the rows show their loss with the count that they would make.
 
 END
     "$python" - "$table" <<'END'

@@ -202,7 +202,7 @@ kernel_loss_grad_shape(const struct kernel_device *device,
     // targets; the plan.
     shape.shared_bytes =
         (uint32_t)(2 * GRAD_SLICES * ROW_TILE_BYTES + 48 +
-                   sizeof(struct numeric_record) +
+                   (int64_t)sizeof(struct numeric_record) +
                    2 * (pairs + 1) * KERNEL_SUM_BYTES + KERNEL_PLAN_BYTES);
     return shape;
 }

@@ -19,6 +19,7 @@ from ctypes import (
     c_void_p,
 )
 from enum import IntEnum, IntFlag
+from typing import Any
 
 ABI = 1
 CHANNELS_MAX = 64
@@ -67,7 +68,7 @@ class DType(IntEnum):
     I64 = 5
 
 
-_HEAD = [("size", c_size_t), ("abi", c_uint32)]
+_HEAD: list[Any] = [("size", c_size_t), ("abi", c_uint32)]
 
 LogCallback = CFUNCTYPE(None, c_void_p, c_int, c_char_p)
 EnvCallback = CFUNCTYPE(c_void_p, c_void_p, c_char_p)
@@ -190,7 +191,7 @@ class StepResult(_Struct):
 
 
 # Every function that returns a status, with its arguments.
-SIGNATURES: dict[str, list[type]] = {
+SIGNATURES: dict[str, list[Any]] = {
     "open": [POINTER(Host), POINTER(c_void_p)],
     "close": [c_void_p],
     "rank": [c_void_p, POINTER(c_int32), POINTER(c_int32)],

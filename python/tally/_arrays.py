@@ -149,8 +149,7 @@ class Scales:
 
     def host_buffer(self) -> Any:
         """The same memory by the buffer protocol."""
-        kind = type(
+        kind: Any = type(
             "_Buffer", (ctypes.c_float * self.shape[0],), {"owner": self._owner}
         )
-        buffer = kind.from_address(self.address)
-        return buffer
+        return kind.from_address(self.address)

@@ -9,7 +9,7 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tally import _abi
 from tally.errors import BY_STATUS, LibraryNotFoundError, TallyError
@@ -43,8 +43,8 @@ class Library:
             function.restype = ctypes.c_int
             setattr(self, name, function)
 
-    def _function(self, name: str) -> Callable[..., int]:
-        return getattr(self._dll, "tally_" + name)  # type: ignore[no-any-return]
+    def _function(self, name: str) -> Any:
+        return getattr(self._dll, "tally_" + name)
 
     def __getattr__(self, name: str) -> Callable[..., int]:
         # For type checkers: __init__ sets what SIGNATURES lists.

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from tally import _abi, _arrays
 from tally._abi import Convention, DType, Flag, Order
@@ -16,8 +15,7 @@ from tally.errors import InvalidError, UnsupportedError
 from tally.group import Group, _Owned
 
 
-@dataclass(frozen=True)
-class Channel:
+class Channel(NamedTuple):
     """One named loss over a vocabulary; labels count if they are in [0, vocab)."""
 
     vocab: int
@@ -26,8 +24,7 @@ class Channel:
     coefficient: float = 1.0
 
 
-@dataclass(frozen=True)
-class ChannelResult:
+class ChannelResult(NamedTuple):
     """Totals of one channel over the group. The pairs are the exact sums,
     (hi * 2**32 + lo) * 2**-40; `loss_sum` and `weight_sum` the nearest floats."""
 
@@ -35,7 +32,7 @@ class ChannelResult:
     scale: float
     loss: tuple[int, int]
     weight: tuple[int, int]
-    count: int
+    count: int  # type: ignore[assignment]  # not the tuple's method
     nonfinite: int
     bad_labels: int
     loss_sum: float
@@ -43,8 +40,7 @@ class ChannelResult:
     mean: float
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What became of one epoch."""
 
     epoch: int

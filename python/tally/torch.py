@@ -37,20 +37,18 @@ __all__ = [
 
 
 def _allgather(process_group: Optional[dist.ProcessGroup]) -> Any:
-    """An all-gather of bytes over a process group. Used while groups and steps
-    are made, never within a step."""
+    """An all-gather of bytes over a process group, in the order of world ranks.
+    Used while groups and steps are made, never within a step."""
+    ranks = dist.get_process_group_ranks(process_group)
+    order = sorted(range(len(ranks)), key=ranks.__getitem__)
 
     def gather(part: bytes) -> list[bytes]:
         backend = dist.get_backend(process_group)
-        device = torch.device(
-            "cuda" if backend == "nccl" else "cpu",
-            torch.cuda.current_device() if backend == "nccl" else None,
-        )
+        device = "cuda" if backend == "nccl" else "cpu"  # the current one
         mine = torch.frombuffer(bytearray(part), dtype=torch.uint8).to(device)
-        size = dist.get_world_size(process_group)
-        parts = [torch.empty_like(mine) for _ in range(size)]
+        parts = [torch.empty_like(mine) for _ in ranks]
         dist.all_gather(parts, mine, group=process_group)
-        return [bytes(each.cpu().numpy().tobytes()) for each in parts]
+        return [bytes(parts[index].tolist()) for index in order]
 
     return gather
 
@@ -100,7 +98,7 @@ _numbers: weakref.WeakKeyDictionary[Step, int] = weakref.WeakKeyDictionary()
 _next_number = itertools.count(1)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _number(step: Step) -> int:
     number = _numbers.get(step)
     if number is None:
@@ -275,7 +273,7 @@ def balanced_cross_entropy(
 
 
 def scale_gradients(
-    parameters: Iterable[torch.nn.Parameter], step: Step, channel: int = 0
+    parameters: Iterable[torch.Tensor], step: Step, channel: int = 0
 ) -> None:
     """SCALE_LATE, after step.wait() and the framework's reduction of gradients:
     multiplies them by the scale."""
@@ -340,9 +338,10 @@ class TallyLoss(torch.nn.Module):
 
     @property
     def scale(self) -> torch.Tensor:
-        """The scale, a scalar in Tally's memory; waits for the reduction."""
+        """The scale of this step, a scalar; waits for the reduction. A copy:
+        autograd may keep it beyond the step."""
         self.step.wait()
-        return scales(self.step)[0]
+        return scales(self.step)[0].clone()
 
     def forward(
         self,

@@ -7,9 +7,23 @@ import subprocess
 import sys
 import unittest
 
+import torch.distributed as dist
+
 from tally.conformance import data, suite
 from tally.conformance.layouts import LAYOUTS
-from tally.conformance.losses import find
+from tally.conformance.losses import Loss, find
+
+
+class FailsOnOneRank(Loss):
+    def begin(self, labels, weights):
+        pass
+
+    def __call__(self, logits, labels, weights):
+        return logits.sum() * 0
+
+    def end(self, parameters, members):
+        if dist.get_rank() == 2:
+            raise RuntimeError("rank 2 has no way on")
 
 
 def failed(cases):
@@ -68,6 +82,13 @@ class ConformanceTest(unittest.TestCase):
             )
             self.assertEqual(run.returncode, status, run.stdout + run.stderr)
             self.assertEqual(run.stdout.count(" uneven "), 2)
+
+    def test_a_loss_that_raises_on_one_rank_is_a_row_and_not_the_end(self):
+        # Where no framework waits for it: else the suite ends, with the reason.
+        layouts = ["DDP", "replica 2 of 2 dies"]
+        cases = suite.run(["test_conformance:FailsOnOneRank"], layouts)
+        self.assertEqual(len(cases), 2)
+        self.assertTrue(all(case.reason for case in cases))
 
     def test_a_loss_that_cannot_be_found_is_named(self):
         with self.assertRaisesRegex(ValueError, "no-such.*local-mean"):

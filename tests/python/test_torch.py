@@ -250,6 +250,22 @@ class TorchTest(unittest.TestCase):
             self.assertEqual(no_loss, not fused)
             module.close()
 
+    def test_a_backward_after_the_step_has_the_scale_of_that_step(self):
+        for fused in (True, False):
+            module = TallyLoss(V, self.group, fused=fused)
+            self.logits.grad = None
+            module.begin([self.labels])
+            loss = module(self.logits, self.labels)
+            module.end()
+            module.begin([None])
+            module.scale  # 0 now
+            loss.backward()
+            module.end()
+            module.close()
+            self.assert_near(
+                self.logits.grad, self.reference(self.logits)[1]
+            )
+
     def test_the_scale_is_tallys_own_memory(self):
         self.reduced(self.labels)
         self.step.wait()

@@ -59,14 +59,17 @@ class Model(nn.Module):
         self.head = nn.Linear(HIDDEN, VOCAB, bias=False)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return self.last(self.first(inputs))
+        logits: torch.Tensor = self.last(self.first(inputs))
+        return logits
 
     def first(self, inputs: torch.Tensor) -> torch.Tensor:
-        hidden = self.embedding(inputs)
-        return hidden + self.down(torch.tanh(self.up(hidden)))
+        hidden: torch.Tensor = self.embedding(inputs)
+        inner: torch.Tensor = self.down(torch.tanh(self.up(hidden)))
+        return hidden + inner
 
     def last(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.head(hidden)  # type: ignore[no-any-return]
+        logits: torch.Tensor = self.head(hidden)
+        return logits
 
 
 def model() -> Model:
@@ -131,7 +134,8 @@ def reference(
             counts = batch.labels != IGNORE_INDEX
             each = torch.ones_like(counts) if weights is None else weights
             weight = weight + each[counts].sum()
-    (total / weight if weight > 0 else total * 0).backward()
+    loss = total / weight if weight > 0 else total * 0
+    loss.backward()  # type: ignore[no-untyped-call]
     return {
         name: parameter.grad
         for name, parameter in whole.named_parameters()

@@ -37,6 +37,12 @@ def _whole(gradient: Optional[torch.Tensor]) -> torch.Tensor:
     return gradient
 
 
+def _world() -> dist.ProcessGroup:
+    world = dist.group.WORLD
+    assert world is not None
+    return world
+
+
 class Layout:
     """One way. What is here suits models of one piece."""
 
@@ -47,7 +53,7 @@ class Layout:
         self.rank = dist.get_rank()
         self.data_rank = self.rank
         self.data_ranks = list(range(WORLD))
-        self.members: dist.ProcessGroup = dist.group.WORLD
+        self.members = _world()
         self.build()
         self.run: Callable[[torch.Tensor], torch.Tensor] = self.model
 
@@ -55,7 +61,7 @@ class Layout:
         """Spreads self.model."""
 
     def setting(self) -> Setting:
-        return Setting(dist.group.WORLD, WORLD, vocab=data.VOCAB)
+        return Setting(_world(), WORLD, vocab=data.VOCAB)
 
     def holds_logits(self) -> bool:
         return True
@@ -98,7 +104,7 @@ class Layout:
                 logits = self.run(part.inputs)
                 value = loss(logits, part.labels, part.weights)
                 self.values.append(value.detach())
-                value.backward()
+                value.backward()  # type: ignore[no-untyped-call]
 
     def synchronised(self, last: bool) -> Any:
         return contextlib.nullcontext()
@@ -167,7 +173,7 @@ class Tp(Layout):
             output_layouts=layout, use_local_output=not self.over_vocabulary
         )
         plan = {"up": ColwiseParallel(), "down": RowwiseParallel(), "head": head}
-        parallelize_module(self.model, self.mesh["tp"], plan)  # type: ignore[arg-type]
+        parallelize_module(self.model, self.mesh["tp"], plan)
         self.members = self.mesh.get_group("dp")
 
     def setting(self) -> Setting:
@@ -327,7 +333,7 @@ class LostReplica(Layout):
         self.data_ranks = [0, 1] if self.rank < 2 else [2, 3]
 
     def setting(self) -> Setting:
-        return Setting(dist.group.WORLD, WORLD, may_shrink=True, vocab=data.VOCAB)
+        return Setting(_world(), WORLD, may_shrink=True, vocab=data.VOCAB)
 
     def reduce_gradients(self) -> None:
         self._average(self.members)

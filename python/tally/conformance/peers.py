@@ -83,6 +83,7 @@ class Torchtitan(Loss):
         function = CrossEntropyLoss.Config().build()
         loss, _ = function(logits, labels, self.count)
         full = getattr(loss, "full_tensor", None)
-        return full() if full else loss
+        whole: torch.Tensor = full() if full else loss
+        return whole
 
 

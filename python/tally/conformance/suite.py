@@ -60,10 +60,11 @@ def _error(got: Gradients, want: Gradients) -> float:
     return worst
 
 
-def _worst_of_ranks(error: float) -> float:
-    worst = torch.tensor(error, dtype=torch.float64)
+def _worst_of_ranks(error: float, broke_off: bool) -> tuple[float, bool]:
+    """The largest error, and whether any rank broke off."""
+    worst = torch.tensor([error, float(broke_off)], dtype=torch.float64)
     dist.all_reduce(worst, op=dist.ReduceOp.MAX)
-    return worst.item()
+    return worst[0].item(), bool(worst[1])
 
 
 def _run_layout(
@@ -74,7 +75,7 @@ def _run_layout(
     tolerance: float,
 ) -> list[Case]:
     layout = kind()
-    cases = []
+    cases: list[Case] = []
     for scenario in scenarios:
         if scenario == "weights" and not loss.takes_weights:
             continue
@@ -95,12 +96,14 @@ def _run_layout(
                     file=sys.stderr,
                     flush=True,
                 )
-            worst = _worst_of_ranks(error)
+            worst, broke_off = _worst_of_ranks(error, bool(reason))
             passed = worst <= tolerance
+            if broke_off:
+                reason = reason or "another rank broke off"
             cases.append(
                 Case(name, kind.name, scenario, count, worst, passed, reason)
             )
-            if reason:
+            if broke_off:
                 # Ranks may not be where each other is; this way is done.
                 return cases
     if layout.holds_logits():

@@ -56,7 +56,8 @@ class MegatronLoss:
         """(loss, count, report), as calculate_per_token_loss asks. The report is
         this micro-batch's sum and count, for the logs."""
         self.step.wait()
-        scale = tally.torch.scales(self.step)[0]
+        # A copy: autograd keeps it, and the schedule may run backward late.
+        scale = tally.torch.scales(self.step)[0].clone()
         mask = loss_mask.reshape(-1).float()
         total = (output.reshape(-1).float() * mask).sum()
         count = torch.zeros((), dtype=torch.int, device=output.device)

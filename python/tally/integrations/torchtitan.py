@@ -91,7 +91,8 @@ class TallyStep:
                 * self.num_pipeline_parallel_microbatches
             )
         ]
-        self.loss_fn.begin([labels.cpu() for _, labels in batches])
+        # The loader's, still on the host.
+        self.loss_fn.begin([labels for _, labels in batches])
         try:
             return super().train_step(iter(batches))  # type: ignore[misc]
         finally:

@@ -19,7 +19,7 @@ import tally.torch
 from tally.group import Group
 
 
-class _EndOfStep(TrainerCallback):  # type: ignore[misc]
+class _EndOfStep(TrainerCallback):
     def __init__(self, trainer: TallyTrainer) -> None:
         self._trainer = trainer
 
@@ -27,7 +27,7 @@ class _EndOfStep(TrainerCallback):  # type: ignore[misc]
         self._trainer.end_step()
 
 
-class TallyTrainer(Trainer):  # type: ignore[misc]
+class TallyTrainer(Trainer):
     """A Trainer whose loss is Tally's, for causal language models under DDP or
     FSDP, both of which average gradients over ranks.
 
@@ -44,7 +44,8 @@ class TallyTrainer(Trainer):  # type: ignore[misc]
         shift: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, compute_loss_func=self._loss, **kwargs)
+        kwargs["compute_loss_func"] = self._loss
+        super().__init__(*args, **kwargs)
         self.shift = shift
         if group is None:
             group = tally.torch.group(tally.torch.open())
