@@ -42,8 +42,8 @@ extern "C" const char *__asan_default_options()
 // Most of it is never touched.
 #define STACK_BYTES ((size_t)256 << 10)
 
-static struct fiber *arriving; // who is switched to
-static struct fiber *leaving;
+static thread_local struct fiber *arriving; // who is switched to
+static thread_local struct fiber *leaving;
 
 // Of the fiber that has just begun to run.
 static void arrived()

@@ -57,6 +57,7 @@ struct thread {
 };
 
 struct machine {
+    ~machine();
     struct fiber scheduler;
     std::vector<struct thread> threads;
     std::vector<struct block> blocks;
@@ -73,7 +74,8 @@ struct machine {
     const void *params;
 };
 
-extern struct machine machine;
+// A machine a host thread: its fibers stay with it.
+extern thread_local struct machine machine;
 
 [[noreturn]] void broken(const char *format, ...);
 // At an address that is not a multiple of 16.

@@ -14,7 +14,14 @@
 
 using namespace simt;
 
-struct simt::machine simt::machine;
+thread_local struct simt::machine simt::machine;
+
+simt::machine::~machine()
+{
+    for (struct thread &thread : threads)
+        if (thread.fiber.stack != NULL)
+            fiber_free(&thread.fiber);
+}
 
 [[noreturn]] void simt::broken(const char *format, ...)
 {
@@ -338,7 +345,7 @@ void *simt_remote(void *at, int rank)
 
 void gpu_atomic_add(int64_t *at, int64_t x)
 {
-    *at = (int64_t)((uint64_t)*at + (uint64_t)x);
+    __atomic_fetch_add(at, x, __ATOMIC_RELAXED); // other streams do, too
 }
 
 void simt::aligned(const void *at)
