@@ -122,6 +122,7 @@ struct seen {
     int64_t changed_us; // when one of these changed
     uint64_t moves_in_line;
     int64_t nap_us;
+    int64_t gap_us;    // before a post, the last time that it was long
     int64_t slept_us;  // when it fell asleep over pending work; 0: it did not
     int64_t futile_us; // what it naps for, woken for nothing
 };
@@ -142,6 +143,9 @@ static void note_changes(const struct progress *progress, struct seen *seen,
 
     if (seen->posted == progress->posted && seen->completed == completed)
         return;
+    if (seen->posted != progress->posted &&
+        now_us - seen->changed_us > stream_spin_us)
+        seen->gap_us = now_us - seen->changed_us;
     seen->posted = progress->posted;
     seen->completed = completed;
     seen->changed_us = now_us;
@@ -187,14 +191,18 @@ static struct rest sleep_pending(struct progress *progress, struct seen *seen,
 }
 
 // A stream cannot wake anybody. What it publishes is looked for all the time
-// for as long as it may be just behind, then in naps that are short beside the
-// time that has passed: a step of 50 ms waits a thousandth longer at most.
+// for as long as it may be just behind, and around the moment at which it came
+// the last time; else in short naps.
 static struct rest rest_of_streams(const struct progress *progress,
-                                   int64_t quiet_us)
+                                   int64_t quiet_us, int64_t gap_us)
 {
+    const int64_t early_us = gap_us / 32 + nap_shortest_us;
+    const bool expected =
+        quiet_us > gap_us - early_us && quiet_us < gap_us + early_us;
     struct rest rest = {.us = nap_longest_us};
 
-    if (quiet_us < stream_spin_us && !progress->params.oversubscribed)
+    if ((quiet_us < stream_spin_us || expected) &&
+        !progress->params.oversubscribed)
         rest.us = 0;
     else if (quiet_us < idle_after_us)
         rest.us = nap_shortest_us;
@@ -213,7 +221,7 @@ static struct rest look(struct progress *progress, struct seen *seen)
     note_changes(progress, seen, now_us);
     int64_t quiet_us = now_us - seen->changed_us;
     if (any_fed(progress))
-        return rest_of_streams(progress, quiet_us);
+        return rest_of_streams(progress, quiet_us, seen->gap_us);
     if (seen->moves_in_line != progress->moves_in_line) {
         // Others move: it would only be in their way.
         seen->moves_in_line = progress->moves_in_line;

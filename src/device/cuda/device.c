@@ -30,20 +30,25 @@ struct cuda_parts {
     int64_t tokens; // room
 };
 
-tally_status_t cuda_enter(struct device *device)
+tally_status_t cuda_enter(struct device *device, bool *entered)
 {
-    CUresult error = device->driver->cuCtxPushCurrent_v2(device->context);
+    CUcontext current = NULL;
+    CUresult error = device->driver->cuCtxGetCurrent(&current);
 
+    *entered = error == CUDA_SUCCESS && current != device->context;
+    if (*entered)
+        error = device->driver->cuCtxPushCurrent_v2(device->context);
     return error == CUDA_SUCCESS
                ? TALLY_OK
                : cuda_driver_fail(device->driver, "cuCtxPushCurrent", error);
 }
 
-void cuda_leave(struct device *device)
+void cuda_leave(struct device *device, bool entered)
 {
     CUcontext context;
 
-    device->driver->cuCtxPopCurrent_v2(&context);
+    if (entered)
+        device->driver->cuCtxPopCurrent_v2(&context);
 }
 
 // The context that the host program works in; if it has none yet, the one that
@@ -129,7 +134,9 @@ static tally_status_t load_kernels(struct device *device)
 
 static void cuda_close(struct device *device)
 {
-    if (device->context != NULL && cuda_enter(device) == TALLY_OK) {
+    bool entered;
+
+    if (device->context != NULL && cuda_enter(device, &entered) == TALLY_OK) {
         while (device->parts != NULL) {
             struct cuda_parts *parts = device->parts;
             device->parts = parts->older;
@@ -138,7 +145,7 @@ static void cuda_close(struct device *device)
         }
         if (device->module != NULL)
             device->driver->cuModuleUnload(device->module);
-        cuda_leave(device);
+        cuda_leave(device, entered);
     }
     if (device->retained)
         device->driver->cuDevicePrimaryCtxRelease_v2(device->ordinal);
@@ -148,6 +155,7 @@ static void cuda_close(struct device *device)
 static tally_status_t cuda_open(const struct device_params *params,
                                 struct device **out)
 {
+    bool entered;
     struct device *device = calloc(1, sizeof(*device));
 
     (void)params;
@@ -159,10 +167,10 @@ static tally_status_t cuda_open(const struct device_params *params,
     if (status == TALLY_OK)
         status = find_shape(device);
     if (status == TALLY_OK)
-        status = cuda_enter(device);
+        status = cuda_enter(device, &entered);
     if (status == TALLY_OK) {
         status = load_kernels(device);
-        cuda_leave(device);
+        cuda_leave(device, entered);
     }
     if (status != TALLY_OK) {
         cuda_close(device);
@@ -221,15 +229,16 @@ static tally_status_t cuda_count(struct device *device,
                                  struct numeric_record *record,
                                  tally_stream_t stream)
 {
+    bool entered;
     struct kernel_count count = {labels_of(labels), record};
     struct kernel_shape shape =
         kernel_count_shape(&device->shape, labels->tokens);
-    tally_status_t status = cuda_enter(device);
+    tally_status_t status = cuda_enter(device, &entered);
 
     if (status != TALLY_OK)
         return status;
     status = cuda_launch(device, CUDA_COUNT, &count, &shape, stream);
-    cuda_leave(device);
+    cuda_leave(device, entered);
     return status;
 }
 
@@ -298,6 +307,7 @@ static tally_status_t cuda_loss(struct device *device,
                                 struct numeric_record *record,
                                 tally_stream_t stream)
 {
+    bool entered;
     enum kernel_element type = given->type == TALLY_F32    ? KERNEL_F32
                                : given->type == TALLY_BF16 ? KERNEL_BF16
                                                            : KERNEL_F16;
@@ -315,12 +325,12 @@ static tally_status_t cuda_loss(struct device *device,
     };
     if (given->labels.tokens == 0)
         return TALLY_OK;
-    tally_status_t status = cuda_enter(device);
+    tally_status_t status = cuda_enter(device, &entered);
 
     if (status != TALLY_OK)
         return status;
     status = launch_loss(device, type, &job, stream);
-    cuda_leave(device);
+    cuda_leave(device, entered);
     return status;
 }
 

@@ -31,9 +31,9 @@ struct device {
     struct cuda_parts *parts;
 };
 
-// Makes the device's context the thread's, until cuda_leave.
-tally_status_t cuda_enter(struct device *device);
-void cuda_leave(struct device *device);
+// Makes the device's context the thread's, until cuda_leave, if it is not.
+tally_status_t cuda_enter(struct device *device, bool *entered);
+void cuda_leave(struct device *device, bool entered);
 
 // In the device's context. Nothing, where the shape has no blocks.
 tally_status_t cuda_launch(struct device *device, enum cuda_kernel kernel,

@@ -104,20 +104,21 @@ tally_status_t cuda_step_create(struct device *device,
                                 const struct cuda_step_params *params,
                                 struct cuda_step **out)
 {
+    bool entered;
     struct cuda_step *step = calloc(1, sizeof(*step));
 
     if (step == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory");
     step->device = device;
     step->params = *params;
-    tally_status_t status = cuda_enter(device);
+    tally_status_t status = cuda_enter(device, &entered);
     if (status == TALLY_OK) {
         status = check_wait(step);
         if (status == TALLY_OK)
             status = allocate_pinned(step);
         if (status == TALLY_OK)
             status = allocate_memory(step);
-        cuda_leave(device);
+        cuda_leave(device, entered);
     }
     if (status != TALLY_OK) {
         cuda_step_free(step);
@@ -129,23 +130,27 @@ tally_status_t cuda_step_create(struct device *device,
 
 void cuda_step_synchronize(struct cuda_step *step)
 {
-    if (step == NULL || cuda_enter(step->device) != TALLY_OK)
+    bool entered;
+
+    if (step == NULL || cuda_enter(step->device, &entered) != TALLY_OK)
         return;
     step->device->driver->cuCtxSynchronize();
-    cuda_leave(step->device);
+    cuda_leave(step->device, entered);
 }
 
 void cuda_step_free(struct cuda_step *step)
 {
+    bool entered;
+
     if (step == NULL)
         return;
-    if (cuda_enter(step->device) == TALLY_OK) {
+    if (cuda_enter(step->device, &entered) == TALLY_OK) {
         if (step->memory != NULL)
             step->device->driver->cuMemFree_v2(
                 (CUdeviceptr)(uintptr_t)step->memory);
         if (step->pinned != NULL)
             step->device->driver->cuMemFreeHost(step->pinned);
-        cuda_leave(step->device);
+        cuda_leave(step->device, entered);
     }
     free(step);
 }
@@ -166,6 +171,7 @@ tally_status_t cuda_step_publish(struct cuda_step *step, uint32_t carries,
                                  bool maxima, int32_t micro_batches,
                                  tally_stream_t stream)
 {
+    bool entered;
     struct kernel_publish publish = {
         .state = step->state,
         .slots = step->device_slots,
@@ -179,7 +185,7 @@ tally_status_t cuda_step_publish(struct cuda_step *step, uint32_t carries,
         .micro_batches = micro_batches,
         .ranks = step->params.ranks,
     };
-    tally_status_t status = cuda_enter(step->device);
+    tally_status_t status = cuda_enter(step->device, &entered);
 
     if (status != TALLY_OK)
         return status;
@@ -187,7 +193,7 @@ tally_status_t cuda_step_publish(struct cuda_step *step, uint32_t carries,
         cuda_launch(step->device, CUDA_PUBLISH, &publish, &one_block, stream);
     if (step->params.wait == CUDA_WAIT_MEMOP)
         step->captured = step->captured || is_capturing(step, stream);
-    cuda_leave(step->device);
+    cuda_leave(step->device, entered);
     if (status != TALLY_OK)
         return status;
     step->published++;
@@ -244,6 +250,7 @@ static tally_status_t wait_before(struct cuda_step *step, tally_stream_t stream)
 
 tally_status_t cuda_step_wait(struct cuda_step *step, tally_stream_t stream)
 {
+    bool entered;
     struct kernel_wait wait = {
         .state = step->state,
         .answers = step->device_answers,
@@ -252,7 +259,7 @@ tally_status_t cuda_step_wait(struct cuda_step *step, tally_stream_t stream)
         .channels = step->params.channels,
         .deadline_ns = (uint64_t)step->params.deadline_us * 1000,
     };
-    tally_status_t status = cuda_enter(step->device);
+    tally_status_t status = cuda_enter(step->device, &entered);
 
     if (status != TALLY_OK)
         return status;
@@ -260,20 +267,21 @@ tally_status_t cuda_step_wait(struct cuda_step *step, tally_stream_t stream)
     if (status == TALLY_OK)
         status =
             cuda_launch(step->device, CUDA_WAIT, &wait, &one_block, stream);
-    cuda_leave(step->device);
+    cuda_leave(step->device, entered);
     return status;
 }
 
 tally_status_t cuda_step_maximum(struct cuda_step *step, uint32_t lane,
                                  const float *value, tally_stream_t stream)
 {
+    bool entered;
     struct kernel_maximum maximum = {&step->maxima[lane], value};
-    tally_status_t status = cuda_enter(step->device);
+    tally_status_t status = cuda_enter(step->device, &entered);
 
     if (status != TALLY_OK)
         return status;
     status =
         cuda_launch(step->device, CUDA_MAXIMUM, &maximum, &one_warp, stream);
-    cuda_leave(step->device);
+    cuda_leave(step->device, entered);
     return status;
 }
