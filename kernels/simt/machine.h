@@ -69,6 +69,7 @@ struct machine {
     int cluster_index;
     int running;
     int alive;
+    size_t pauses; // since the host thread slept
     uint64_t random;
     void (*kernel)(const void *);
     const void *params;

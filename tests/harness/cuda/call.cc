@@ -35,6 +35,41 @@ CUresult counted(const char *name)
     return call.count == call.fails_at ? call.error : CUDA_SUCCESS;
 }
 
+void call_fail(const char *name, long nth, CUresult error)
+{
+    struct call &call = calls[name];
+
+    call.fails_at = call.count + nth;
+    call.error = error;
+}
+
+int number_of(const char *name, int otherwise)
+{
+    const char *text = getenv(name);
+
+    return text != NULL ? atoi(text) : otherwise;
+}
+
+void environment_read()
+{
+    const char *fail = getenv("CUDA_DOUBLE_FAIL");
+    char name[64];
+    long nth;
+    int error;
+
+    all.environment = true;
+    all.devices = number_of("CUDA_DOUBLE_DEVICES", 1);
+    all.capability = number_of("CUDA_DOUBLE_CAPABILITY", 9);
+    all.version = number_of("CUDA_DOUBLE_VERSION", 13000);
+    all.blocking = number_of("CUDA_LAUNCH_BLOCKING", 0) == 1;
+    all.one_queue = number_of("CUDA_DEVICE_MAX_CONNECTIONS", 8) == 1;
+    if (fail == NULL)
+        return;
+    if (sscanf(fail, "%63[^:]:%ld:%d", name, &nth, &error) != 3)
+        misused("CUDA_DOUBLE_FAIL=%s is not name:n:code", fail);
+    call_fail(name, nth, error);
+}
+
 } // namespace
 
 [[noreturn]] void cuda_double::misused(const char *format, ...)
@@ -51,8 +86,9 @@ CUresult counted(const char *name)
 
 CUresult cuda_double::call_begin(const char *name, int traits)
 {
+    if (!all.environment)
+        environment_read();
     CUresult error = counted(name);
-
     if (traits & CALL_WAITS)
         waits++;
     if (error != CUDA_SUCCESS)
@@ -95,8 +131,6 @@ long cuda_double_waits()
 void cuda_double_fail(const char *name, long nth, int error)
 {
     guard held(all.lock);
-    struct call &call = calls[name];
 
-    call.fails_at = call.count + nth;
-    call.error = error;
+    call_fail(name, nth, error);
 }

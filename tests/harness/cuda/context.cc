@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The driver, its devices, and their primary contexts.
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "harness/cuda/double.h"
 
 using namespace cuda_double;
@@ -12,38 +8,6 @@ using namespace cuda_double;
 
 namespace
 {
-
-int number_of(const char *name, int otherwise)
-{
-    const char *text = getenv(name);
-
-    return text != NULL ? atoi(text) : otherwise;
-}
-
-void environment_read()
-{
-    const char *fail = getenv("CUDA_DOUBLE_FAIL");
-    char name[64];
-    long nth;
-    int error;
-
-    all.devices = number_of("CUDA_DOUBLE_DEVICES", 1);
-    all.capability = number_of("CUDA_DOUBLE_CAPABILITY", 9);
-    all.version = number_of("CUDA_DOUBLE_VERSION", 13000);
-    all.blocking = number_of("CUDA_LAUNCH_BLOCKING", 0) == 1;
-    all.one_queue = number_of("CUDA_DEVICE_MAX_CONNECTIONS", 8) == 1;
-    if (fail == NULL)
-        return;
-    if (sscanf(fail, "%63[^:]:%ld:%d", name, &nth, &error) != 3)
-        misused("CUDA_DOUBLE_FAIL=%s is not name:n:code", fail);
-    cuda_double_fail(name, nth, error);
-}
-
-// Before anybody's first call.
-__attribute__((constructor)) void library_begin()
-{
-    environment_read();
-}
 
 const struct {
     CUresult error;

@@ -58,6 +58,7 @@ struct allocation {
 struct state {
     std::mutex lock;
     std::condition_variable changed;
+    bool environment = false; // has been read
     bool initialised = false;
     int devices = 1;
     int capability = 9;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Streams: what waits for what, and the host that waits for them.
-#include <sched.h>
+#include <unistd.h>
 
 #include "harness/cuda/double.h"
 
@@ -253,7 +253,7 @@ CUresult cuStreamWaitValue64_v2(CUstream handle, CUdeviceptr at, uint64_t value,
             // As the driver does: by the sign of the difference.
             while ((int64_t)(__atomic_load_n(word, __ATOMIC_ACQUIRE) - value) <
                    0)
-                sched_yield();
+                usleep(50);
             return CUDA_SUCCESS;
         },
         NULL);

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// Steps on the double of libcuda, which counts calls and makes them fail: what
+// a GPU's driver does not show. Beside tests/gpu/steps.c, which runs on both.
+//     steps_double [CASE ...]
+#include <dlfcn.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "gpu/steps.h"
+
+#define TOKENS 8
+#define VOCAB 1000 // rank_step's
+
+static struct {
+    long (*calls)(const char *name);
+    long (*waits)(void);
+    void (*fail)(const char *name, long nth, int error);
+} told;
+
+static void find(const char *name, void *out)
+{
+    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+    void *symbol = library != NULL ? dlsym(library, name) : NULL;
+
+    EXPECT(symbol != NULL);
+    memcpy(out, &symbol, sizeof(symbol));
+}
+
+static void open_double(struct rank *rank, struct processes_member *member)
+{
+    find("cuda_double_calls", &told.calls);
+    find("cuda_double_waits", &told.waits);
+    find("cuda_double_fail", &told.fail);
+    rank_open(rank, member);
+}
+
+struct arrays {
+    void *labels, *logits, *gradient;
+};
+
+static struct arrays arrays_on_device(void)
+{
+    static int64_t labels[TOKENS] = {1, 2, 3, 999};
+    static float logits[TOKENS * VOCAB];
+    struct arrays arrays = {
+        .labels = gpu_take(sizeof(labels), labels),
+        .logits = gpu_take(sizeof(logits), logits),
+        .gradient = gpu_take(sizeof(logits), NULL),
+    };
+
+    return arrays;
+}
+
+// The first error, or that of end.
+static tally_status_t enqueue(tally_step_t *step, tally_order_t order,
+                              const struct arrays *arrays,
+                              tally_stream_t stream)
+{
+    tally_labels_t labels = TALLY_INIT(tally_labels_t);
+    tally_logits_t logits = TALLY_INIT(tally_logits_t);
+    tally_loss_outputs_t outputs = TALLY_INIT(tally_loss_outputs_t);
+    tally_status_t status = tally_step_begin(step, 1, stream);
+
+    labels.type = TALLY_I64;
+    labels.values = arrays->labels;
+    labels.tokens = TOKENS;
+    logits.type = TALLY_F32;
+    logits.values = arrays->logits;
+    outputs.gradient = arrays->gradient;
+    if (status == TALLY_OK && order == TALLY_COUNT_FIRST)
+        status = tally_step_count(step, 0, &labels, stream);
+    if (status == TALLY_OK && order == TALLY_COUNT_FIRST)
+        status = tally_step_reduce(step, stream);
+    if (status == TALLY_OK)
+        status = tally_step_loss(step, 0, &logits, &labels, &outputs, stream);
+    if (status == TALLY_OK && order == TALLY_SCALE_LATE)
+        status = tally_step_reduce(step, stream);
+    if (status == TALLY_OK)
+        status = tally_step_end(step, stream);
+    return status;
+}
+
+static tally_status_t result_of(tally_step_t *step, uint64_t epoch)
+{
+    tally_result_t result = TALLY_INIT(tally_result_t);
+
+    return tally_step_result(step, epoch, TALLY_RESULT_WAIT, &result);
+}
+
+static void audited(struct processes_member *member, const void *unused)
+{
+    static const tally_order_t orders[] = {TALLY_COUNT_FIRST, TALLY_SCALE_LATE};
+    struct rank rank;
+
+    (void)unused;
+    open_double(&rank, member);
+    struct arrays arrays = arrays_on_device();
+    for (int i = 0; i < 2; i++) {
+        tally_step_t *step = rank_step(&rank, orders[i], TALLY_DEVICE_CUDA);
+        const long waits = told.waits();
+        for (uint64_t epoch = 1; epoch <= 20; epoch++) {
+            EXPECT(enqueue(step, orders[i], &arrays, rank.stream) == TALLY_OK);
+            EXPECT(result_of(step, epoch) == TALLY_OK);
+        }
+        EXPECT(told.waits() == waits);
+        const long taken = told.calls("cuMemAlloc_v2");
+        EXPECT(enqueue(step, orders[i], &arrays, rank.stream) == TALLY_OK);
+        EXPECT(told.calls("cuMemAlloc_v2") == taken);
+        EXPECT(told.calls("cuLaunchHostFunc") == 0);
+        EXPECT(told.calls("cuStreamWaitValue64_v2") == 0);
+        EXPECT(tally_step_free(step) == TALLY_OK);
+    }
+    rank_close(&rank);
+}
+
+static void the_host_never_waits_for_the_device(void)
+{
+    must_return(1, audited, NULL);
+}
+
+static tally_status_t try_create(struct rank *rank, tally_step_t **step)
+{
+    tally_channel_t channel = TALLY_INIT(tally_channel_t);
+    tally_step_params_t params = TALLY_INIT(tally_step_params_t);
+
+    channel.vocab = VOCAB;
+    params.convention = TALLY_GRADIENT_AVERAGE;
+    params.channels = &channel;
+    params.channel_count = 1;
+    params.device = TALLY_DEVICE_CUDA;
+    return tally_step_create(rank->group, &params, step);
+}
+
+// Each call of step_create fails in turn, until it fails no more: in a process
+// a name, for the device is opened once.
+static void create_fails(struct processes_member *member, const void *name)
+{
+    const int out_of_memory = 2;
+    const int unheard_of = 9999; // the driver has no name for it
+    struct rank rank;
+
+    int failures = 0;
+
+    open_double(&rank, member);
+    for (bool created = false; !created; failures++) {
+        tally_step_t *step = NULL;
+        const long before = told.calls(name);
+        told.fail(name, failures + 1,
+                  failures % 2 == 0 ? out_of_memory : unheard_of);
+        created = try_create(&rank, &step) == TALLY_OK;
+        const bool reached = told.calls(name) > before + failures;
+        told.fail(name, -1, 0);
+        EXPECT(created != reached);
+        EXPECT(created == (step != NULL));
+        EXPECT(created || tally_last_error()[0] != '\0');
+        if (created)
+            EXPECT(tally_step_free(step) == TALLY_OK);
+    }
+    EXPECT(failures > 1); // else it is not called
+    rank_close(&rank);
+}
+
+static void a_step_is_created_whole_or_not_at_all(void)
+{
+    static const char *const names[] = {"cuInit",
+                                        "cuDeviceGetAttribute",
+                                        "cuMemAlloc_v2",
+                                        "cuModuleLoadData",
+                                        "cuMemHostAlloc",
+                                        "cuModuleGetFunction",
+                                        "cuMemsetD8_v2",
+                                        "cuFuncSetAttribute",
+                                        "cuMemHostGetDevicePointer_v2"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        must_return(1, create_fails, names[i]);
+}
+
+static void poisoned(struct processes_member *member, const void *unused)
+{
+    struct rank rank;
+
+    (void)unused;
+    open_double(&rank, member);
+    struct arrays arrays = arrays_on_device();
+    tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
+    EXPECT(enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream) == TALLY_OK);
+    EXPECT(result_of(step, 1) == TALLY_OK);
+    told.fail("kernel", 2, 719); // publish, behind count
+    enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
+    tally_status_t status = result_of(step, 2);
+    fprintf(stderr, "status %d %s\n", status, tally_last_error());
+    EXPECT(status != TALLY_OK && status != TALLY_NOT_YET);
+    tally_step_free(step);
+    _exit(0); // nothing of the context can be given back
+}
+
+static void a_broken_context_ends_in_an_error(void)
+{
+    setenv("TALLY_TIMEOUT", "2", 1);
+    must_return(1, poisoned, NULL);
+    unsetenv("TALLY_TIMEOUT");
+}
+
+struct elsewhere {
+    tally_step_t *step;
+    const struct arrays *arrays;
+    tally_stream_t stream;
+};
+
+static void *enqueue_elsewhere(void *argument)
+{
+    const struct elsewhere *at = argument;
+
+    EXPECT(enqueue(at->step, TALLY_COUNT_FIRST, at->arrays, at->stream) ==
+           TALLY_OK);
+    EXPECT(result_of(at->step, 1) == TALLY_OK);
+    return NULL;
+}
+
+// As autograd does: its threads have no current context of their own.
+static void on_a_thread(struct processes_member *member, const void *unused)
+{
+    struct rank rank;
+    pthread_t thread;
+
+    (void)unused;
+    open_double(&rank, member);
+    struct arrays arrays = arrays_on_device();
+    tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
+    struct elsewhere at = {step, &arrays, rank.stream};
+    EXPECT(pthread_create(&thread, NULL, enqueue_elsewhere, &at) == 0);
+    EXPECT(pthread_join(thread, NULL) == 0);
+    EXPECT(tally_step_free(step) == TALLY_OK);
+    rank_close(&rank);
+}
+
+static void a_thread_without_a_context_enqueues(void)
+{
+    must_return(1, on_a_thread, NULL);
+}
+
+static const struct {
+    const char *name;
+    void (*run)(void);
+} cases[] = {
+#define CASE(name)                                                             \
+    {                                                                          \
+        #name, name                                                            \
+    }
+    CASE(the_host_never_waits_for_the_device),
+    CASE(a_step_is_created_whole_or_not_at_all),
+    CASE(a_broken_context_ends_in_an_error),
+    CASE(a_thread_without_a_context_enqueues),
+#undef CASE
+};
+
+int main(int argc, char **argv)
+{
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        if (argc > 1 && strstr(cases[i].name, argv[1]) == NULL)
+            continue;
+        printf("%s\n", cases[i].name);
+        fflush(stdout);
+        cases[i].run();
+    }
+    return 0;
+}
