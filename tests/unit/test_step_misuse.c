@@ -337,6 +337,25 @@ START_TEST(a_sum_that_is_too_large_is_an_error_and_a_nan_scale)
 }
 END_TEST
 
+START_TEST(a_step_of_an_ordinary_group_is_no_replica)
+{
+    tally_replica_state_t state = TALLY_INIT(tally_replica_state_t);
+    struct job job;
+
+    job_open(&job, NULL, NULL);
+    tally_step_t *step = job_step(&job, TALLY_COUNT_FIRST, 1, VOCAB);
+    job_assert_fails(tally_replica_ready(step, TALLY_REPLICA_READY),
+                     TALLY_ERR_ORDER,
+                     "tally_replica_ready: its group is no replica group");
+    job_assert_fails(tally_replica_state(step, &state), TALLY_ERR_ORDER,
+                     "tally_replica_state: its group is no replica group");
+    job_assert_fails(tally_replica_state(NULL, &state), TALLY_ERR_INVALID,
+                     "tally_replica_state: step is NULL");
+    ck_assert_int_eq(tally_step_free(step), TALLY_OK);
+    job_close(&job);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("step misuse");
@@ -350,6 +369,7 @@ int main(void)
     tcase_add_test(tests, wrong_parameters_are_refused_with_their_values);
     tcase_add_test(tests, a_rank_that_does_not_come_is_named_by_the_deadline);
     tcase_add_test(tests, a_sum_that_is_too_large_is_an_error_and_a_nan_scale);
+    tcase_add_test(tests, a_step_of_an_ordinary_group_is_no_replica);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);

@@ -80,8 +80,8 @@ static void scene_end(const struct scene *scene)
     ck_assert_int_eq(system(command), 0);
 }
 
-static void replica_open_step(struct ranks_member *member,
-                              struct replica *replica)
+static tally_status_t create(struct replica *replica, int32_t number,
+                             int32_t replicas)
 {
     tally_host_t host = TALLY_INIT(tally_host_t);
     tally_replica_params_t params = TALLY_INIT(tally_replica_params_t);
@@ -89,27 +89,33 @@ static void replica_open_step(struct ranks_member *member,
     tally_step_params_t step = TALLY_INIT(tally_step_params_t);
     tally_channel_t channels[2] = {TALLY_INIT(tally_channel_t),
                                    TALLY_INIT(tally_channel_t)};
-    const struct scene *scene = member->argument;
 
-    replica->scene = scene;
     host.get_env = setting;
     host.context = replica;
-    params.replica = member->rank;
-    params.replicas = member->size;
-    if (scene->vetoes && member->rank == 1)
+    params.replica = number;
+    params.replicas = replicas;
+    if (replica->scene->vetoes && number == 1)
         params.commit = refuse;
     group.replica = &params;
     channels[0].vocab = channels[1].vocab = VOCAB;
     step.convention = TALLY_GRADIENT_AVERAGE;
     step.channels = channels;
-    step.channel_count = scene->misfit == member->rank ? 2 : 1;
+    step.channel_count = replica->scene->misfit == number ? 2 : 1;
     ck_assert_int_eq(tally_open(&host, &replica->tally), TALLY_OK);
     ck_assert_int_eq(
         tally_group_create(replica->tally, &group, &replica->group), TALLY_OK);
     pthread_mutex_lock(&open_lock);
-    ck_assert_int_eq(tally_step_create(replica->group, &step, &replica->step),
-                     TALLY_OK);
+    tally_status_t status =
+        tally_step_create(replica->group, &step, &replica->step);
     pthread_mutex_unlock(&open_lock);
+    return status;
+}
+
+static void replica_open_step(struct ranks_member *member,
+                              struct replica *replica)
+{
+    replica->scene = member->argument;
+    ck_assert_int_eq(create(replica, member->rank, member->size), TALLY_OK);
 }
 
 // The last decision may have to be asked for: nobody leaves before all have it.
@@ -436,28 +442,6 @@ START_TEST(calls_out_of_order_are_refused)
 }
 END_TEST
 
-static tally_status_t create(struct replica *replica, int32_t number)
-{
-    tally_host_t host = TALLY_INIT(tally_host_t);
-    tally_replica_params_t params = TALLY_INIT(tally_replica_params_t);
-    tally_group_params_t group = TALLY_INIT(tally_group_params_t);
-    tally_step_params_t step = TALLY_INIT(tally_step_params_t);
-    tally_channel_t channel = TALLY_INIT(tally_channel_t);
-
-    host.get_env = setting;
-    host.context = replica;
-    params.replica = number;
-    params.replicas = 3;
-    group.replica = &params;
-    channel.vocab = VOCAB;
-    step.channels = &channel;
-    step.channel_count = 1;
-    ck_assert_int_eq(tally_open(&host, &replica->tally), TALLY_OK);
-    ck_assert_int_eq(
-        tally_group_create(replica->tally, &group, &replica->group), TALLY_OK);
-    return tally_step_create(replica->group, &step, &replica->step);
-}
-
 static void close_without_step(struct replica *replica)
 {
     ck_assert_int_eq(tally_group_free(replica->group), TALLY_OK);
@@ -470,36 +454,17 @@ START_TEST(settings_that_do_not_fit_are_refused_with_a_sentence)
     struct replica replica = {.scene = &scene};
 
     scene_begin(&scene);
-    job_assert_fails(create(&replica, 3), TALLY_ERR_CONFIG,
+    job_assert_fails(create(&replica, 3, 3), TALLY_ERR_CONFIG,
                      "tally_step_create: there is no replica 3 where "
                      "TALLY_REPLICAS is 3 and TALLY_WITNESSES 0 (at most 64 "
                      "together)");
     close_without_step(&replica);
     scene_end(&scene);
     scene.folder[0] = '\0';
-    job_assert_fails(create(&replica, 0), TALLY_ERR_CONFIG,
+    job_assert_fails(create(&replica, 0, 3), TALLY_ERR_CONFIG,
                      "tally_step_create: TALLY_REPLICA_FOLDER is not set: "
                      "replica groups do not find each other");
     close_without_step(&replica);
-}
-END_TEST
-
-START_TEST(a_step_of_an_ordinary_group_is_no_replica)
-{
-    tally_replica_state_t state = TALLY_INIT(tally_replica_state_t);
-    struct job job;
-
-    job_open(&job, NULL, NULL);
-    tally_step_t *step = job_step(&job, TALLY_COUNT_FIRST, 1, VOCAB);
-    job_assert_fails(tally_replica_ready(step, TALLY_REPLICA_READY),
-                     TALLY_ERR_ORDER,
-                     "tally_replica_ready: its group is no replica group");
-    job_assert_fails(tally_replica_state(step, &state), TALLY_ERR_ORDER,
-                     "tally_replica_state: its group is no replica group");
-    job_assert_fails(tally_replica_state(NULL, &state), TALLY_ERR_INVALID,
-                     "tally_replica_state: step is NULL");
-    ck_assert_int_eq(tally_step_free(step), TALLY_OK);
-    job_close(&job);
 }
 END_TEST
 
@@ -517,7 +482,6 @@ int main(void)
     tcase_add_test(tests, of_two_starts_of_a_replica_the_later_one_stays);
     tcase_add_test(tests, calls_out_of_order_are_refused);
     tcase_add_test(tests, settings_that_do_not_fit_are_refused_with_a_sentence);
-    tcase_add_test(tests, a_step_of_an_ordinary_group_is_no_replica);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
