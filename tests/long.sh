@@ -64,6 +64,12 @@ tidy()
             -Ibuild '"$backend_flags $nccl_flags" sh
 }
 
+types()
+{
+    "${PYTHON_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/tally/venv}/bin/python" \
+        -m mypy --config-file python/pyproject.toml python/tally
+}
+
 reload_under_valgrind()
 {
     LD_LIBRARY_PATH=build/.libs valgrind --quiet --error-exitcode=9 \
@@ -124,6 +130,7 @@ suite build-coverage CFLAGS="-O0 -g --coverage"
 unset PROCESSES ROUNDS EPOCHS RANKS CHANNELS TRAINER_STEPS SEEDS FAULTS
 gate coverage coverage
 gate clang-tidy tidy
+gate mypy types
 gate valgrind-reload reload_under_valgrind
 gate distcheck distribution
 gate demo examples/trainer/demo.sh build --steps 100
