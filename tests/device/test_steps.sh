@@ -20,9 +20,27 @@ on_double()
     env LD_LIBRARY_PATH="$double${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$@"
 }
 
-on_double tests/device/steps_double
-on_double REPLAYS="${REPLAYS:-10000}" tests/gpu/steps
-on_double CUDA_LAUNCH_BLOCKING=1 REPLAYS=20 tests/gpu/steps
-on_double CUDA_DEVICE_MAX_CONNECTIONS=1 REPLAYS=20 tests/gpu/steps
-on_double TALLY_STREAM_WAIT=memop tests/gpu/steps
-on_double TALLY_STREAM_WAIT=hostfunc REPLAYS=20 tests/gpu/steps
+# refused "part of the sentence" VARIABLE=value...
+refused()
+{
+    sentence=$1
+    shift
+    echo "== refused: $*"
+    env "$@" tests/device/steps_double refused | grep "$sentence"
+}
+
+refused 'has no cuDriverGetVersion' \
+    LD_LIBRARY_PATH="$PWD/tests/device/old/.libs"
+refused 'finds no GPU: CUDA_ERROR_NO_DEVICE' LD_LIBRARY_PATH="$double" \
+    CUDA_DOUBLE_DEVICES=0
+refused 'CUDA error 999' LD_LIBRARY_PATH="$double" CUDA_DOUBLE_FAIL=cuInit:1:999
+
+replays=${REPLAYS:-10000}
+export REPLAYS=5 # of tests/gpu/steps: its batches are too large for more
+on_double REPLAYS="$replays" tests/device/steps_double
+on_double tests/gpu/steps as_on_the_host nothing_waits every_kind replayed \
+    killed opposite
+for mode in CUDA_LAUNCH_BLOCKING=1 CUDA_DEVICE_MAX_CONNECTIONS=1 \
+    TALLY_STREAM_WAIT=memop TALLY_STREAM_WAIT=hostfunc; do
+    on_double "$mode" tests/gpu/steps count_first every_kind replayed killed
+done
