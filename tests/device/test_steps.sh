@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
-# Steps on a CUDA device without one: tests/gpu/steps and steps_double on the
-# double of libcuda, in the modes that a job may set.
+# Steps on the double of libcuda: its faults, drivers that are refused, and
+# tests/gpu/steps in the modes of the driver that a job may set.
 set -eu
 double=$PWD/tests/harness/cuda/.libs
 [ -e "$double/libcuda.so.1" ] || {
@@ -35,12 +35,7 @@ refused 'finds no GPU: CUDA_ERROR_NO_DEVICE' LD_LIBRARY_PATH="$double" \
     CUDA_DOUBLE_DEVICES=0
 refused 'CUDA error 999' LD_LIBRARY_PATH="$double" CUDA_DOUBLE_FAIL=cuInit:1:999
 
-replays=${REPLAYS:-10000}
-export REPLAYS=5 # of tests/gpu/steps: its batches are too large for more
-on_double REPLAYS="$replays" tests/device/steps_double
-on_double tests/gpu/steps as_on_the_host nothing_waits every_kind replayed \
-    killed opposite
-for mode in CUDA_LAUNCH_BLOCKING=1 CUDA_DEVICE_MAX_CONNECTIONS=1 \
-    TALLY_STREAM_WAIT=memop TALLY_STREAM_WAIT=hostfunc; do
-    on_double "$mode" tests/gpu/steps count_first every_kind replayed killed
+on_double tests/device/steps_double
+for mode in CUDA_LAUNCH_BLOCKING=1 CUDA_DEVICE_MAX_CONNECTIONS=1; do
+    on_double "$mode" REPLAYS=5 tests/gpu/steps
 done

@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TOKENS 96
+#define TOKENS 8
 #define VOCAB 1000
 
 struct batch {

@@ -1,0 +1,15 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Steps on a CUDA device, by a driver that runs the kernels on the emulator.
+set -eu
+double=$PWD/tests/harness/cuda/.libs
+[ -e "$double/libcuda.so.1" ] || {
+    echo "skipped: the build has no double of libcuda"
+    exit 77
+}
+export LD_LIBRARY_PATH="$double${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+REPLAYS=${REPLAYS:-100} tests/gpu/steps
+for wait in memop hostfunc; do
+    echo "== TALLY_STREAM_WAIT=$wait"
+    TALLY_STREAM_WAIT=$wait tests/gpu/steps every_kind a_peer
+done
