@@ -456,7 +456,8 @@ typedef struct tally_result {
 // Returns result.status once the epoch is complete (the result is written then,
 // whatever the status); NOT_YET before; OVERWRITTEN for an epoch that has left
 // the ring of TALLY_EPOCH_RING. Errors: INVALID, ABI, ORDER (no such epoch yet;
-// or TALLY_RESULT_WAIT before tally_step_end of a COUNT_FIRST epoch).
+// or TALLY_RESULT_WAIT before tally_step_end of a COUNT_FIRST epoch), TIMEOUT (by
+// the deadline the stream had not come to a waited-for epoch).
 TALLY_API tally_status_t tally_step_result(tally_step_t *step, uint64_t epoch,
                                            uint32_t flags,
                                            tally_result_t *result);

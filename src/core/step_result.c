@@ -197,6 +197,11 @@ static tally_status_t wait_for(tally_step_t *step, struct outcome *outcome,
         step_device_await(step, epoch != 0 ? epoch : step->epoch);
     tally_status_t status = look(step, epoch, outcome);
 
+    if (status == TALLY_NOT_YET && step->device != NULL)
+        return core_fail(TALLY_ERR_TIMEOUT,
+                         "epoch %llu: by its deadline the stream had not come "
+                         "to it; it stands still, or its context is broken",
+                         (unsigned long long)epoch);
     if (status != TALLY_OK || outcome->status != TALLY_NOT_YET)
         return status;
     if (outcome->epoch.loss_ticket == 0)

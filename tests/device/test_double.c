@@ -334,6 +334,7 @@ START_TEST(another_context_s_stream_and_kernel_are_refused)
     ck_assert_int_eq(launch_count(NULL, record), CUDA_ERROR_INVALID_HANDLE);
     MUST(cuCtxPopCurrent_v2(NULL));
     MUST(cuStreamQuery(stream));
+    MUST(cuCtxSynchronize());
     MUST(cuCtxPopCurrent_v2(NULL));
     ck_assert_int_eq(cuStreamQuery(stream), CUDA_ERROR_INVALID_CONTEXT);
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
-# Steps on a CUDA device without one: tests/gpu/steps and steps_double on the
-# double of libcuda, in the modes that a job may set.
+# Steps on the double of libcuda: its faults, drivers that are refused, and
+# tests/gpu/steps in the modes of the driver that a job may set.
 set -eu
 double=$PWD/tests/harness/cuda/.libs
 [ -e "$double/libcuda.so.1" ] || {
@@ -20,9 +20,22 @@ on_double()
     env LD_LIBRARY_PATH="$double${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$@"
 }
 
+# refused "part of the sentence" VARIABLE=value...
+refused()
+{
+    sentence=$1
+    shift
+    echo "== refused: $*"
+    env "$@" tests/device/steps_double refused | grep "$sentence"
+}
+
+refused 'has no cuDriverGetVersion' \
+    LD_LIBRARY_PATH="$PWD/tests/device/old/.libs"
+refused 'finds no GPU: CUDA_ERROR_NO_DEVICE' LD_LIBRARY_PATH="$double" \
+    CUDA_DOUBLE_DEVICES=0
+refused 'CUDA error 999' LD_LIBRARY_PATH="$double" CUDA_DOUBLE_FAIL=cuInit:1:999
+
 on_double tests/device/steps_double
-on_double REPLAYS="${REPLAYS:-10000}" tests/gpu/steps
-on_double CUDA_LAUNCH_BLOCKING=1 REPLAYS=20 tests/gpu/steps
-on_double CUDA_DEVICE_MAX_CONNECTIONS=1 REPLAYS=20 tests/gpu/steps
-on_double TALLY_STREAM_WAIT=memop tests/gpu/steps
-on_double TALLY_STREAM_WAIT=hostfunc REPLAYS=20 tests/gpu/steps
+for mode in CUDA_LAUNCH_BLOCKING=1 CUDA_DEVICE_MAX_CONNECTIONS=1; do
+    on_double "$mode" REPLAYS=5 tests/gpu/steps
+done

@@ -16,11 +16,14 @@ static pthread_mutex_t driver_lock = PTHREAD_MUTEX_INITIALIZER;
 tally_status_t cuda_driver_fail(const struct cuda_driver *from,
                                 const char *what, CUresult error)
 {
-    const char *name = "an unknown error";
-    const char *text = "no text";
+    const char *name = NULL;
+    const char *text = NULL;
 
+    // Both are NULL where the driver does not know the error.
     from->cuGetErrorName(error, &name);
     from->cuGetErrorString(error, &text);
+    if (name == NULL || text == NULL)
+        return core_fail(TALLY_ERR_SYSTEM, "%s: CUDA error %d", what, error);
     return core_fail(error == CUDA_ERROR_OUT_OF_MEMORY ? TALLY_ERR_MEMORY
                                                        : TALLY_ERR_SYSTEM,
                      "%s: %s (%s)", what, name, text);
