@@ -62,8 +62,9 @@ static tally_status_t initialize(struct cuda_driver *out)
     if (error == CUDA_SUCCESS)
         error = out->cuDriverGetVersion(&out->version);
     if (error != CUDA_SUCCESS) {
-        cuda_driver_fail(out, "the CUDA driver finds no GPU", error);
-        return core_fail_within(TALLY_ERR_UNSUPPORTED, "%s", "");
+        cuda_driver_fail(out, "cuInit", error);
+        return core_fail_within(TALLY_ERR_UNSUPPORTED,
+                                "the CUDA driver finds no GPU: ");
     }
     if (count == 0)
         return core_fail(TALLY_ERR_UNSUPPORTED, "the CUDA driver finds no GPU");
