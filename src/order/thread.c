@@ -122,6 +122,7 @@ struct seen {
     int64_t changed_us; // when one of these changed
     uint64_t moves_in_line;
     int64_t nap_us;
+    bool fed;          // a stream posts
     int64_t gap_us;    // before a post, the last time that it was long
     int64_t slept_us;  // when it fell asleep over pending work; 0: it did not
     int64_t futile_us; // what it naps for, woken for nothing
@@ -220,7 +221,8 @@ static struct rest look(struct progress *progress, struct seen *seen)
     engine_tell_waits(progress);
     note_changes(progress, seen, now_us);
     int64_t quiet_us = now_us - seen->changed_us;
-    if (any_fed(progress))
+    seen->fed = any_fed(progress);
+    if (seen->fed)
         return rest_of_streams(progress, quiet_us, seen->gap_us);
     if (seen->moves_in_line != progress->moves_in_line) {
         // Others move: it would only be in their way.
@@ -250,7 +252,8 @@ void *engine_thread(void *argument)
     prctl(PR_SET_NAME, "tally-progress");
     prctl(PR_SET_TIMERSLACK, 1000ul);
     while (!atomic_load(&progress->stop)) {
-        struct rest rest = {.us = nap_longest_us}; // who has the lock moves
+        // Who has the lock moves; but a stream's slot may come just after.
+        struct rest rest = {.us = seen.fed ? 0 : nap_longest_us};
 
         if (engine_try_lock(progress)) {
             rest = look(progress, &seen);

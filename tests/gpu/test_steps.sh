@@ -8,7 +8,7 @@ double=$PWD/tests/harness/cuda/.libs
     exit 77
 }
 export LD_LIBRARY_PATH="$double${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-REPLAYS=${REPLAYS:-100} tests/gpu/steps
+REPLAYS=${REPLAYS:-20} tests/gpu/steps
 for wait in memop hostfunc; do
     echo "== TALLY_STREAM_WAIT=$wait"
     TALLY_STREAM_WAIT=$wait tests/gpu/steps every_kind a_peer
