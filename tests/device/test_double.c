@@ -141,14 +141,14 @@ START_TEST(the_legacy_stream_waits_for_blocking_streams_and_they_for_it)
     CUstream blocking = new_stream(0);
     CUstream other = new_stream(0);
     CUstream free_one = new_stream(CU_STREAM_NON_BLOCKING);
-    CUdeviceptr memory = new_memory(8);
+    CUdeviceptr memory = new_memory(64);
     close_gate(blocking);
-    MUST(cuMemsetD8Async(memory, 1, 8, other)); // nothing between them yet
+    MUST(cuMemsetD8Async(memory + 0, 1, 8, other)); // nothing between them yet
     MUST(cuStreamSynchronize(other));
-    MUST(cuMemsetD8Async(memory, 1, 8, CU_STREAM_LEGACY));
-    MUST(cuMemsetD8Async(memory, 1, 8, other));
-    MUST(cuMemsetD8Async(memory, 1, 8, CU_STREAM_PER_THREAD));
-    MUST(cuMemsetD8Async(memory, 1, 8, free_one));
+    MUST(cuMemsetD8Async(memory + 8, 1, 8, CU_STREAM_LEGACY));
+    MUST(cuMemsetD8Async(memory + 16, 1, 8, other));
+    MUST(cuMemsetD8Async(memory + 24, 1, 8, CU_STREAM_PER_THREAD));
+    MUST(cuMemsetD8Async(memory + 32, 1, 8, free_one));
     MUST(cuStreamSynchronize(free_one));
     ck_assert_int_eq(cuStreamQuery(NULL), CUDA_ERROR_NOT_READY);
     ck_assert_int_eq(cuStreamQuery(other), CUDA_ERROR_NOT_READY);
@@ -370,11 +370,11 @@ START_TEST(one_hardware_queue_holds_up_other_streams)
     begin();
     CUstream a = new_stream(CU_STREAM_NON_BLOCKING);
     CUstream b = new_stream(CU_STREAM_NON_BLOCKING);
-    CUdeviceptr memory = new_memory(8);
+    CUdeviceptr memory = new_memory(16);
     close_gate(a);
     MUST(cuMemsetD8Async(memory, 1, 8, b)); // the gate is under way
     MUST(cuStreamSynchronize(b));
-    MUST(cuMemsetD8Async(memory, 2, 8, a)); // waits, at the queue's head
+    MUST(cuMemsetD8Async(memory + 8, 2, 8, a)); // waits, at the queue's head
     MUST(cuMemsetD8Async(memory, 3, 8, b));
     ck_assert_int_eq(cuStreamQuery(b), CUDA_ERROR_NOT_READY);
     open_gate();
