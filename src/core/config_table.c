@@ -303,7 +303,7 @@ const struct config_row config_table[CONFIG_COUNT] = {
     [CONFIG_QUORUM] =
         {
             .name = "TALLY_QUORUM",
-            .type_text = "folder|static|etcd|callback, or path",
+            .type_text = "folder|static|etcd|callback|path",
             .preset = "folder",
             .doc = "How replica groups and witnesses find each other. "
                    "folder: TALLY_REPLICA_FOLDER. static: "
@@ -314,7 +314,7 @@ const struct config_row config_table[CONFIG_COUNT] = {
     [CONFIG_QUORUM_LIST] =
         {
             .name = "TALLY_QUORUM_LIST",
-            .type_text = "host:port of each, separated by commas",
+            .type_text = "list of host:port",
             .preset = "",
             .doc = "With TALLY_QUORUM=static: where each replica group, "
                    "then each witness, listens, in the order of their "
@@ -324,7 +324,7 @@ const struct config_row config_table[CONFIG_COUNT] = {
     [CONFIG_ETCD_ENDPOINTS] =
         {
             .name = "TALLY_ETCD_ENDPOINTS",
-            .type_text = "URLs, separated by commas",
+            .type_text = "list of URLs",
             .preset = "http://127.0.0.1:2379",
             .doc = "With TALLY_QUORUM=etcd: members of the etcd cluster. "
                    "The next is asked where one does not answer.",

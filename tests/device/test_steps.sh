@@ -31,7 +31,7 @@ refused()
 
 refused 'has no cuDriverGetVersion' \
     LD_LIBRARY_PATH="$PWD/tests/device/old/.libs"
-refused 'finds no GPU: CUDA_ERROR_NO_DEVICE' LD_LIBRARY_PATH="$double" \
+refused 'finds no GPU: cuInit: CUDA_ERROR_NO_DEVICE' LD_LIBRARY_PATH="$double" \
     CUDA_DOUBLE_DEVICES=0
 refused 'CUDA error 999' LD_LIBRARY_PATH="$double" CUDA_DOUBLE_FAIL=cuInit:1:999
 
