@@ -273,7 +273,7 @@ const struct config_row config_table[CONFIG_COUNT] = {
     [CONFIG_QUORUM] =
         {
             .name = "TALLY_QUORUM",
-            .type_text = "folder|static|etcd|callback, or path",
+            .type_text = "folder|static|etcd|callback",
             .preset = "folder",
             .doc = "How replica groups and witnesses find each other. "
                    "folder: TALLY_REPLICA_FOLDER. static: "
@@ -284,7 +284,7 @@ const struct config_row config_table[CONFIG_COUNT] = {
     [CONFIG_QUORUM_LIST] =
         {
             .name = "TALLY_QUORUM_LIST",
-            .type_text = "host:port of each, separated by commas",
+            .type_text = "list of host:port",
             .preset = "",
             .doc = "With TALLY_QUORUM=static: where each replica group, "
                    "then each witness, listens, in the order of their "
