@@ -303,7 +303,7 @@ const struct config_row config_table[CONFIG_COUNT] = {
     [CONFIG_QUORUM] =
         {
             .name = "TALLY_QUORUM",
-            .type_text = "folder|static|etcd|callback|path",
+            .type_text = "folder|static|etcd|callback",
             .preset = "folder",
             .doc = "How replica groups and witnesses find each other. "
                    "folder: TALLY_REPLICA_FOLDER. static: "
