@@ -74,6 +74,12 @@ class UnsupportedError(TallyError):
     status = -16
 
 
+class ReplicaError(TallyError):
+    """This replica group is not counted in this step; the group lives."""
+
+    status = -17
+
+
 class LibraryNotFoundError(TallyError, ImportError):
     """libtally.so is nowhere, or what was found is not libtally.so."""
 
