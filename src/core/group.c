@@ -55,8 +55,7 @@ static tally_status_t check_params(const tally_t *tally,
         return status;
     if (params->nccl_comm != NULL && tally->device_ops == &device_host_ops)
         return core_fail(TALLY_ERR_UNSUPPORTED,
-                         "nccl_comm is for steps in the memory of a CUDA "
-                         "device, and this tally_t has the host device");
+                         "nccl_comm: steps do not reduce over NCCL yet");
     if (params->average_ranks < 0)
         return core_fail(TALLY_ERR_INVALID, "average_ranks is %d",
                          (int)params->average_ranks);

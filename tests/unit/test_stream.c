@@ -154,9 +154,8 @@ START_TEST(the_host_device_takes_no_communicator)
     params.nccl_comm = &params;
     job_assert_fails(tally_group_create(job.tally, &params, &group),
                      TALLY_ERR_UNSUPPORTED,
-                     "tally_group_create: nccl_comm is for steps "
-                     "in the memory of a CUDA device, and this tally_t has the "
-                     "host device");
+                     "tally_group_create: nccl_comm: steps do not reduce over "
+                     "NCCL yet");
     job_close(&job);
 }
 END_TEST
