@@ -60,7 +60,7 @@ tidy()
         LC_ALL=C sort | xargs -P "$jobs" -n 1 sh -c 'clang-tidy-16 --quiet "$@" -- -std=gnu11 \
             -D_GNU_SOURCE -DHAVE_CONFIG_H \
             -DTALLY_LIBEXEC_DIR=\"\" -DTALLY_BUILD_COMPILER=\"\" \
-            -DTALLY_BUILD_FLAGS=\"\" -DNCCL_FOLDER=\"\" -Iinclude -Isrc -Itools -Iexamples \
+            -DTALLY_BUILD_FLAGS=\"\" -DNCCL_FOLDER=\"\" -I. -Iinclude -Isrc -Itools -Iexamples \
             -Ibuild '"$backend_flags $nccl_flags" sh
 }
 

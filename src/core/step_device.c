@@ -25,7 +25,7 @@ static enum cuda_wait wait_of(const struct config *config)
     const char *text = config_text(config, CONFIG_STREAM_WAIT);
     enum cuda_wait wait = CUDA_WAIT_KERNEL;
 
-    while (strcmp(wait_names[wait], text) != 0)
+    while (wait < CUDA_WAIT_HOSTFUNC && strcmp(wait_names[wait], text) != 0)
         wait++;
     return wait;
 }

@@ -90,6 +90,7 @@ typedef void (*CUhostFn)(void *userData);
 struct cuda_driver {
     void *library; // of dlopen
     int version;   // 13000: CUDA 13.0
+// NOLINTNEXTLINE(bugprone-macro-parentheses)
 #define CUDA_DRIVER_MEMBER(name, parameters) CUresult(*name) parameters;
     CUDA_DRIVER_FUNCTIONS(CUDA_DRIVER_MEMBER)
 #undef CUDA_DRIVER_MEMBER
