@@ -356,6 +356,9 @@ tally_status_t replica_loop_start(const struct replica_loop_params *params,
     loop->params = *params;
     loop->now_us = clock_now_us();
     pthread_mutex_init(&loop->lock, NULL);
+    // Before the thread runs, whose callbacks look for it; and even if something
+    // fails: the transport may hold receives.
+    *out = loop;
     tally_status_t status = TALLY_OK;
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (loop->wake_fd < 0)
@@ -366,8 +369,6 @@ tally_status_t replica_loop_start(const struct replica_loop_params *params,
         status = open_peers(loop);
     if (status == TALLY_OK)
         status = start_thread(loop);
-    // Even if it failed: the transport may hold receives.
-    *out = loop;
     return status;
 }
 
