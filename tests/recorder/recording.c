@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/error.h"
 #include "recorder/recorder.h"
@@ -29,6 +30,7 @@ static void record(struct recorder *recorder, uint64_t steps)
 
 int main(int argc, char **argv)
 {
+    char byte;
     static const struct core_log log = {.level = TALLY_LOG_INFO, .rank = -1};
     const struct recorder_view view = {
         .lineage = 1,
@@ -65,7 +67,8 @@ int main(int argc, char **argv)
         return 1;
     puts("ready");
     fflush(stdout);
-    while (getchar() != EOF)
+    // Not getchar: within it the thread sanitizer keeps signals back.
+    while (read(STDIN_FILENO, &byte, 1) > 0)
         ;
     recorder_close(second);
     recorder_close(recorder);
