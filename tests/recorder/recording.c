@@ -3,6 +3,7 @@
 //     recording FOLDER STEPS [error]
 // records as many steps, says an error if it is to, prints "ready", and goes on
 // until its stdin ends.
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,7 @@ static void record(struct recorder *recorder, uint64_t steps)
 
 int main(int argc, char **argv)
 {
+    struct pollfd input = {STDIN_FILENO, POLLIN, 0};
     char byte;
     static const struct core_log log = {.level = TALLY_LOG_INFO, .rank = -1};
     const struct recorder_view view = {
@@ -67,8 +69,8 @@ int main(int argc, char **argv)
         return 1;
     puts("ready");
     fflush(stdout);
-    // Not getchar: within it the thread sanitizer keeps signals back.
-    while (read(STDIN_FILENO, &byte, 1) > 0)
+    // Not in read: within it the thread sanitizer keeps signals back.
+    while (poll(&input, 1, -1) < 0 || read(STDIN_FILENO, &byte, 1) > 0)
         ;
     recorder_close(second);
     recorder_close(recorder);
