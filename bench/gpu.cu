@@ -77,25 +77,36 @@ template <class F> static float median(F run)
     return times[RUNS / 2];
 }
 
-static void launch(const void *kernel, const struct kernel_shape &shape,
-                   const struct kernel_job &job)
+// How a kernel is launched in a shape. `attribute` must outlive what is
+// returned.
+static cudaLaunchConfig_t config_of(const void *kernel,
+                                    const struct kernel_shape &shape,
+                                    cudaLaunchAttribute *attribute)
 {
-    void *arguments[] = {(void *)&job};
-    cudaLaunchAttribute attribute = {};
     cudaLaunchConfig_t config = {};
 
     MUST(cudaFuncSetAttribute(kernel,
                               cudaFuncAttributeMaxDynamicSharedMemorySize,
                               (int)shape.shared_bytes));
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = shape.cluster;
-    attribute.val.clusterDim.y = 1;
-    attribute.val.clusterDim.z = 1;
+    attribute->id = cudaLaunchAttributeClusterDimension;
+    attribute->val.clusterDim.x = shape.cluster;
+    attribute->val.clusterDim.y = 1;
+    attribute->val.clusterDim.z = 1;
     config.gridDim = dim3(shape.blocks);
     config.blockDim = dim3(shape.threads);
     config.dynamicSmemBytes = shape.shared_bytes;
-    config.attrs = &attribute;
+    config.attrs = attribute;
     config.numAttrs = shape.cluster > 1 ? 1 : 0;
+    return config;
+}
+
+static void launch(const void *kernel, const struct kernel_shape &shape,
+                   const struct kernel_job &job)
+{
+    void *arguments[] = {(void *)&job};
+    cudaLaunchAttribute attribute = {};
+    cudaLaunchConfig_t config = config_of(kernel, shape, &attribute);
+
     MUST(cudaLaunchKernelExC(&config, kernel, arguments));
 }
 
@@ -103,23 +114,11 @@ static void launch(const void *kernel, const struct kernel_shape &shape,
 static struct kernel_shape held(const void *kernel, struct kernel_shape shape)
 {
     cudaLaunchAttribute attribute = {};
-    cudaLaunchConfig_t config = {};
     int clusters = 0;
 
     if (shape.cluster == 1)
         return shape;
-    MUST(cudaFuncSetAttribute(kernel,
-                              cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              (int)shape.shared_bytes));
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = shape.cluster;
-    attribute.val.clusterDim.y = 1;
-    attribute.val.clusterDim.z = 1;
-    config.gridDim = dim3(shape.blocks);
-    config.blockDim = dim3(shape.threads);
-    config.dynamicSmemBytes = shape.shared_bytes;
-    config.attrs = &attribute;
-    config.numAttrs = 1;
+    cudaLaunchConfig_t config = config_of(kernel, shape, &attribute);
     MUST(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config));
     return kernel_shape_held(shape, (uint32_t)clusters);
 }

@@ -53,7 +53,7 @@ static tally_status_t check_params(const tally_t *tally,
     tally_status_t status = check_ranks(tally, params);
     if (status != TALLY_OK)
         return status;
-    if (params->nccl_comm != NULL && tally->device_ops == &device_host_ops)
+    if (params->nccl_comm != NULL)
         return core_fail(TALLY_ERR_UNSUPPORTED,
                          "nccl_comm: steps do not reduce over NCCL yet");
     if (params->average_ranks < 0)

@@ -276,13 +276,31 @@ static tally_status_t verdicts_gather(const struct attempt *attempt,
 
 // --------------------------------------------------------------- one attempt
 
+void join_pass_over(const tally_group_t *group, int32_t rank, const char *what,
+                    const char *reason, bool worrying, char *why,
+                    size_t why_bytes)
+{
+    size_t used = strlen(why);
+    char line[TRANSPORTS_REASON_BYTES + 320];
+
+    snprintf(line, sizeof(line), "rank %d cannot use %s: %.*s",
+             (int)group->ranks[rank], what, TRANSPORTS_REASON_BYTES - 1,
+             reason);
+    snprintf(why + used, why_bytes - used, "%s%s", used > 0 ? "; " : "", line);
+    core_log(&group->tally->log,
+             group->members.index > 0 ? TALLY_LOG_DEBUG
+             : worrying               ? TALLY_LOG_WARN
+                                      : TALLY_LOG_INFO,
+             "%s", line);
+}
+
 // Exchanges reasons, as not all are well, and logs that of `worst` at one rank.
 static tally_status_t pass_over(struct attempt *attempt, int32_t worst,
                                 bool worrying, const char *reason)
 {
     tally_group_t *group = attempt->group;
     char mine[TRANSPORTS_REASON_BYTES];
-    char line[TRANSPORTS_REASON_BYTES + 320];
+    char what[320];
     char(*all)[TRANSPORTS_REASON_BYTES] =
         calloc((size_t)group->members.count, sizeof(*all));
 
@@ -294,18 +312,10 @@ static tally_status_t pass_over(struct attempt *attempt, int32_t worst,
     tally_status_t status = exchange_allgather(group->exchange, &group->members,
                                                mine, all, sizeof(mine));
     if (status == TALLY_OK) {
-        size_t used = strlen(attempt->why);
-        snprintf(line, sizeof(line), "rank %d cannot use %s%s: %.*s",
-                 (int)group->ranks[worst], attempt->entry->name,
-                 way_text[attempt->way], TRANSPORTS_REASON_BYTES - 1,
-                 all[worst]);
-        snprintf(attempt->why + used, sizeof(attempt->why) - used, "%s%s",
-                 used > 0 ? "; " : "", line);
-        core_log(&group->tally->log,
-                 group->members.index > 0 ? TALLY_LOG_DEBUG
-                 : worrying               ? TALLY_LOG_WARN
-                                          : TALLY_LOG_INFO,
-                 "%s", line);
+        snprintf(what, sizeof(what), "%s%s", attempt->entry->name,
+                 way_text[attempt->way]);
+        join_pass_over(group, worst, what, all[worst], worrying, attempt->why,
+                       sizeof(attempt->why));
     }
     free(all);
     return status;

@@ -13,4 +13,10 @@
 // of the exchange.
 tally_status_t join_nodes(tally_group_t *group);
 
+// Logs, at one rank, why `rank` of the group cannot use a transport ("ucx"; or
+// with the way that was tried), and adds it to the reasons in `why`.
+void join_pass_over(const tally_group_t *group, int32_t rank, const char *what,
+                    const char *reason, bool worrying, char *why,
+                    size_t why_bytes);
+
 #endif

@@ -161,6 +161,13 @@ tally_status_t step_take_outputs(const struct step_channel *channel,
 double step_divisor(const tally_step_t *step, int32_t micro_batches,
                     int32_t replicas);
 
+// A queue of reductions among the group's ranks, without its all-reduce.
+tally_status_t step_create_queue(tally_group_t *group, size_t lane_count,
+                                 int64_t timeout_us, struct queue **out);
+
+// Whether a sum of any channel does not fit. lanes: of a result.
+bool step_overflowed(const tally_step_t *step, const int64_t *lanes);
+
 // The scales from the totals in step->lanes. Errors: OVERFLOW.
 tally_status_t step_compute_scales(tally_step_t *step);
 

@@ -235,8 +235,8 @@ static tally_status_t agree(tally_step_t *step, tally_status_t own,
     if (digests == NULL)
         return core_fail(TALLY_ERR_MEMORY, "no memory for %d ranks",
                          (int)group->members.count);
-    tally_status_t status = agreement_gather(
-        group->exchange, &group->members, own, &mine, digests, sizeof(mine));
+    tally_status_t status = agreement_gather(group->exchange, &group->members,
+                                             own, &mine, digests, sizeof(mine));
     uint32_t space = 0;
     for (int32_t i = 0; status == TALLY_OK && i < group->members.count; i++) {
         equal = equal && digests[i].digest == digests[0].digest;
@@ -291,9 +291,9 @@ static tally_status_t allocate_all(tally_step_t *step, tally_device_t device)
     return TALLY_OK;
 }
 
-static tally_status_t create_queue(tally_step_t *step)
+tally_status_t step_create_queue(tally_group_t *group, size_t lane_count,
+                                 int64_t timeout_us, struct queue **out)
 {
-    tally_group_t *group = step->group;
     struct queue_params params = {
         .watch = group->watch,
         .health = group->tally->health,
@@ -302,11 +302,11 @@ static tally_status_t create_queue(tally_step_t *step)
         .group_key = group->key,
         .ranks = group->ranks,
         .rank_count = group->members.count,
-        .lane_count = step->lane_count,
-        .timeout_us = config_microseconds(group->tally->config, CONFIG_TIMEOUT),
+        .lane_count = lane_count,
+        .timeout_us = timeout_us,
     };
 
-    return queue_create(&params, &step->queue);
+    return queue_create(&params, out);
 }
 
 static tally_status_t create_reduction(tally_step_t *step, uint16_t tag_space)
@@ -378,7 +378,10 @@ static tally_status_t prepare(tally_step_t *step,
     for (uint32_t k = 0; status == TALLY_OK && k < step->channel_count; k++)
         status = take_channel(params, k, &step->channels[k]);
     if (status == TALLY_OK)
-        status = create_queue(step);
+        status = step_create_queue(
+            step->group, step->lane_count,
+            config_microseconds(step->group->tally->config, CONFIG_TIMEOUT),
+            &step->queue);
     if (status == TALLY_OK && step->device != NULL)
         step_device_attach(step);
     if (status == TALLY_OK)

@@ -80,21 +80,9 @@ static float scale_of(const tally_step_t *step, const int64_t *lanes,
     const struct numeric_record *total =
         &((const struct numeric_record *)lanes)[k];
 
-    if (numeric_record_overflowed(total))
-        return nanf("");
     return numeric_scale(total->weight_hi, total->weight_lo,
                          step->channels[k].coefficient,
                          step_divisor(step, micro_batches, 1));
-}
-
-// An overflow of one channel poisons the scales of all.
-static bool overflowed(const tally_step_t *step, const int64_t *lanes)
-{
-    for (uint32_t k = 0; k < step->channel_count; k++)
-        if (numeric_record_overflowed(
-                &((const struct numeric_record *)lanes)[k]))
-            return true;
-    return false;
 }
 
 // The word of channel 0 is the last: who looks at one alone looks at that.
@@ -107,7 +95,8 @@ static void answer(tally_step_t *step, uint64_t ticket)
     for (int i = 0; i < TALLY_EPOCH_RING; i++)
         if (step->ring[i].count_ticket == ticket)
             micro_batches = step->ring[i].micro_batches;
-    bool poison = status != TALLY_OK || overflowed(step, step->lanes);
+    // An overflow of one channel poisons the scales of all.
+    bool poison = status != TALLY_OK || step_overflowed(step, step->lanes);
     for (uint32_t k = step->channel_count; k-- > 0;) {
         float scale =
             poison ? nanf("") : scale_of(step, step->lanes, k, micro_batches);

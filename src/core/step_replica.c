@@ -303,23 +303,14 @@ static tally_status_t allocate(tally_step_t *step, struct step_replica *replica)
 static tally_status_t create_queue(tally_step_t *step,
                                    struct step_replica *replica)
 {
-    tally_group_t *group = step->group;
-    const struct config *config = group->tally->config;
-    struct queue_params params = {
-        .watch = group->watch,
-        .health = group->tally->health,
-        .fate = &group->fate,
-        .log = &group->tally->log,
-        .group_key = group->key,
-        .ranks = group->ranks,
-        .rank_count = group->members.count,
-        .lane_count = replica->lane_count,
-        // The others wait while the coordinator waits for the decision.
-        .timeout_us = config_microseconds(config, CONFIG_TIMEOUT) +
-                      config_microseconds(config, CONFIG_REPLICA_DEADLINE),
-    };
+    const struct config *config = step->group->tally->config;
 
-    return queue_create(&params, &replica->queue);
+    // The others wait while the coordinator waits for the decision.
+    return step_create_queue(
+        step->group, replica->lane_count,
+        config_microseconds(config, CONFIG_TIMEOUT) +
+            config_microseconds(config, CONFIG_REPLICA_DEADLINE),
+        &replica->queue);
 }
 
 static tally_status_t open_loop(tally_step_t *step,

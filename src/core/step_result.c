@@ -138,13 +138,11 @@ static bool wants_channels(const tally_result_t *result)
     return result->channels != NULL && result->channel_capacity > 0;
 }
 
-static bool overflowed(const tally_step_t *step, const struct outcome *outcome)
+bool step_overflowed(const tally_step_t *step, const int64_t *lanes)
 {
     for (uint32_t k = 0; k < step->channel_count; k++)
         if (numeric_record_overflowed(
-                &((const struct numeric_record *)outcome->totals)[k]) ||
-            numeric_record_overflowed(
-                &((const struct numeric_record *)outcome->losses)[k]))
+                &((const struct numeric_record *)lanes)[k]))
             return true;
     return false;
 }
@@ -247,7 +245,8 @@ tally_status_t tally_step_result(tally_step_t *step, uint64_t epoch,
     result.status = outcome.status;
     result.failed_rank = -1;
     result.members = 0;
-    if (outcome.status == TALLY_OK && overflowed(step, &outcome))
+    if (outcome.status == TALLY_OK && (step_overflowed(step, outcome.totals) ||
+                                       step_overflowed(step, outcome.losses)))
         result.status =
             core_fail(TALLY_ERR_OVERFLOW, "%s: a sum reaches 2^55", function);
     result.replica_status = outcome.replica.replica_status;

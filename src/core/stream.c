@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "core/error.h"
+#include "core/join.h"
 #include "transport/check.h"
 
 #define ID_BYTES_MAX 256
@@ -83,20 +84,9 @@ static int32_t find_worst(const struct attempt *attempt)
 
 static void pass_over(struct attempt *attempt, int32_t worst, bool worrying)
 {
-    tally_group_t *group = attempt->group;
-    size_t used = strlen(attempt->why);
-    char line[TRANSPORTS_REASON_BYTES + 320];
-
-    snprintf(line, sizeof(line), "rank %d cannot use %s: %.*s",
-             (int)group->ranks[worst], attempt->stream->entry->name,
-             TRANSPORTS_REASON_BYTES - 1, attempt->all[worst].reason);
-    snprintf(attempt->why + used, sizeof(attempt->why) - used, "%s%s",
-             used > 0 ? "; " : "", line);
-    core_log(&group->tally->log,
-             group->members.index > 0 ? TALLY_LOG_DEBUG
-             : worrying               ? TALLY_LOG_WARN
-                                      : TALLY_LOG_INFO,
-             "%s", line);
+    join_pass_over(attempt->group, worst, attempt->stream->entry->name,
+                   attempt->all[worst].reason, worrying, attempt->why,
+                   sizeof(attempt->why));
 }
 
 // --------------------------------------------------------- who can take part

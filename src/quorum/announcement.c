@@ -5,23 +5,9 @@
 #include <string.h>
 
 #include "quorum/content.h"
+#include "quorum/words.h"
 
 #define VERSION 1
-
-static uint8_t *put(uint8_t *at, uint64_t word, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        at[i] = (uint8_t)(word >> 8 * i);
-    return at + bytes;
-}
-
-static const uint8_t *get(const uint8_t *at, uint64_t *word, int bytes)
-{
-    *word = 0;
-    for (int i = 0; i < bytes; i++)
-        *word |= (uint64_t)at[i] << 8 * i;
-    return at + bytes;
-}
 
 uint64_t content_digest(const char *text)
 {
@@ -38,10 +24,10 @@ size_t content_announcement_encode(const struct quorum_member *member,
     uint8_t *at = bytes;
 
     assert(member->address_bytes <= QUORUM_ADDRESS_MAX);
-    at = put(at, VERSION, 1);
-    at = put(at, member->peer, 2);
-    at = put(at, job, 8);
-    at = put(at, member->incarnation, 8);
+    at = word_put(at, VERSION, 1);
+    at = word_put(at, member->peer, 2);
+    at = word_put(at, job, 8);
+    at = word_put(at, member->incarnation, 8);
     assert(at == bytes + CONTENT_ANNOUNCEMENT_HEAD);
     if (member->address_bytes > 0)
         memcpy(at, member->address, member->address_bytes);
@@ -56,10 +42,10 @@ bool content_announcement_decode(const void *bytes, size_t length, uint64_t job,
 
     if (length < CONTENT_ANNOUNCEMENT_HEAD || length > CONTENT_ANNOUNCEMENT_MAX)
         return false;
-    at = get(at, &version, 1);
-    at = get(at, &peer, 2);
-    at = get(at, &job_there, 8);
-    at = get(at, &member->incarnation, 8);
+    at = word_get(at, &version, 1);
+    at = word_get(at, &peer, 2);
+    at = word_get(at, &job_there, 8);
+    at = word_get(at, &member->incarnation, 8);
     member->peer = (uint16_t)peer;
     member->address = at;
     member->address_bytes = length - CONTENT_ANNOUNCEMENT_HEAD;

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "quorum/words.h"
 #include "replica/message.h"
 
 #define VERSION 1
@@ -12,21 +13,6 @@
 
 static_assert(QUORUM_VALUE_MAX >= RECORD_HEAD_BYTES + REPLICA_MESSAGE_MAX,
               "a record has room");
-
-static uint8_t *put(uint8_t *at, uint64_t word, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        at[i] = (uint8_t)(word >> 8 * i);
-    return at + bytes;
-}
-
-static const uint8_t *get(const uint8_t *at, uint64_t *word, int bytes)
-{
-    *word = 0;
-    for (int i = 0; i < bytes; i++)
-        *word |= (uint64_t)at[i] << 8 * i;
-    return at + bytes;
-}
 
 void content_record_encode(const struct quorum_record *record,
                            const struct content_author *author, uint64_t job,
@@ -42,10 +28,10 @@ void content_record_encode(const struct quorum_record *record,
     };
     uint8_t *at = value->bytes;
 
-    at = put(at, VERSION, 1);
-    at = put(at, author->request, 8);
-    at = put(at, record->published.index, 8);
-    at = put(at, record->published.digest, 8);
+    at = word_put(at, VERSION, 1);
+    at = word_put(at, author->request, 8);
+    at = word_put(at, record->published.index, 8);
+    at = word_put(at, record->published.digest, 8);
     assert(at == value->bytes + RECORD_HEAD_BYTES);
     value->length = RECORD_HEAD_BYTES + replica_message_encode(&message, 0, at);
 }
@@ -60,10 +46,10 @@ bool content_record_decode(const struct quorum_value *value, uint64_t job,
 
     if (value->length < RECORD_HEAD_BYTES)
         return false;
-    at = get(at, &version, 1);
-    at = get(at, &author->request, 8);
-    at = get(at, &record->published.index, 8);
-    at = get(at, &record->published.digest, 8);
+    at = word_get(at, &version, 1);
+    at = word_get(at, &author->request, 8);
+    at = word_get(at, &record->published.index, 8);
+    at = word_get(at, &record->published.digest, 8);
     if (version != VERSION ||
         !replica_message_decode(at, value->length - RECORD_HEAD_BYTES, 0,
                                 &message) ||

@@ -7,29 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/replica_position.h"
 #include "replica/message.h"
 #include "replica/replica.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t bytes);
 
 #define RECORDS 1
-
-static struct replica_position two_and_a_witness(void)
-{
-    struct replica_position position = {.next = {.index = 1}};
-
-    position.epoch.lineage = 1;
-    position.epoch.number = 1;
-    position.epoch.members = 3;
-    position.epoch.acceptor_count = 3;
-    for (uint16_t peer = 0; peer < 3; peer++) {
-        position.epoch.acceptors[peer] =
-            (struct replica_name){peer, 0, 1u + peer};
-        if (peer < 2)
-            position.epoch.incarnations[peer] = 1u + peer;
-    }
-    return position;
-}
 
 // The first byte says who hears it, and whether it knows where the job is.
 static void hear(uint8_t who, const uint8_t *bytes, size_t length)

@@ -6,25 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "harness/replica_position.h"
 #include "replica/node.h"
 #include "replica/rank.h"
-
-static struct replica_position two_and_a_witness(void)
-{
-    struct replica_position position = {.next = {.index = 1}};
-
-    position.epoch.lineage = 1;
-    position.epoch.number = 1;
-    position.epoch.members = 3;
-    position.epoch.acceptor_count = 3;
-    for (uint16_t peer = 0; peer < 3; peer++) {
-        position.epoch.acceptors[peer] =
-            (struct replica_name){peer, 0, 1u + peer};
-        if (peer < 2)
-            position.epoch.incarnations[peer] = 1u + peer;
-    }
-    return position;
-}
 
 static struct replica *opened(uint16_t peer, uint64_t incarnation,
                               const struct replica_position *position)
