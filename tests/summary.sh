@@ -47,6 +47,8 @@ done
 
 for log in $failed_logs; do
     printf '\n-- %s\n' "$log"
+    # What failed may stand far above the end.
+    grep -n '^FAILS: ' "$log" || true
     tail -n 60 "$log"
 done
 

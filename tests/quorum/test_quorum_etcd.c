@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -173,17 +174,28 @@ START_TEST(of_two_processes_one_wins_each_lineage)
 }
 END_TEST
 
-START_TEST(who_is_killed_is_gone_when_its_lease_ends)
+// A member of its own process, begun before this one has threads.
+static pid_t member_start(void)
 {
-    uint64_t own, theirs;
-    struct quorum *self = scene_announced(0, "s", 1, &own);
+    uint64_t own;
     pid_t child = fork();
 
     if (child == 0) {
-        (void)scene_announced(1, "c", 1, &theirs);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)scene_announced(1, "c", 1, &own);
         pause();
         _exit(0);
     }
+    ck_assert_int_gt(child, 0);
+    return child;
+}
+
+START_TEST(who_is_killed_is_gone_when_its_lease_ends)
+{
+    uint64_t own;
+    pid_t child = member_start();
+    struct quorum *self = scene_announced(0, "s", 1, &own);
+
     scene_await(self, QUORUM_SEEN, 1);
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
@@ -210,15 +222,10 @@ END_TEST
 
 START_TEST(a_stopped_process_comes_back_under_its_incarnation)
 {
-    uint64_t own, theirs;
+    uint64_t own;
+    pid_t child = member_start();
     struct quorum *self = scene_announced(0, "s", 1, &own);
-    pid_t child = fork();
 
-    if (child == 0) {
-        (void)scene_announced(1, "c", 1, &theirs);
-        pause();
-        _exit(0);
-    }
     uint64_t first = scene_await(self, QUORUM_SEEN, 1).member.incarnation;
     kill(child, SIGSTOP);
     scene_await(self, QUORUM_GONE, 1);
