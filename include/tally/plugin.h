@@ -78,6 +78,8 @@ typedef struct tally_plugin {
     tally_status_t (*witness_open)(const tally_host_t *host,
                                    tally_witness_t **out);
     tally_status_t (*witness_close)(tally_witness_t *witness);
+    tally_status_t (*replica_publish)(tally_step_t *step,
+                                      const tally_replica_state_t *state);
 } tally_plugin_t;
 
 extern TALLY_API const tally_plugin_t tallyPlugin_v1;

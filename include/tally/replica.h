@@ -139,6 +139,19 @@ TALLY_API tally_status_t tally_replica_state(const tally_step_t *step,
 TALLY_API tally_status_t
 tally_replica_restored(tally_step_t *step, const tally_replica_state_t *state);
 
+// A checkpoint of this state is stored, by all ranks of the replica, and can be
+// restored from. Publishes it in the register of lineages (etcd's): from then
+// on no lineage that is forced begins below it. Before OK nobody may use it: it
+// may yet become void. Of several replicas that store the same state, each is
+// told OK. Where membership has no register no lineage is forced, and it is OK
+// too. At the first rank of the replica, in any thread, beside steps too. Waits
+// for the register: milliseconds, and seconds where it is not reached. Errors:
+// INVALID, ABI, ORDER (no replica group, another rank); MISMATCH: a later
+// checkpoint is published, or the state's lineage is over; TIMEOUT, BUSY: it is
+// not known yet, call it again.
+TALLY_API tally_status_t
+tally_replica_publish(tally_step_t *step, const tally_replica_state_t *state);
+
 // A witness: votes on what replica groups decide, by threads of its own, and
 // has no ranks and no model. The tool tally_witness is one.
 typedef struct tally_witness tally_witness_t;

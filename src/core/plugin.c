@@ -35,4 +35,5 @@ const tally_plugin_t tallyPlugin_v1 = {
     .replica_restored = tally_replica_restored,
     .witness_open = tally_witness_open,
     .witness_close = tally_witness_close,
+    .replica_publish = tally_replica_publish,
 };

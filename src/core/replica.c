@@ -135,7 +135,6 @@ tally_status_t tally_replica_apply(tally_step_t *step,
         if (status != TALLY_OK)
             return fail(step, function, status);
     }
-    verdict.state = (tally_replica_state_t)TALLY_INIT(tally_replica_state_t);
     fill_verdict(replica, &decision, &verdict);
     struct_give(given, &verdict, sizeof(verdict));
     return TALLY_OK;
@@ -179,4 +178,28 @@ tally_status_t tally_replica_restored(tally_step_t *step,
             step->replica->opened.loop,
             (struct replica_state){state.index, state.digest});
     return TALLY_OK;
+}
+
+tally_status_t tally_replica_publish(tally_step_t *step,
+                                     const tally_replica_state_t *given)
+{
+    static const char function[] = "tally_replica_publish";
+    tally_replica_state_t state = {0};
+    tally_status_t status = check_step(step);
+
+    if (status == TALLY_OK)
+        status =
+            struct_take("tally_replica_state", given, &state, sizeof(state),
+                        STRUCT_THROUGH(tally_replica_state_t, digest));
+    if (status == TALLY_OK && !step->replica->coordinator)
+        status =
+            core_fail(TALLY_ERR_ORDER, "the first rank of a replica publishes");
+    if (status == TALLY_OK)
+        status = replica_loop_publish(
+            step->replica->opened.loop, state.lineage,
+            (struct replica_state){state.index, state.digest});
+    // Without a register no lineage is forced: there is none to hold back.
+    if (status == TALLY_ERR_UNSUPPORTED)
+        status = TALLY_OK;
+    return status == TALLY_OK ? status : fail(step, function, status);
 }

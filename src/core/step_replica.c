@@ -353,6 +353,7 @@ tally_status_t step_replica_prepare(tally_step_t *step, uint64_t layout)
         return core_fail(TALLY_ERR_MEMORY, "no memory for a replica");
     step->replica = replica;
     replica->step = step;
+    replica->state = (tally_replica_state_t)TALLY_INIT(tally_replica_state_t);
     replica->coordinator = step->group->members.index == 0;
     pthread_mutex_init(&replica->lock, NULL);
     pthread_cond_init(&replica->changed, NULL);

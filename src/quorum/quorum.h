@@ -110,8 +110,9 @@ tally_status_t quorum_lineage_swap(struct quorum *quorum,
                                    uint64_t *request);
 
 // Publishes a checkpoint: wins if the register holds `lineage` still (1: or
-// nothing), and nothing as late is published. From then on no lineage begins
-// below it. Who lost must let nobody use the checkpoint. Errors as above.
+// nothing), and nothing as late is published but the same. From then on no
+// lineage begins below it. Who lost must let nobody use the checkpoint. Errors
+// as above.
 tally_status_t quorum_checkpoint_publish(struct quorum *quorum,
                                          uint32_t lineage,
                                          struct replica_state state,

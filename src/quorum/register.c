@@ -83,6 +83,18 @@ static tally_status_t forbids_checkpoint(const struct object_request *request,
     return TALLY_OK;
 }
 
+// By another replica, that stored the same state.
+static bool is_published(const struct object_request *request,
+                         const struct quorum_record *there)
+{
+    const struct replica_state *wanted = &request->wanted.published;
+
+    return request->publishes &&
+           there->position.epoch.lineage == request->lineage &&
+           there->published.index == wanted->index &&
+           there->published.digest == wanted->digest;
+}
+
 // What is there. Errors: MISMATCH.
 static tally_status_t take_there(const struct quorum *quorum,
                                  struct quorum_record *there,
@@ -115,6 +127,8 @@ static tally_status_t try_once(struct quorum *quorum,
         return status;
     if (author.peer == self.peer && author.incarnation == self.incarnation &&
         author.request == self.request)
+        return TALLY_OK;
+    if (is_published(request, &there))
         return TALLY_OK;
     status = request->publishes ? forbids_checkpoint(request, &there, &next)
                                 : forbids_lineage(request, &there, &next);

@@ -226,6 +226,17 @@ static tally_replica_status_t count(struct job *job, tally_result_t *result)
     return result->replica_status;
 }
 
+// Now and then: not every rank's snapshot may be there yet, and nobody looks.
+static void publish_in_register(const struct job *job)
+{
+    if (job->rank != 0 || job->state.index % KEPT != 0)
+        return;
+    tally_status_t status = tally_replica_publish(job->step, &job->state);
+    fprintf(job->log, "published %llu %s\n",
+            (unsigned long long)job->state.index, tally_status_string(status));
+    fflush(job->log);
+}
+
 static void apply(struct job *job, const tally_replica_verdict_t *verdict,
                   uint64_t sum)
 {
@@ -241,6 +252,7 @@ static void apply(struct job *job, const tally_replica_verdict_t *verdict,
             (unsigned long long)job->parameters);
     fflush(job->log);
     publish(job);
+    publish_in_register(job);
 }
 
 // For kills between a count and its gradients: who finds the file dies.

@@ -74,6 +74,8 @@ assert len(replicas) >= 1
 assert all(r['job'] == 'quorum-jobs' for r in replicas)
 assert any(s['what'] in ('COUNT', 'APPLY') and s['members']
            for r in replicas for s in r['steps'])" "$scratch/live"
+    check "checkpoints of it were published in the register" \
+        grep -q "^published .* ok\$" "$scratch"/over-etcd/log.*
     kill $etcd
     wait $etcd 2>/dev/null
 else

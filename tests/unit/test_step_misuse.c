@@ -349,6 +349,8 @@ START_TEST(a_step_of_an_ordinary_group_is_no_replica)
                      "tally_replica_ready: its group is no replica group");
     job_assert_fails(tally_replica_state(step, &state), TALLY_ERR_ORDER,
                      "tally_replica_state: its group is no replica group");
+    job_assert_fails(tally_replica_publish(step, &state), TALLY_ERR_ORDER,
+                     "tally_replica_publish: its group is no replica group");
     job_assert_fails(tally_replica_state(NULL, &state), TALLY_ERR_INVALID,
                      "tally_replica_state: step is NULL");
     ck_assert_int_eq(tally_step_free(step), TALLY_OK);

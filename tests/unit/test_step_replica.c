@@ -423,6 +423,12 @@ static void calls_out_of_order(struct ranks_member *member)
         tally_step_begin(replica.step, 1, NULL), TALLY_ERR_ORDER,
         "tally_step_begin: the epoch before waits for tally_replica_apply");
     ck_assert_int_eq(tally_replica_apply(replica.step, &verdict), TALLY_OK);
+    job_assert_fails(tally_replica_publish(replica.step, &state),
+                     TALLY_ERR_INVALID,
+                     "tally_replica_publish: a checkpoint of index 0, where 1 "
+                     "is the last that was applied");
+    ck_assert_int_eq(tally_replica_publish(replica.step, &verdict.state),
+                     TALLY_OK);
     channel.vocab = VOCAB;
     params.channels = &channel;
     params.channel_count = 1;

@@ -59,16 +59,6 @@ static void send(struct replica_loop *loop, const struct replica_action *action)
                            action->bytes, action->length);
 }
 
-static void force_lineage(struct replica_loop *loop,
-                          const struct replica_position *position)
-{
-    uint64_t request;
-
-    if (quorum_lineage_swap(loop->params.quorum, position, &request) !=
-        TALLY_OK)
-        core_log(loop->params.log, TALLY_LOG_WARN, "%s", core_error_text());
-}
-
 static void heed_report(struct replica_loop *loop,
                         const struct replica_action *action)
 {
@@ -145,7 +135,7 @@ static void carry_out(struct replica_loop *loop,
         heed_report(loop, action);
         break;
     case REPLICA_ACTION_PROVIDER:
-        force_lineage(loop, action->position);
+        loop_swap_lineage(loop, action->position);
         break;
     }
 }
@@ -356,6 +346,7 @@ tally_status_t replica_loop_start(const struct replica_loop_params *params,
     loop->params = *params;
     loop->now_us = clock_now_us();
     pthread_mutex_init(&loop->lock, NULL);
+    pthread_cond_init(&loop->publication.changed, NULL);
     // Before the thread runs, whose callbacks look for it; and even if something
     // fails: the transport may hold receives.
     *out = loop;
@@ -390,6 +381,7 @@ void replica_loop_free(struct replica_loop *loop)
     free(loop->node);
     if (loop->wake_fd >= 0)
         close(loop->wake_fd);
+    pthread_cond_destroy(&loop->publication.changed);
     pthread_mutex_destroy(&loop->lock);
     free(loop);
 }

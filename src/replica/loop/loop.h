@@ -4,9 +4,9 @@
 // It holds what the trainer has contributed until it may be said, and hands
 // back, once, what became of it. It decides nothing.
 //
-// Threads: the calls below take a lock for a few microseconds and return; they
-// come from any thread. `decided` is called by the loop's own thread, without
-// the lock.
+// Threads: the calls below take a lock for a few microseconds and return, but
+// for those that say otherwise; they come from any thread. `decided` is called
+// by the loop's own thread, without the lock.
 #ifndef REPLICA_LOOP_LOOP_H
 #define REPLICA_LOOP_LOOP_H
 
@@ -79,6 +79,12 @@ void replica_loop_await(struct replica_loop *loop);
 // The model of all ranks holds this state now.
 void replica_loop_restored(struct replica_loop *loop,
                            struct replica_state state);
+
+// A checkpoint of that state is stored: the register is told, and its answer is
+// waited for. Errors: INVALID (a state that was not applied here), BUSY, and
+// those of quorum_checkpoint_publish.
+tally_status_t replica_loop_publish(struct replica_loop *loop, uint32_t lineage,
+                                    struct replica_state state);
 
 // A rank of this replica is gone.
 void replica_loop_rank_lost(struct replica_loop *loop);

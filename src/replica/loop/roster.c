@@ -278,9 +278,7 @@ static void take_event(struct replica_loop *loop,
         loop_handle(loop, &lineage);
         break;
     case QUORUM_ANSWER:
-        if (event->status != TALLY_OK)
-            core_log(loop->params.log, TALLY_LOG_WARN,
-                     "no lineage was forced: %s", event->sentence);
+        loop_answered(loop, event);
         break;
     case QUORUM_PROVIDER:
         core_log(loop->params.log,

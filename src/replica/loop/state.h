@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The inside of the loop: its thread and what comes of actions (loop.c), what
-// the trainer is owed (trainer.c), who takes part (roster.c). All of it is
-// under the lock.
+// the trainer is owed (trainer.c), who takes part (roster.c), what the register
+// of lineages is told (register.c). All of it is under the lock.
 #ifndef REPLICA_LOOP_STATE_H
 #define REPLICA_LOOP_STATE_H
 
@@ -12,6 +12,14 @@
 #include "replica/loop/peers.h"
 #include "replica/node.h"
 #include "replica/rank.h"
+
+// A checkpoint that the register is told of.
+struct loop_publication {
+    pthread_cond_t changed;
+    uint64_t request; // 0: it was answered
+    tally_status_t status;
+    char sentence[QUORUM_SENTENCE_BYTES];
+};
 
 enum loop_phase {
     LOOP_IDLE,    // nothing is owed
@@ -61,6 +69,8 @@ struct replica_loop {
     int64_t waited_us[REPLICA_PEERS_MAX];
     uint64_t refused; // messages
     bool stopped;     // said already
+
+    struct loop_publication publication;
 };
 
 // loop.c. Lines for the host program's log are kept until the unlock.
@@ -83,5 +93,10 @@ bool loop_waits_for_joiner(struct replica_loop *loop);
 // Whether a message is of an incarnation that the job may not begin with.
 bool loop_is_of_the_past(struct replica_loop *loop, const uint8_t *bytes,
                          size_t length);
+
+// register.c: a compare-and-swap, and what the register answers.
+void loop_swap_lineage(struct replica_loop *loop,
+                       const struct replica_position *position);
+void loop_answered(struct replica_loop *loop, const struct quorum_event *event);
 
 #endif

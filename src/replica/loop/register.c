@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// What goes to the register of lineages, and what it answers: a checkpoint that
+// the trainer has stored, and a lineage that is forced.
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "core/error.h"
+#include "replica/loop/state.h"
+
+void loop_swap_lineage(struct replica_loop *loop,
+                       const struct replica_position *position)
+{
+    uint64_t request;
+
+    if (quorum_lineage_swap(loop->params.quorum, position, &request) !=
+        TALLY_OK)
+        core_log(loop->params.log, TALLY_LOG_WARN, "%s", core_error_text());
+}
+
+void loop_answered(struct replica_loop *loop, const struct quorum_event *event)
+{
+    struct loop_publication *publication = &loop->publication;
+
+    if (event->request != publication->request) {
+        if (event->status != TALLY_OK)
+            core_log(loop->params.log, TALLY_LOG_WARN,
+                     "no lineage was forced: %s", event->sentence);
+        return;
+    }
+    publication->request = 0;
+    publication->status = event->status;
+    snprintf(publication->sentence, sizeof(publication->sentence), "%s",
+             event->sentence);
+    pthread_cond_broadcast(&publication->changed);
+}
+
+// Errors: INVALID, and those of quorum_checkpoint_publish.
+static tally_status_t request_publication(struct replica_loop *loop,
+                                          uint32_t lineage,
+                                          struct replica_state state)
+{
+    uint64_t applied = loop->node->own.index;
+
+    if (loop->publication.request != 0)
+        return core_fail(TALLY_ERR_BUSY, "another checkpoint is on its way");
+    if (state.index == 0 || state.index > applied)
+        return core_fail(TALLY_ERR_INVALID,
+                         "a checkpoint of index %" PRIu64 ", where %" PRIu64
+                         " is the last that was applied",
+                         state.index, applied);
+    return quorum_checkpoint_publish(loop->params.quorum, lineage, state,
+                                     &loop->publication.request);
+}
+
+// The thread of membership answers every request, so the wait ends.
+tally_status_t replica_loop_publish(struct replica_loop *loop, uint32_t lineage,
+                                    struct replica_state state)
+{
+    struct loop_publication *publication = &loop->publication;
+
+    loop_lock(loop);
+    tally_status_t status = request_publication(loop, lineage, state);
+    if (status == TALLY_OK) {
+        while (publication->request != 0)
+            pthread_cond_wait(&publication->changed, &loop->lock);
+        status = publication->status;
+        if (status != TALLY_OK)
+            core_fail(status, "%s", publication->sentence);
+    }
+    loop_unlock(loop);
+    return status;
+}
