@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
-# Builds the kernels' tests with nvcc and g++ alone and runs them on this
-# machine's GPU: what `make gpucheck` does, from a plain tree too.
+# Builds the tests of kernels and of steps with nvcc, g++ and gcc alone and runs
+# them on this machine's GPU: what `make gpucheck` does, from a plain tree too.
 #     tests/gpu/check.sh [--sanitizers] [BUILD]
 set -eu
 cd "$(dirname "$0")/../.."
@@ -40,6 +40,7 @@ done
 # shellcheck disable=SC2086
 $NVCC -arch="$arch" -o "$build/kernels" $objects "$build/machine_cuda.o"
 "$build/kernels"
+tests/gpu/check_steps.sh "$build/steps"
 [ "$sanitizers" = yes ] || exit 0
 for tool in memcheck racecheck synccheck; do
     echo "== compute-sanitizer --tool $tool"

@@ -1,0 +1,44 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Builds the core with the kernels, without what configure finds (instruction
+# sets, transports between nodes, etcd), and runs tests/gpu/steps with it, by
+# each way of waiting. FATBIN: kernels that were built before.
+#     tests/gpu/check_steps.sh [BUILD]
+set -eu
+cd "$(dirname "$0")/../.."
+build=${1:-build-gpu/steps}
+mkdir -p "$build"
+build=$(cd "$build" && pwd)
+fatbin=${FATBIN:-$build/tally.fatbin}
+
+[ -n "${FATBIN:-}" ] ||
+    "${NVCC:-nvcc}" -std=c++17 -O3 -arch="${GPU_ARCH:-native}" -I. -Isrc \
+        -fatbin -o "$fatbin" kernels/tally.cu
+find src -name '*.c' ! -path 'src/transport/[nou]*/*' ! -path '*/etcd/*' \
+    ! -path '*/sim/*' ! -name 'host_row_avx*' >"$build/sources"
+cat >>"$build/sources" <<END
+kernels/fatbin.c
+tests/gpu/steps.c
+tests/gpu/steps_rank.c
+tests/harness/cuda/options.c
+tests/harness/processes.c
+END
+rm -f "$build"/*.o
+: >"$build/config.h"
+while read -r source; do
+    printf '%s %s\n' "$source" "$(echo "$source" | tr / _).o"
+done <"$build/sources" |
+    xargs -P "$(nproc)" -L 1 sh -c '
+        build=$1
+        fatbin=$2
+        exec ${CC:-gcc} -std=gnu11 -O2 -pthread -ffp-contract=off \
+            -I"$build" -D_GNU_SOURCE -DHAVE_KERNELS -DPACKAGE_VERSION=\"gpucheck\" \
+            "-DKERNELS_FATBIN=\"$fatbin\"" -Iinclude -Isrc -I. -Itests \
+            -c "$3" -o "$build/$4"' sh "$build" "$fatbin"
+${CC:-gcc} -pthread -o "$build/steps" "$build"/*.o -lm -ldl
+
+"$build/steps"
+for wait in memop hostfunc; do
+    echo "== TALLY_STREAM_WAIT=$wait"
+    TALLY_STREAM_WAIT=$wait "$build/steps" every_kind a_peer
+done
