@@ -215,7 +215,7 @@ class Replica:
 def _replica_main(
     folder: str, replica: int, name: str, scenario: str, count: int
 ) -> None:
-    os.environ.update({"TALLY_REPLICA_FOLDER": os.path.join(folder, "members")})
+    os.environ["TALLY_REPLICA_FOLDER"] = f"{folder}/members"
     for setting, value in SETTINGS.items():
         os.environ.setdefault(setting, value)
     try:
