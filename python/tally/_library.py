@@ -38,10 +38,14 @@ class Library:
         self._function("status_string").restype = ctypes.c_char_p
         self._function("status_string").argtypes = [ctypes.c_int]
         for name, arguments in _abi.SIGNATURES.items():
-            function = self._function(name)
-            function.argtypes = arguments
-            function.restype = ctypes.c_int
-            setattr(self, name, function)
+            self.bind(name, arguments)
+
+    def bind(self, name: str, arguments: list[Any]) -> None:
+        """Makes tally_<name>, which returns a status, a method `name`."""
+        function = self._function(name)
+        function.argtypes = arguments
+        function.restype = ctypes.c_int
+        setattr(self, name, function)
 
     def _function(self, name: str) -> Any:
         return getattr(self._dll, "tally_" + name)

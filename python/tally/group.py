@@ -159,7 +159,8 @@ class Group(_Owned):
     ) -> None:
         super().__init__()
         failures: list[BaseException] = []
-        params = _abi.GroupParams(average_ranks=average_ranks)
+        params = self._params()
+        params.average_ranks = average_ranks
         params.key = key.encode()
         params.allgather = _callback(allgather, failures)
         if ranks is not None:
@@ -170,6 +171,10 @@ class Group(_Owned):
         status = library().group_create(tally.handle, params, self._handle)
         if status:
             _raise(status, failures)
+
+    def _params(self) -> _abi.GroupParams:
+        """The struct for this kind of group."""
+        return _abi.GroupParams()
 
     def describe(self) -> GroupInfo:
         info = _abi.GroupInfo()

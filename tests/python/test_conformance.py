@@ -5,13 +5,16 @@ where they are wrong, and only there."""
 import math
 import subprocess
 import sys
+import tempfile
 import unittest
+from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
-from tally.conformance import data, suite
-from tally.conformance.layouts import LAYOUTS
+from tally.conformance import data, kills, suite
 from tally.conformance.losses import Loss, find
+from tally.replica import Count, Status
 
 
 class FailsOnOneRank(Loss):
@@ -37,9 +40,16 @@ def failed(cases):
 class ConformanceTest(unittest.TestCase):
     def test_tally_passes_every_case(self):
         cases = suite.run(["tally"])
+        skipped = [case for case in cases if case.skipped]
+        cases = [case for case in cases if not case.skipped]
         self.assertEqual(failed(cases), set())
-        self.assertEqual(len(cases), len(LAYOUTS) * len(data.SCENARIOS) * 2)
+        layouts = len(suite.LAYOUT_NAMES) - len(skipped)
+        self.assertEqual(len(cases), layouts * len(data.SCENARIOS) * 2)
         self.assertEqual({case.reason for case in cases}, {""})
+        # Only a build without UCX and libfabric has no kills.
+        for case in skipped:
+            self.assertEqual(case.layout, kills.NAME)
+            self.assertIn("no transport between replica groups", case.reason)
 
     def test_the_mean_of_rank_means_fails_where_ranks_are_uneven(self):
         cases = suite.run(["local-mean"], ["DDP"])
@@ -70,6 +80,35 @@ class ConformanceTest(unittest.TestCase):
         # Equal shares of a mean: here the wrong way is right by chance.
         self.assertNotIn((lost, "even", 1), wrong)
         self.assertFalse([each for each in wrong if each[0] == "DDP"])
+
+    def test_a_count_with_the_dead_in_it_fails_where_a_replica_is_killed(self):
+        cases = suite.run(
+            ["count-of-the-dead"], [kills.NAME], ["even", "silent rank", "empty step"]
+        )
+        if cases[0].skipped:
+            self.skipTest(cases[0].reason)
+        self.assertEqual({case.reason for case in cases}, {""})
+        wrong = {case.scenario: case.error for case in cases if not case.passed}
+        # Also where all have as many tokens: a quarter of them is gone.
+        self.assertEqual(set(wrong), {"even", "silent rank"})
+        self.assertTrue(all(error > 0.1 for error in wrong.values()))
+
+    def test_a_loss_that_knows_no_replica_groups_has_no_rows_of_kills(self):
+        self.assertEqual(suite.run(["local-mean"], [kills.NAME]), [])
+
+    def test_what_a_survivor_sums_without_waiting_for_the_dead(self):
+        count = Count(Status.COUNTED, 7, (0, 1, 2), 0xABC)
+        gradients = {"weight": torch.ones(2)}
+        with tempfile.TemporaryDirectory() as folder:
+            shares = [kills.Share(Path(folder), replica) for replica in range(3)]
+            for share in shares[:2]:
+                share.offer(count, gradients)
+            shares[2].leave()
+            self.assertEqual(shares[0].sum(count, (0, 1, 2)), {})
+            total = shares[0].sum(count, (0, 1))["weight"]
+            self.assertEqual(total.tolist(), [2.0, 2.0])
+            for share in shares[:2]:
+                share.leave()
 
     def test_the_command_says_by_its_status_what_it_found(self):
         for loss, status in (("local-mean", 1), ("tally", 0)):

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from tally.conformance import data, suite
-from tally.conformance.layouts import LAYOUTS
+from tally.conformance.case import Case
 from tally.conformance.losses import BUILT_IN
 
 
-def markdown(cases: Sequence[suite.Case]) -> str:
+def markdown(cases: Sequence[Case]) -> str:
     """A table: a row a layout and M, a column a scenario, for each loss."""
     text = []
     for loss in dict.fromkeys(case.loss for case in cases):
@@ -38,7 +38,9 @@ def markdown(cases: Sequence[suite.Case]) -> str:
     return "\n".join(text)
 
 
-def _cell(case: suite.Case) -> str:
+def _cell(case: Case) -> str:
+    if case.skipped:
+        return f"skipped: {case.reason}"
     if case.reason:
         return "**error**"
     if math.isinf(case.error):
@@ -65,7 +67,7 @@ def main() -> int:
         "--layout",
         action="append",
         default=[],
-        choices=[kind.name for kind in LAYOUTS],
+        choices=suite.LAYOUT_NAMES,
         help="only this way to spread the model",
     )
     parser.add_argument(
@@ -95,8 +97,10 @@ def main() -> int:
     if options.markdown:
         with open(options.markdown, "w", encoding="utf-8") as file:
             file.write(markdown(cases))
-    failed = sum(not case.passed for case in cases)
-    print(f"{len(cases) - failed} passed, {failed} failed")
+    skipped = sum(case.skipped for case in cases)
+    failed = sum(not case.passed for case in cases) - skipped
+    passed = len(cases) - failed - skipped
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed or not cases else 0
 
 

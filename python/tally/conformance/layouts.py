@@ -24,10 +24,10 @@ from torch.distributed.tensor.parallel import (
 from torch.nn.parallel import DistributedDataParallel
 
 from tally.conformance import data
+from tally.conformance.case import Gradients
 from tally.conformance.losses import Loss, Setting
 
 WORLD = 4
-Gradients = dict[str, torch.Tensor]
 
 
 def _whole(gradient: Optional[torch.Tensor]) -> torch.Tensor:

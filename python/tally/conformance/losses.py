@@ -48,6 +48,9 @@ class Loss:
     gradients = "average"
     # Whether tokens may have weights; if not, that scenario is left out.
     takes_weights = True
+    # Whether it has a replica_factor; if not, kills among replica groups are
+    # left out.
+    in_replicas = False
 
     def start(self) -> None:
         """Collective over all ranks, before anything else."""
@@ -74,12 +77,22 @@ class Loss:
     ) -> None:
         """Gradients have been reduced, over `members` only."""
 
+    def replica_factor(
+        self, counted: torch.Tensor, decided: torch.Tensor
+    ) -> torch.Tensor:
+        """For a gradient that was computed with the scale of the replicas that
+        were counted, and is applied by those that are left, whose scale is
+        `decided`: what it is multiplied by."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Frees what open made."""
 
 
 class Balanced(Loss):
     """Tally."""
+
+    in_replicas = True
 
     def start(self) -> None:
         self.tally = tally.torch.open()
@@ -124,6 +137,12 @@ class Balanced(Loss):
                 step.wait()
                 tally.torch.scale_gradients(parameters, step)
                 step.end()
+
+    def replica_factor(
+        self, counted: torch.Tensor, decided: torch.Tensor
+    ) -> torch.Tensor:
+        # A step without tokens has scale 0, and gradient 0.
+        return torch.where(counted == 0, decided, decided / counted)
 
     def close(self) -> None:
         self.loss.close()
@@ -214,13 +233,23 @@ class MicroBatchMeans(Counted):
         )
 
 
-# Counted itself is wrong where a replica dies: it has counted the dead.
+class CountOfTheDead(Counted):
+    """Wrong where a replica dies: what it has counted stays."""
+
+    in_replicas = True
+
+    def replica_factor(
+        self, counted: torch.Tensor, decided: torch.Tensor
+    ) -> torch.Tensor:
+        return torch.ones_like(counted)
+
+
 BUILT_IN: dict[str, Callable[[], Loss]] = {
     "tally": Balanced,
     "local-mean": lambda: Plain(local_mean),
     "micro-batch-means": MicroBatchMeans,
     "count-over-world": CountOverWorld,
-    "count-of-the-dead": Counted,
+    "count-of-the-dead": CountOfTheDead,
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Runs the cases: four processes, one world, each loss in turn."""
+"""Runs the cases: four processes, one world, each loss in turn; then kills."""
 
 from __future__ import annotations
 
@@ -8,56 +8,23 @@ import logging
 import os
 import sys
 import tempfile
-import traceback
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
-from tally.conformance import data
-from tally.conformance.layouts import LAYOUTS, WORLD, Gradients, Layout
+from tally.conformance import data, forks, kills
+from tally.conformance.case import Case, error_of
+from tally.conformance.layouts import LAYOUTS, WORLD, Layout
 from tally.conformance.losses import Loss, find
 
 TOLERANCE = 1e-6  # of the gradient's norm, float32 against float64
 MICRO_BATCHES = (1, 3)
+LAYOUT_NAMES = (*(kind.name for kind in LAYOUTS), kills.NAME)
 PATIENCE_S = 60  # of a rank that waits for another, before it gives up
-
-
-@dataclass
-class Case:
-    """One row: the worst rank's error, or why there is none."""
-
-    loss: str
-    layout: str
-    scenario: str
-    micro_batches: int
-    error: float  # relative; not finite: not a number came out
-    passed: bool
-    reason: str = ""
-
-    def line(self) -> str:
-        outcome = "pass" if self.passed else "FAIL"
-        what = self.reason or f"error {self.error:.1e}"
-        return (
-            f"{outcome}  {self.loss:<18} {self.layout:<30} {self.scenario:<12} "
-            f"M={self.micro_batches}  {what}"
-        )
-
-
-def _error(got: Gradients, want: Gradients) -> float:
-    """The largest relative error of a parameter; what must be 0 is compared
-    with 1."""
-    worst = 0.0
-    for name, gradient in got.items():
-        size = want[name].norm()
-        distance = (gradient.double() - want[name]).norm()
-        error = (distance / size if size > 0 else distance).item()
-        # Not a number is larger than anything.
-        worst = max(worst, error if error == error else float("inf"))
-    return worst
 
 
 def _worst_of_ranks(error: float, broke_off: bool) -> tuple[float, bool]:
@@ -85,7 +52,7 @@ def _run_layout(
             try:
                 if not cases and layout.holds_logits():
                     loss.open(layout.setting())
-                error = _error(layout.step(loss, scenario, count), want)
+                error = error_of(layout.step(loss, scenario, count), want)
             except FloatingPointError:
                 pass  # the worst error, on all ranks at once
             except Exception as failure:  # a row of the table, not the end
@@ -120,8 +87,6 @@ def _rank_main(
     tolerance: float,
     out: str,
 ) -> None:
-    torch.set_num_threads(1)
-    os.environ.setdefault("TALLY_HOST_THREADS", "1")
     # FSDP2 and DTensor have advice that is of no use to a model this small.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module")
     logging.getLogger("torch.distributed.tensor").setLevel(logging.ERROR)
@@ -137,7 +102,7 @@ def _rank_main(
         loss = find(name)
         loss.start()
         for kind in LAYOUTS:
-            if layouts and kind.name not in layouts:
+            if kind.name not in layouts:
                 continue
             found = _run_layout(name, loss, kind, scenarios, tolerance)
             cases += found
@@ -157,35 +122,37 @@ def run(
     scenarios: Sequence[str] = data.SCENARIOS,
     tolerance: float = TOLERANCE,
 ) -> list[Case]:
-    """Runs every case of the losses named. Forks, so that PyTorch is imported
-    once; call it before any work with tensors."""
+    """Runs every case of the losses named. Forks: call it before any work with
+    tensors."""
     for name in names:
         find(name)  # what cannot be found is said once, here
+    layouts = layouts or LAYOUT_NAMES
+    cases = []
+    if set(layouts) - {kills.NAME}:
+        cases = _run_world(names, layouts, scenarios, tolerance)
+    if kills.NAME in layouts:
+        for name in names:
+            cases += kills.run(name, scenarios, MICRO_BATCHES, tolerance)
+    return cases
+
+
+def _run_world(
+    names: Sequence[str],
+    layouts: Sequence[str],
+    scenarios: Sequence[str],
+    tolerance: float,
+) -> list[Case]:
+    """The layouts of one world, which no rank leaves."""
     with tempfile.TemporaryDirectory() as folder:
         store, out = os.path.join(folder, "store"), os.path.join(folder, "out")
-        sys.stdout.flush()
-        children = []
-        for rank in range(WORLD):
-            child = os.fork()
-            if child == 0:
-                _child(rank, store, names, layouts, scenarios, tolerance, out)
-            children.append(child)
-        statuses = [os.waitpid(child, 0)[1] for child in children]
+        children = [
+            forks.fork(
+                _rank_main, rank, store, names, layouts, scenarios, tolerance, out
+            )
+            for rank in range(WORLD)
+        ]
+        statuses = forks.wait(children)
         if any(statuses):
             raise RuntimeError(f"ranks ended with statuses {statuses}")
         with open(out, encoding="utf-8") as file:
             return [Case(**case) for case in json.load(file)]
-
-
-def _child(rank: int, *arguments: object) -> None:
-    """Does not return: what the parent would do at its end is the parent's."""
-    status = 1
-    try:
-        _rank_main(rank, *arguments)  # type: ignore[arg-type]
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Processes of the suite. Forked, so that PyTorch is imported once."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+import torch
+
+
+def fork(main: Callable[..., None], *arguments: object) -> int:
+    """A process that runs main and nothing else; its id."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    # What the parent would do at its end is the parent's.
+    status = 1
+    try:
+        torch.set_num_threads(1)
+        os.environ.setdefault("TALLY_HOST_THREADS", "1")
+        main(*arguments)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def wait(children: list[int]) -> list[int]:
+    """What they ended with, as os.waitpid says it."""
+    return [os.waitpid(child, 0)[1] for child in children]
