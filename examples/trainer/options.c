@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "device.h"
 #include "fail.h"
 #include "model/text.h"
 #include "train.h"
@@ -29,6 +30,8 @@ static const char help[] =
     "  --order ORDER          first (default): count, then scale the gradient "
     "of\n"
     "                         the loss; late: scale the gradients afterwards\n"
+    "  --device DEVICE        host (default), or cuda: the loss runs on a "
+    "GPU\n"
     "  --steps N              optimizer steps (120)\n"
     "  --documents N          documents in a step, of all ranks (16)\n"
     "  --micro-batches M      micro-batches in a step, of each rank (2)\n"
@@ -60,6 +63,7 @@ static const char help[] =
 enum {
     OPTION_MODE = 1,
     OPTION_ORDER,
+    OPTION_DEVICE,
     OPTION_STEPS,
     OPTION_DOCUMENTS,
     OPTION_MICRO_BATCHES,
@@ -82,6 +86,7 @@ enum {
 static const struct option long_options[] = {
     {"mode", required_argument, NULL, OPTION_MODE},
     {"order", required_argument, NULL, OPTION_ORDER},
+    {"device", required_argument, NULL, OPTION_DEVICE},
     {"steps", required_argument, NULL, OPTION_STEPS},
     {"documents", required_argument, NULL, OPTION_DOCUMENTS},
     {"micro-batches", required_argument, NULL, OPTION_MICRO_BATCHES},
@@ -174,6 +179,13 @@ static bool read_order(const char *text, struct options *options)
            trainer_fail("--order %s: there is first and late", text);
 }
 
+static bool read_device(const char *text, struct options *options)
+{
+    options->device = device_find(text);
+    return options->device != NULL ||
+           trainer_fail("--device %s: there is host and cuda", text);
+}
+
 static bool read_rule(const char *text, struct options *options)
 {
     options->rule = optimizer_rule_find(text);
@@ -198,6 +210,8 @@ static bool read_option(int option, const char *text, struct options *out)
         return read_mode(text, out);
     case OPTION_ORDER:
         return read_order(text, out);
+    case OPTION_DEVICE:
+        return read_device(text, out);
     case OPTION_STEPS:
         return read_integer("steps", text, 1, COUNT_MAX, &out->steps);
     case OPTION_DOCUMENTS:
@@ -245,6 +259,7 @@ enum options_outcome options_read(int argc, char **argv, struct options *out)
         .mode = train_mode_find("balanced"),
         .order = train_order_find("first"),
         .rule = optimizer_rule_find("adam"),
+        .device = &device_host,
         .steps = 120,
         .documents = 16,
         .micro_batches = 2,

@@ -8,6 +8,7 @@
 
 #include "model/optimizer.h"
 
+struct device;
 struct train_mode;
 struct train_order;
 
@@ -22,6 +23,7 @@ struct options {
     const struct train_mode *mode;
     const struct train_order *order;
     const struct optimizer_rule *rule;
+    const struct device *device; // of the loss
     double learning_rate;
     int64_t steps;
     int32_t documents;     // a step

@@ -34,6 +34,8 @@ bool train_tally_failed(const struct trainer *trainer, tally_status_t status)
     const char *what = trainer->tally->status_string(status);
     const char *why = trainer->tally->last_error();
 
+    if (status == TRAIN_SAID)
+        return false;
     if (trainer->ranks == 0) // not known yet
         return trainer_fail("%s: %s", what, why);
     return trainer_fail("rank %d: %s: %s", trainer->rank, what, why);
@@ -76,6 +78,8 @@ static bool tally_objects_open(struct trainer *trainer)
     status = tally->rank(trainer->instance, &trainer->rank, &trainer->ranks);
     if (status != TALLY_OK)
         return train_tally_failed(trainer, status);
+    if (!trainer->options->device->open(trainer->rank, &trainer->memory))
+        return false;
 
     group.key = trainer->options->mode->name;
     if (trainer->options->mode->alone) { // naive: nobody counts with others
@@ -95,6 +99,7 @@ static bool tally_objects_open(struct trainer *trainer)
     text.ignore_index = BATCH_IGNORED;
     step.order = trainer->options->order->order;
     step.convention = TALLY_GRADIENT_AVERAGE;
+    step.device = trainer->options->device->device;
     step.channels = &text;
     step.channel_count = 1;
     status = tally->step_create(trainer->group, &step, &trainer->step);
@@ -245,6 +250,7 @@ static bool trainer_close(struct trainer *trainer)
     if (trainer->members != NULL)
         fclose(trainer->members);
     replica_share_close(trainer->share);
+    trainer->options->device->close(&trainer->memory);
     free(trainer->rows);
     gradient_sum_close(trainer->gradient_sum);
     optimizer_free(&trainer->optimizer);

@@ -9,6 +9,7 @@
 #include <tally/plugin.h>
 
 #include "curve/curve.h"
+#include "device.h"
 #include "gradient_sum.h"
 #include "model/batch.h"
 #include "model/model.h"
@@ -25,7 +26,8 @@ struct trainer {
     tally_t *instance;
     tally_group_t *group;
     tally_step_t *step;
-    const float *scale; // Tally's scale, a stable address
+    const float *scale; // Tally's scale, a stable address on the device
+    struct device_memory memory;
     int32_t rank;
     int32_t ranks; // processes
 
@@ -89,6 +91,13 @@ bool train_replica_steps(struct trainer *trainer);
 // For the reference: leaves of the step's micro-batches only those of the
 // replicas that were applied in it.
 bool train_replica_leave_out(struct trainer *trainer, int64_t step);
+
+// In place of a status of Tally: the trainer's own part failed, and has said
+// why.
+#define TRAIN_SAID ((tally_status_t)-1000)
+
+// Waits for the stream and reads Tally's scale.
+bool train_scale(struct trainer *trainer, double *scale);
 
 // Says that a function of Tally failed, with Tally's sentence; returns false.
 bool train_tally_failed(const struct trainer *trainer, tally_status_t status);

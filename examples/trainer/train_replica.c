@@ -88,9 +88,13 @@ static bool apply(struct trainer *trainer,
                   const tally_replica_verdict_t *verdict)
 {
     int ranks = trainer->ranks * __builtin_popcountll(verdict->members);
+    double scale;
+
+    if (!train_scale(trainer, &scale))
+        return false;
 
     for (size_t i = 0; i < MODEL_PARAMETERS; i++)
-        trainer->gradient[i] *= (double)*trainer->scale / ranks;
+        trainer->gradient[i] *= scale / ranks;
     optimizer_apply(&trainer->optimizer, (float *)&trainer->parameters,
                     trainer->gradient);
     if (trainer->rank == 0)

@@ -7,6 +7,10 @@ double=$PWD/tests/harness/cuda/.libs
     echo "skipped: the build has no double of libcuda"
     exit 77
 }
+grep -q '^#define HAVE_KERNELS 1' config.h || {
+    echo "skipped: this build has no CUDA kernels (no nvcc)"
+    exit 77
+}
 export LD_LIBRARY_PATH="$double${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 REPLAYS=${REPLAYS:-20} tests/gpu/steps
 for wait in memop hostfunc; do

@@ -266,14 +266,15 @@ START_TEST(options_are_read)
 END_TEST
 
 static const char *const wrong_words[][2] = {
-    {"--steps", "0"},           {"--steps", "1x"},
-    {"--steps", "9999999"},     {"--mode", "unfair"},
-    {"--order", "second"},      {"--optimizer", "lion"},
-    {"--learning-rate", "-1"},  {"--learning-rate", "nan"},
-    {"--micro-batches", "0"},   {"--seed", "-1"},
-    {"--die-at", "3"},          {"--die-at", "3:1:4"},
-    {"--pause-at", "3:1"},      {"--documents", ""},
-    {"--no-such-option", NULL}, {"--steps", NULL},
+    {"--steps", "0"},          {"--steps", "1x"},
+    {"--steps", "9999999"},    {"--mode", "unfair"},
+    {"--order", "second"},     {"--optimizer", "lion"},
+    {"--learning-rate", "-1"}, {"--learning-rate", "nan"},
+    {"--micro-batches", "0"},  {"--seed", "-1"},
+    {"--die-at", "3"},         {"--die-at", "3:1:4"},
+    {"--pause-at", "3:1"},     {"--documents", ""},
+    {"--device", "tpu"},       {"--no-such-option", NULL},
+    {"--steps", NULL},
 };
 
 START_TEST(wrong_options_are_refused)

@@ -1,0 +1,70 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# The example trainer with its loss on a GPU, which is the double of libcuda
+# here, has the curve that it has on the host: equal totals, losses within what
+# the kernels promise. STEPS: of each run; DOUBLE=no: on this machine's GPU.
+srcdir=${srcdir:-$(dirname "$0")/../..}
+. "$srcdir/tests/harness/shell.sh"
+
+for name in $(env | sed -n 's/^\(TALLY_[A-Z0-9_]*\)=.*/\1/p'); do
+    unset "$name"
+done
+double=$PWD/tests/harness/cuda/.libs
+if [ "${DOUBLE:-yes}" = yes ]; then
+    [ -e "$double/libcuda.so.1" ] ||
+        check_skip "this build has no C++, so no double of libcuda"
+    LD_LIBRARY_PATH="$double${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    export LD_LIBRARY_PATH
+fi
+grep -q '^#define HAVE_KERNELS 1' config.h ||
+    check_skip "this build has no CUDA kernels (no nvcc)"
+texts=$(echo "$srcdir"/examples/trainer/*.[ch])
+runs=0
+
+# shellcheck disable=SC2086
+train() { # NAME OPTION...
+    name=$1
+    shift
+    runs=$((runs + 1))
+    timeout 240 tools/tally_run -n 2 --timeout 200 examples/trainer/trainer \
+        --tally .libs/libtally.so --steps "${STEPS:-6}" --documents 2 \
+        --shared "tally-test.$$.$runs" --curve "$scratch/$name.tsv" "$@" \
+        $texts >"$scratch/out" 2>&1
+    status=$?
+    cat "$scratch/out"
+    return $status
+}
+
+# Of two curves: columns 2 and 5 are N_total and the mean loss.
+same_curve() {
+    paste "$1" "$2" | awk -v steps="${STEPS:-6}" '
+        /^#/ { next }
+        $2 != $10 { print "step", $1, "counts", $2, "and", $10; wrong = 1 }
+        { far = $5 - $13; if (far < 0) far = -far }
+        far > $5 * 1e-5 { print "step", $1, "loses", $5, "and", $13; wrong = 1 }
+        { rows++ }
+        END { exit wrong || rows != steps }'
+}
+
+for order in first late; do
+    check "order $order: it trains on the host" train host --order $order
+    check "order $order: it trains on the GPU" \
+        train cuda --order $order --device cuda
+    check "order $order: the curves agree" \
+        same_curve "$scratch/host.tsv" "$scratch/cuda.tsv"
+done
+if [ "${DOUBLE:-yes}" = yes ]; then
+    CUDA_DOUBLE_DEVICES=0
+    export CUDA_DOUBLE_DEVICES
+    check "without a GPU it does not train" not train none --device cuda
+    check "without a GPU it says so" \
+        grep -q "trainer: --device cuda: cuInit: CUDA error 100" "$scratch/out"
+    unset CUDA_DOUBLE_DEVICES
+    CUDA_DOUBLE_FAIL=cuMemcpyDtoHAsync_v2:2:700
+    export CUDA_DOUBLE_FAIL
+    check "an error of CUDA ends it" not train failed --device cuda
+    check "an error of CUDA is named" \
+        grep -q "trainer: --device cuda: cuMemcpyDtoHAsync: CUDA error 700" \
+        "$scratch/out"
+fi
+check_end
