@@ -122,7 +122,8 @@ def logits_grad(module, logits, labels):
 
 
 def main():
-    path = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / "PYTHON.md")
+    beside = Path(__file__).parent / "PYTHON.md"
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else beside
     with tally.torch.open() as opened, tally.torch.group(opened) as group:
         calls = {
             name: sorted(values) for name, values in calls_us(group)
