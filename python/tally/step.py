@@ -5,6 +5,8 @@ one call of tally.h, where the order of calls is described."""
 from __future__ import annotations
 
 import ctypes
+import itertools
+import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional, Union
 
@@ -53,6 +55,12 @@ class Result(NamedTuple):
     def empty(self) -> bool:
         """No token of the group counted: scale and gradients are 0."""
         return bool(self.flags & Flag.EMPTY)
+
+
+# Steps by number, for operators, which take numbers. A step that nobody else holds
+# any more is gone from here.
+BY_NUMBER: weakref.WeakValueDictionary[int, Step] = weakref.WeakValueDictionary()
+_next_number = itertools.count(1)
 
 
 class Step(_Owned):
@@ -116,6 +124,8 @@ class Step(_Owned):
             status = library().step_create(group.handle, params, self._handle)
         if status:
             library().fail(status)
+        self.number = next(_next_number)
+        BY_NUMBER[self.number] = self
         self._prepare_calls()
 
     def _prepare_calls(self) -> None:

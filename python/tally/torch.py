@@ -9,8 +9,6 @@ the graph as one node; begin, count, reduce and end are called outside of it.
 
 from __future__ import annotations
 
-import itertools
-import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
@@ -22,7 +20,7 @@ from tally._abi import IGNORE_INDEX, Convention, Order
 from tally import _cuda
 from tally.errors import InvalidError
 from tally.group import Group, Tally
-from tally.step import Channel, Result
+from tally.step import BY_NUMBER, Channel, Result
 from tally.step import Step as _Step
 
 __all__ = [
@@ -117,22 +115,6 @@ def _index(device: Any) -> Any:
 
 # ------------------------------------------------------------------ the operator
 
-# Steps by number, because an operator takes numbers. A step that nobody else
-# holds any more is gone from here.
-_steps: weakref.WeakValueDictionary[int, _Step] = weakref.WeakValueDictionary()
-_numbers: weakref.WeakKeyDictionary[_Step, int] = weakref.WeakKeyDictionary()
-_next_number = itertools.count(1)
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _number(step: _Step) -> int:
-    number = _numbers.get(step)
-    if number is None:
-        number = _numbers[step] = next(_next_number)
-        _steps[number] = step
-    return number
-
-
 def scales(step: _Step) -> torch.Tensor:
     """The step's scales, float32 [K], in the memory where Tally writes them:
     valid between wait and the next begin, on the stream that waited."""
@@ -186,7 +168,7 @@ def _cross_entropy(
         logits, memory_format=torch.contiguous_format
     ) if differentiate else logits.new_empty(0)
     total = _loss(
-        _steps[step],
+        BY_NUMBER[step],
         logits,
         labels,
         weights,
@@ -293,7 +275,7 @@ def balanced_cross_entropy(
         logits,
         labels,
         weights,
-        _number(step),
+        step.number,
         channel,
         logits.requires_grad and torch.is_grad_enabled(),
     )

@@ -189,7 +189,7 @@ class TorchTest(unittest.TestCase):
         # The schema, the fake implementation, and autograd under tracing. Each
         # runs the loss several times, which a step of late scale allows.
         with tally.Step(self.group, V, order=tally.Order.SCALE_LATE) as late:
-            from tally.torch import _cross_entropy, _number
+            from tally.torch import _cross_entropy
 
             late.begin(1000)
             torch.library.opcheck(
@@ -198,7 +198,7 @@ class TorchTest(unittest.TestCase):
                     self.logits,
                     self.labels,
                     self.weights,
-                    _number(late),
+                    late.number,
                     0,
                     True,
                 ),
