@@ -262,7 +262,7 @@ class Step(_Owned):
     def _stream(self, stream: Any) -> Optional[int]:
         """The handle that a call goes to."""
         if stream is None or stream.__class__ is int:
-            return stream  # type: ignore[no-any-return]
+            return stream
         return _cuda.handle_of(stream)
 
     def _here(self, what: str, array: _arrays.Array) -> _arrays.Array:

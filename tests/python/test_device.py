@@ -181,7 +181,7 @@ class Device(unittest.TestCase):
             step.end()
 
     def test_dlpack_is_read_where_it_lies_and_stays_its_owners(self):
-        labels = Capsule(self.on_device("q", [1, 9]), 2, 0)
+        labels = Capsule(self.on_device("q", [9, 1]), 2, 0)
         with tally.Step(self.group, V, device="cuda:0") as step:
             step.begin()
             step.count(labels)
