@@ -18,6 +18,7 @@ import torch.nn.functional as functional
 
 from tally._abi import IGNORE_INDEX, Convention, Order
 from tally import _cuda
+from tally._arrays import HostScales
 from tally.errors import InvalidError
 from tally.group import Group, Tally
 from tally.step import BY_NUMBER, Channel, Result
@@ -101,7 +102,7 @@ class Step(_Step):
     def _stream(self, stream: Any) -> Optional[int]:
         if stream is None and self.ordinal != _cuda.HOST:
             # What torch.cuda.current_stream().cuda_stream takes 2 us for.
-            return torch._C._cuda_getCurrentRawStream(self.ordinal)  # type: ignore[no-any-return]
+            return torch._C._cuda_getCurrentRawStream(self.ordinal)
         return super()._stream(stream)
 
 
@@ -118,7 +119,7 @@ def _index(device: Any) -> Any:
 def scales(step: _Step) -> torch.Tensor:
     """The step's scales, float32 [K], in the memory where Tally writes them:
     valid between wait and the next begin, on the stream that waited."""
-    if step.ordinal == _cuda.HOST:
+    if isinstance(step.scale, HostScales):
         return torch.frombuffer(step.scale.host_buffer(), dtype=torch.float32)
     return torch.as_tensor(step.scale, device=f"cuda:{step.ordinal}")
 
