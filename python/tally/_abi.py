@@ -48,6 +48,13 @@ class Convention(IntEnum):
     SCHEDULE = 3
 
 
+class Device(IntEnum):
+    """tally_device_t."""
+
+    HOST = 0
+    CUDA = 1
+
+
 class Flag(IntFlag):
     """What a result says besides its totals: TALLY_STEP_*."""
 
@@ -131,6 +138,7 @@ class StepParams(_Struct):
         ("channel_count", c_uint32),
         ("max_lanes", c_uint32),
         ("schedule_divisor", c_double),
+        ("device", c_int),
     ]
 
 

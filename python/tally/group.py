@@ -117,6 +117,8 @@ class Tally(_Owned):
             library().fail(status)
         self.rank: int = found.value
         self.world_size: int = size.value
+        # Of all steps in the memory of a CUDA device.
+        self.cuda_ordinal: Optional[int] = None
 
 
 def _raise(status: int, failures: list[BaseException]) -> None:

@@ -5,14 +5,16 @@ one call of tally.h, where the order of calls is described."""
 from __future__ import annotations
 
 import ctypes
+import itertools
+import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional, Union
 
-from tally import _abi, _arrays
+from tally import _abi, _arrays, _cuda
 from tally._abi import Convention, DType, Flag, Order
 from tally._library import library
-from tally.errors import InvalidError, UnsupportedError
-from tally.group import Group, _Owned
+from tally.errors import InvalidError
+from tally.group import Group, Tally, _Owned
 
 
 class Channel(NamedTuple):
@@ -55,15 +57,30 @@ class Result(NamedTuple):
         return bool(self.flags & Flag.EMPTY)
 
 
+# Steps by number, for operators, which take numbers. A step that nobody else holds
+# any more is gone from here.
+BY_NUMBER: weakref.WeakValueDictionary[int, Step] = weakref.WeakValueDictionary()
+_next_number = itertools.count(1)
+
+
 class Step(_Owned):
     """One optimizer step's reduction, reused for the whole run. Making one is
     collective over the group.
 
     channels: a vocabulary size, a Channel, or several.
     divisor: S of Convention.SCHEDULE.
+    device: "cpu", "cuda:0" and so on, or a torch.device: where all arrays and the
+        scales are. "cuda" is the current context's device, or the first. All
+        CUDA steps of a Tally are on one device; ranks may differ in it.
 
-    Arrays are PyTorch tensors or have __array_interface__ or
-    __cuda_array_interface__. They must stay until the stream has passed.
+    Arrays are PyTorch tensors, or have __cuda_array_interface__,
+    __array_interface__ or __dlpack__. They must stay until the stream has passed,
+    and be ready on it: whoever passes them orders the streams.
+
+    stream: a CUstream as int, or an object with __cuda_stream__ or cuda_stream;
+        None is CUDA's default stream, and all there is on the host. Calls on a
+        CUDA device only enqueue: the host waits in result(wait=True) and close()
+        alone.
     """
 
     _free = "step_free"
@@ -77,6 +94,7 @@ class Step(_Owned):
         convention: Convention = Convention.AVERAGE,
         divisor: float = 1.0,
         max_lanes: int = 0,
+        device: Any = None,
     ) -> None:
         super().__init__()
         if isinstance(channels, int):
@@ -88,19 +106,26 @@ class Step(_Owned):
         self.order = Order(order)
         self.convention = Convention(convention)
         self.max_lanes = max_lanes
+        self.ordinal = _take_device(group.tally, device)
         params = _abi.StepParams(
             order=self.order,
             convention=self.convention,
             channel_count=len(self.channels),
             max_lanes=max_lanes,
             schedule_divisor=divisor,
+            device=_abi.Device.HOST
+            if self.ordinal == _cuda.HOST
+            else _abi.Device.CUDA,
         )
         params.channels = (_abi.ChannelParams * len(self.channels))(
             *(_channel_params(channel) for channel in self.channels)
         )
-        status = library().step_create(group.handle, params, self._handle)
+        with _cuda.current(self.ordinal):
+            status = library().step_create(group.handle, params, self._handle)
         if status:
             library().fail(status)
+        self.number = next(_next_number)
+        BY_NUMBER[self.number] = self
         self._prepare_calls()
 
     def _prepare_calls(self) -> None:
@@ -117,9 +142,12 @@ class Step(_Owned):
         status = found.step_scale(self._handle, address)
         if status:
             found.fail(status)
-        self.scale = _arrays.Scales(
-            address.value or 0, len(self.channels), self
+        kind = (
+            _arrays.HostScales
+            if self.ordinal == _cuda.HOST
+            else _arrays.CudaScales
         )
+        self.scale = kind(address.value or 0, len(self.channels), self)
         self._totals = (_abi.ChannelResult * len(self.channels))(
             *(_abi.ChannelResult() for _ in self.channels)
         )
@@ -127,9 +155,11 @@ class Step(_Owned):
             channel_capacity=len(self.channels), channels=self._totals
         )
 
-    def begin(self, micro_batches: int = 1, stream: Optional[int] = None) -> None:
+    def begin(self, micro_batches: int = 1, stream: Any = None) -> None:
         """Begins the next epoch. Does not block."""
-        status = self._begin(self.handle, micro_batches, stream)
+        status = self._begin(
+            self.handle, micro_batches, self._stream(stream)
+        )
         if status:
             self._raise(status)
 
@@ -139,24 +169,26 @@ class Step(_Owned):
         weights: Any = None,
         *,
         channel: int = 0,
-        stream: Optional[int] = None,
+        stream: Any = None,
     ) -> None:
         """Counts one micro-batch (COUNT_FIRST). Does not block. None: a rank
         without tokens."""
         self._take_labels(labels, weights)
-        status = self._count(self.handle, channel, self._labels, stream)
+        status = self._count(
+            self.handle, channel, self._labels, self._stream(stream)
+        )
         if status:
             self._raise(status)
 
-    def reduce(self, stream: Optional[int] = None) -> None:
+    def reduce(self, stream: Any = None) -> None:
         """Posts the reduction and returns at once."""
-        status = self._reduce(self.handle, stream)
+        status = self._reduce(self.handle, self._stream(stream))
         if status:
             self._raise(status)
 
-    def wait(self, stream: Optional[int] = None) -> None:
+    def wait(self, stream: Any = None) -> None:
         """Makes the stream wait for the scale; on the host device, the caller."""
-        status = self._wait(self.handle, stream)
+        status = self._wait(self.handle, self._stream(stream))
         if status:
             self._raise(status)
 
@@ -170,7 +202,7 @@ class Step(_Owned):
         gradient: Any = None,
         nll: Any = None,
         grad_scale: Any = None,
-        stream: Optional[int] = None,
+        stream: Any = None,
     ) -> None:
         """The fused loss of one micro-batch; `gradient` (which may be the logits
         themselves) and `nll` are written."""
@@ -184,23 +216,25 @@ class Step(_Owned):
             self._logits,
             self._labels,
             self._outputs,
-            stream,
+            self._stream(stream),
         )
         if status:
             self._raise(status)
 
     def offer_max(
-        self, value: Any, lane: int = 0, stream: Optional[int] = None
+        self, value: Any, lane: int = 0, stream: Any = None
     ) -> None:
         """Offers one float32 for the maximum over all ranks."""
-        address = _input("value", value, DType.F32, 1)
-        status = library().step_max(self.handle, lane, address, stream)
+        address = self._input("value", value, DType.F32, 1)
+        status = library().step_max(
+            self.handle, lane, address, self._stream(stream)
+        )
         if status:
             self._raise(status)
 
-    def end(self, stream: Optional[int] = None) -> None:
+    def end(self, stream: Any = None) -> None:
         """Ends the epoch; the totals follow in result()."""
-        status = self._end(self.handle, stream)
+        status = self._end(self.handle, self._stream(stream))
         if status:
             self._raise(status)
 
@@ -225,17 +259,54 @@ class Step(_Owned):
             max=tuple(self._result.max[: self.max_lanes]),
         )
 
+    def _stream(self, stream: Any) -> Optional[int]:
+        """The handle that a call goes to."""
+        if stream is None or stream.__class__ is int:
+            return stream
+        return _cuda.handle_of(stream)
+
+    def _here(self, what: str, array: _arrays.Array) -> _arrays.Array:
+        """The array, which must lie where the step is."""
+        if array.ordinal != self.ordinal and (
+            array.ordinal is not None or self.ordinal == _cuda.HOST
+        ):
+            there = (
+                "a CUDA device"
+                if array.ordinal is None
+                else _cuda.name_of(array.ordinal)
+            )
+            raise InvalidError(
+                f"{what}: on {there}, but the step is on "
+                f"{_cuda.name_of(self.ordinal)} (its device=)"
+            )
+        return array
+
+    def _input(
+        self, what: str, array: Any, kind: DType, elements: int
+    ) -> Optional[int]:
+        """The address of a contiguous array of `elements` elements; None of
+        None."""
+        if array is None:
+            return None
+        found = self._here(what, _arrays.describe(array))
+        if found.type != kind or _arrays.dense(what, found) != elements:
+            raise InvalidError(
+                f"{what} must be {elements} elements of {kind.name}, not "
+                f"{list(found.shape)} of {found.type.name}"
+            )
+        return found.address
+
     def _take_labels(self, labels: Any, weights: Any) -> None:
         taken = self._labels
         if labels is None:
             taken.type, taken.values, taken.tokens = DType.I64, None, 0
             taken.weights = None
             return
-        array = _on_host("labels", _arrays.describe(labels))
+        array = self._here("labels", _arrays.describe(labels))
         taken.type = array.type
         taken.values = array.address
         taken.tokens = _arrays.dense("labels", array)
-        taken.weights = _input("weights", weights, DType.F32, taken.tokens)
+        taken.weights = self._input("weights", weights, DType.F32, taken.tokens)
 
     def _take_logits(self, logits: Any, vocab: int) -> None:
         taken = self._logits
@@ -243,7 +314,7 @@ class Step(_Owned):
         if logits is None and tokens == 0:
             taken.type, taken.values, taken.row_stride = DType.F32, None, 0
             return
-        array = _on_host("logits", _arrays.describe(logits))
+        array = self._here("logits", _arrays.describe(logits))
         count, taken.row_stride = _arrays.rows("logits", array, vocab)
         if count != tokens:
             raise InvalidError(f"{count} rows of logits for {tokens} labels")
@@ -257,7 +328,7 @@ class Step(_Owned):
         tokens = self._labels.tokens
         taken.gradient, taken.gradient_stride = None, 0
         if gradient is not None:
-            array = _on_host("gradient", _arrays.describe(gradient))
+            array = self._here("gradient", _arrays.describe(gradient))
             count, taken.gradient_stride = _arrays.rows(
                 "gradient", array, vocab
             )
@@ -266,30 +337,22 @@ class Step(_Owned):
                     "gradient must have the shape and type of the logits"
                 )
             taken.gradient = array.address
-        taken.nll = _input("nll", nll, DType.F32, tokens)
-        taken.grad_scale = _input("grad_scale", grad_scale, DType.F32, 1)
+        taken.nll = self._input("nll", nll, DType.F32, tokens)
+        taken.grad_scale = self._input("grad_scale", grad_scale, DType.F32, 1)
 
 
-def _on_host(what: str, array: _arrays.Array) -> _arrays.Array:
-    if array.cuda:
-        raise UnsupportedError(
-            f"{what} lie on a CUDA device, and this binding drives the host "
-            "device only"
-        )
-    return array
-
-
-def _input(what: str, array: Any, kind: DType, elements: int) -> Optional[int]:
-    """The address of a contiguous array of `elements` elements; None of None."""
-    if array is None:
-        return None
-    found = _on_host(what, _arrays.describe(array))
-    if found.type != kind or _arrays.dense(what, found) != elements:
+def _take_device(tally: Tally, device: Any) -> int:
+    """The ordinal of a step's device, which all CUDA steps of a Tally share."""
+    ordinal = _cuda.ordinal_of(device)
+    if ordinal == _cuda.HOST:
+        return ordinal
+    if tally.cuda_ordinal not in (None, ordinal):
         raise InvalidError(
-            f"{what} must be {elements} elements of {kind.name}, not "
-            f"{list(found.shape)} of {found.type.name}"
+            f"this Tally has steps on cuda:{tally.cuda_ordinal}, and none can be "
+            f"on cuda:{ordinal}: a rank works on one device"
         )
-    return found.address
+    tally.cuda_ordinal = ordinal
+    return ordinal
 
 
 def _channel_params(channel: Channel) -> _abi.ChannelParams:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Tally for PyTorch: the loss as an autograd function and a custom operator, and
-a module that drives a step. Nothing here reads a tensor on the host.
+a module that drives a step; on the host or on a CUDA device. Nothing here reads a
+tensor on the host or waits for a stream.
 
 The operator is torch.ops.tally.cross_entropy: under torch.compile it stands in
 the graph as one node; begin, count, reduce and end are called outside of it.
@@ -8,8 +9,6 @@ the graph as one node; begin, count, reduce and end are called outside of it.
 
 from __future__ import annotations
 
-import itertools
-import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional
 
@@ -18,12 +17,16 @@ import torch.distributed as dist
 import torch.nn.functional as functional
 
 from tally._abi import IGNORE_INDEX, Convention, Order
-from tally.errors import InvalidError, UnsupportedError
+from tally import _cuda
+from tally._arrays import HostScales
+from tally.errors import InvalidError
 from tally.group import Group, Tally
-from tally.step import Channel, Result, Step
+from tally.step import BY_NUMBER, Channel, Result
+from tally.step import Step as _Step
 
 __all__ = [
     "IGNORE_INDEX",
+    "Step",
     "TallyLoss",
     "balanced_cross_entropy",
     "group",
@@ -89,41 +92,40 @@ def group(
     )
 
 
+# ------------------------------------------------------------ steps and streams
+
+
+class Step(_Step):
+    """A tally.Step whose calls go to PyTorch's current stream of its device, where
+    they are not told another."""
+
+    def _stream(self, stream: Any) -> Optional[int]:
+        if stream is None and self.ordinal != _cuda.HOST:
+            # What torch.cuda.current_stream().cuda_stream takes 2 us for.
+            return torch._C._cuda_getCurrentRawStream(self.ordinal)
+        return super()._stream(stream)
+
+
+def _index(device: Any) -> Any:
+    """"cuda" is PyTorch's current device, which a context may not know yet."""
+    named = torch.device("cpu" if device is None else device)
+    if named.type == "cuda" and named.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return named
+
+
 # ------------------------------------------------------------------ the operator
 
-# Steps by number, because an operator takes numbers. A step that nobody else
-# holds any more is gone from here.
-_steps: weakref.WeakValueDictionary[int, Step] = weakref.WeakValueDictionary()
-_numbers: weakref.WeakKeyDictionary[Step, int] = weakref.WeakKeyDictionary()
-_next_number = itertools.count(1)
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _number(step: Step) -> int:
-    number = _numbers.get(step)
-    if number is None:
-        number = _numbers[step] = next(_next_number)
-        _steps[number] = step
-    return number
-
-
-def _refuse_device(tensor: torch.Tensor) -> None:
-    if tensor.device.type != "cpu":
-        raise UnsupportedError(
-            f"the tensors are on {tensor.device}: this binding drives Tally's "
-            "host device only. Tensors on a GPU can use the scale alone: "
-            "TallyLoss(fused=False) on labels kept on the host"
-        )
-
-
-def scales(step: Step) -> torch.Tensor:
+def scales(step: _Step) -> torch.Tensor:
     """The step's scales, float32 [K], in the memory where Tally writes them:
-    valid between wait and the next begin."""
-    return torch.frombuffer(step.scale.host_buffer(), dtype=torch.float32)
+    valid between wait and the next begin, on the stream that waited."""
+    if isinstance(step.scale, HostScales):
+        return torch.frombuffer(step.scale.host_buffer(), dtype=torch.float32)
+    return torch.as_tensor(step.scale, device=f"cuda:{step.ordinal}")
 
 
 def _loss(
-    step: Step,
+    step: _Step,
     logits: torch.Tensor,
     labels: torch.Tensor,
     weights: Optional[torch.Tensor],
@@ -131,21 +133,30 @@ def _loss(
     gradient: Optional[torch.Tensor],
 ) -> torch.Tensor:
     """Runs the fused loss. Returns what backward() with 1 has `gradient` of."""
-    _refuse_device(logits)
-    nll = torch.empty(labels.numel(), dtype=torch.float32)
+    nll = torch.empty(
+        labels.numel(), dtype=torch.float32, device=logits.device
+    )
     step.loss(
         logits, labels, weights, channel=channel, gradient=gradient, nll=nll
     )
     if weights is not None:
         # Where a token does not count, its weight may be anything.
-        nll.mul_(torch.where(nll == 0, 0, weights.reshape(-1)))
+        nll.mul_(weights.reshape(-1).masked_fill(nll == 0, 0))
     total = nll.sum()
     if step.order == Order.COUNT_FIRST:
         total = total * scales(step)[channel]
     return total
 
 
-@torch.library.custom_op("tally::cross_entropy", mutates_args=())
+# A step's order of calls is kept on the host, which a replay would pass by: a
+# graph of the compiler's own must not hold the operator (PyTorch 2.9 and later;
+# a graph of a whole step, by torch.cuda.graph, may).
+_TAGS = [
+    tag for name, tag in vars(torch.Tag).items() if name == "cudagraph_unsafe"
+]
+
+
+@torch.library.custom_op("tally::cross_entropy", mutates_args=(), tags=_TAGS)
 def _cross_entropy(
     logits: torch.Tensor,
     labels: torch.Tensor,
@@ -158,7 +169,7 @@ def _cross_entropy(
         logits, memory_format=torch.contiguous_format
     ) if differentiate else logits.new_empty(0)
     total = _loss(
-        _steps[step],
+        BY_NUMBER[step],
         logits,
         labels,
         weights,
@@ -211,7 +222,7 @@ class _InPlace(torch.autograd.Function):
         logits: torch.Tensor,
         labels: torch.Tensor,
         weights: Optional[torch.Tensor],
-        step: Step,
+        step: _Step,
         channel: int,
     ) -> torch.Tensor:
         total = _loss(step, logits, labels, weights, channel, logits)
@@ -236,7 +247,7 @@ class _InPlace(torch.autograd.Function):
 def balanced_cross_entropy(
     logits: torch.Tensor,
     labels: torch.Tensor,
-    step: Step,
+    step: _Step,
     *,
     weights: Optional[torch.Tensor] = None,
     channel: int = 0,
@@ -265,7 +276,7 @@ def balanced_cross_entropy(
         logits,
         labels,
         weights,
-        _number(step),
+        step.number,
         channel,
         logits.requires_grad and torch.is_grad_enabled(),
     )
@@ -273,7 +284,7 @@ def balanced_cross_entropy(
 
 
 def scale_gradients(
-    parameters: Iterable[torch.Tensor], step: Step, channel: int = 0
+    parameters: Iterable[torch.Tensor], step: _Step, channel: int = 0
 ) -> None:
     """SCALE_LATE, after step.wait() and the framework's reduction of gradients:
     multiplies them by the scale."""
@@ -302,6 +313,8 @@ class TallyLoss(torch.nn.Module):
     group: of the ranks with different tokens; its R says over how many ranks
         the framework averages gradients.
     convention: see tally.Convention; AVERAGE is what DDP and FSDP do.
+    device: of the labels and logits, such as "cuda:1" or a torch.device; None: the
+        host.
     fused: True: Tally's own kernel, which also totals the loss. False: PyTorch's
         cross entropy times Tally's scale; for logits of another kind, such as
         those of loss_parallel, and for losses of your own (`scale`).
@@ -316,10 +329,15 @@ class TallyLoss(torch.nn.Module):
         divisor: float = 1.0,
         fused: bool = True,
         inplace: bool = False,
+        device: Any = None,
     ) -> None:
         super().__init__()
         self.step = Step(
-            group, Channel(vocab), convention=convention, divisor=divisor
+            group,
+            Channel(vocab),
+            convention=convention,
+            divisor=divisor,
+            device=_index(device),
         )
         self.fused = fused
         self.inplace = inplace

@@ -150,7 +150,7 @@ class OneRank(unittest.TestCase):
         labels = Values("q", [0])
         labels.__cuda_array_interface__ = labels.__array_interface__
         self.step.begin()
-        with self.assertRaisesRegex(errors.UnsupportedError, "host device"):
+        with self.assertRaisesRegex(errors.InvalidError, "step is on the host"):
             self.step.count(labels)
         self.step.count(None)
         self.step.reduce()
