@@ -29,6 +29,7 @@ class Job:
         self.folder = folder
         self.members = os.path.join(folder, "members")
         self.processes = {}
+        self.nodes = options.nodes  # of each peer, a process in it
         self.said_before = {}  # bytes of a witness's errors at its start
         self.environment = dict(
             os.environ,
@@ -45,6 +46,19 @@ class Job:
             TALLY_LOG=options.log,
             TALLY_LOCAL_SIZE="64",
         )
+        if self.nodes:
+            self.environment.update(TALLY_UCX_NET_DEVICES="eth0",
+                                    TALLY_OFI_DOMAIN="eth0")
+
+    def in_node(self, peer, *command):
+        """A command in the namespaces of a peer, if it has some of its own."""
+        if not self.nodes:
+            return list(command)
+        return ["nsenter", f"--wd={os.getcwd()}", "--target", self.nodes[peer],
+                "--net", "--mount", "--ipc", *command]
+
+    def ip(self, peer, *words):
+        subprocess.run(self.in_node(peer, "ip", *words), check=True)
 
     def spawn(self, command, name, **variables):
         with open(os.path.join(self.folder, "errors." + name), "ab") as errors:
@@ -62,11 +76,13 @@ class Job:
             self.said_before[peer] = (os.path.getsize(path)
                                       if os.path.exists(path) else 0)
             self.processes[peer] = [self.spawn(
-                [self.options.witness], f"{peer}", TALLY_REPLICA=str(peer))]
+                self.in_node(peer, self.options.witness), f"{peer}",
+                TALLY_REPLICA=str(peer))]
             return
         root = f"127.0.0.1:{free_port()}"
         self.processes[peer] = [
-            self.spawn([self.options.rank, self.folder, str(peer), "1000000000"],
+            self.spawn(self.in_node(peer, self.options.rank, self.folder,
+                                    str(peer), "1000000000"),
                        f"{peer}.{rank}", TALLY_RANK=str(rank),
                        TALLY_WORLD_SIZE=str(self.options.ranks),
                        TALLY_ROOT=root)
@@ -200,6 +216,52 @@ def stop_rank(job, victim, seconds):
     job.signal(victim, signal.SIGCONT)
 
 
+def unplug(job, victim):
+    job.ip(victim, "link", "set", "dev", "eth0", "down")
+
+
+def plug(job, victim):
+    job.ip(victim, "link", "set", "dev", "eth0", "up")
+
+
+def mute(job, victim):
+    """What it sends goes to nobody; what others send arrives."""
+    for peer in job.processes:
+        if peer != victim:
+            job.ip(victim, "neighbour", "replace", f"10.0.0.{peer + 1}",
+                   "lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud",
+                   "permanent")
+
+
+def unmute(job, victim):
+    job.ip(victim, "neighbour", "flush", "dev", "eth0", "nud", "permanent")
+
+
+def cut_short(job, victim, cut, mend):
+    cut(job, victim)
+    time.sleep(0.1)
+    mend(job, victim)
+
+
+def cut_long(job, victim, cut, mend):
+    """Longer than any deadline; meanwhile the others go on."""
+    cut(job, victim)
+    job.await_progress(others(job, victim), 3, revive=False)
+    time.sleep(3)
+    last = job.applied()
+    if last.get(victim, -1) >= max(last.values()):
+        raise SystemExit(f"replica {victim} is cut off, yet applies: {last}")
+    mend(job, victim)
+
+
+# With namespaces for each peer (--nodes, as tests/cluster/net.sh makes them).
+LINK_FAULTS = {
+    "unplug short": lambda job, v: cut_short(job, v, unplug, plug),
+    "unplug long": lambda job, v: cut_long(job, v, unplug, plug),
+    "mute short": lambda job, v: cut_short(job, v, mute, unmute),
+    "mute long": lambda job, v: cut_long(job, v, mute, unmute),
+}
+
 FAULTS = {
     "kill replica": lambda job, v: kill_and_restart(job, v, None),
     "kill coordinator": lambda job, v: kill_and_restart(job, v, [0]),
@@ -216,15 +278,16 @@ FAULTS = {
 def strike(job, random_, number):
     peers = job.options.replicas + job.options.witnesses
     victim = random_.randrange(peers)
-    name = list(FAULTS)[number % len(FAULTS)]
+    faults = LINK_FAULTS if job.nodes else FAULTS
+    name = list(faults)[number % len(faults)]
     if job.options.fault:
         name = job.options.fault
-    if victim >= job.options.replicas and name not in (
+    if not job.nodes and victim >= job.options.replicas and name not in (
             "stop short", "stop long", "stop most"):
         name = "kill replica"
     time.sleep(random_.random() * 0.05)
     print(f"{number}: {name} {victim} at {job.applied()}", flush=True)
-    FAULTS[name](job, victim)
+    faults[name](job, victim)
     job.await_progress(replicas_of(job), 3)
 
 
@@ -254,6 +317,7 @@ def main():
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--fault", choices=FAULTS)
+    parser.add_argument("--nodes", nargs="+", metavar="PID")
     parser.add_argument("--transport", default="ucx")
     parser.add_argument("--seed", type=int, default=os.getpid())
     parser.add_argument("--log", default="info")

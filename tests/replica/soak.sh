@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Runs the replica simulator for long and writes what was seen into the part of
 # a document between its two marks.
-#     SEEDS=1000000 tests/replica/soak.sh SIM_REPLICA DOCUMENT
+#     SEEDS=1000000 JOBS=1 tests/replica/soak.sh SIM_REPLICA DOCUMENT
 set -eu
 sim=$1
 document=$2
@@ -10,7 +10,7 @@ table=$(mktemp)
 trap 'rm -f "$table" "$table.new"' EXIT
 
 "$sim" --seeds "${SEEDS:-1000000}" --from "${FROM:-1000001}" --table --brief \
-    >"$table"
+    ${JOBS:+--jobs "$JOBS"} >"$table"
 awk -v table="$table" '
     /<!-- soak: end -->/ { inside = 0 }
     !inside { print }
