@@ -142,7 +142,7 @@ gate fuzz env SECONDS_EACH=60 tests/fuzz/run.sh
 gate soak in_build ../tests/fault/soak.sh
 gate rounds in_build env ROUNDS=1000 ../tests/fault/test_rounds.sh
 gate replica-faults in_build env FAULTS=100 ../tests/fault/test_replicas.sh
-gate replica-cuts in_build env LINK_FAULTS=16 ../tests/cluster/test_replicas_cut.sh
+gate replica-cuts in_build env LINK_FAULTS=8 ../tests/cluster/test_replicas_cut.sh
 gate replica-coverage tests/replica/coverage.sh
 gate replica-mutants tests/replica/mutants.sh
 gate mutants env SHARE=12 tests/mutants.sh
