@@ -81,6 +81,27 @@ time.sleep(30)" &
 mute=$!
 check "a mute viewer is left" tools/tally_info -r >/dev/null
 kill $mute
+
+# One who dies while it speaks is left out, and named.
+python3 -c "import socket
+s = socket.socket(socket.AF_UNIX)
+s.bind('$folder/tally-1-9.sock')
+s.listen()
+print(flush=True)
+other = s.accept()[0]
+other.recv(1)
+other.send(b'{\"job\": \"half\",\\n  \"view\": {\"members\": [1]},\\n')" \
+    >"$scratch/half" &
+half=$!
+eventually [ -s "$scratch/half" ]
+tools/tally_info --replicas --json >"$scratch/json" 2>"$scratch/err"
+wait $half
+rm "$folder/tally-1-9.sock"
+check_equal "half an answer is not in the JSON" "[3, 4]" \
+    "$(field "$scratch/json" "[r['replica'] for r in d['replicas']]")"
+check_equal "and its process is named" \
+    "tally_info: $folder/tally-1-9.sock: it does not answer" \
+    "$(cat "$scratch/err")"
 end
 check "the end of the process takes its sockets away" \
     [ -z "$(find "$folder" -name '*.sock')" ]

@@ -41,15 +41,27 @@ static int join(const char *folder, const char *name, const char **why)
     return -1;
 }
 
-static bool copy(int fd, char form, FILE *out)
+// A whole answer, to be freed, or NULL: its process may die while it speaks.
+static char *ask(int fd, bool json)
 {
+    const char *end = json ? "]}\n" : "\n";
+    const char form = json ? 'j' : 't';
     char bytes[4096];
+    char *answer = NULL;
+    size_t length = 0;
     ssize_t got = -1;
+    FILE *memory = open_memstream(&answer, &length);
 
+    if (memory == NULL)
+        return NULL;
     if (send(fd, &form, 1, MSG_NOSIGNAL) == 1)
         while ((got = recv(fd, bytes, sizeof(bytes), 0)) > 0)
-            fwrite(bytes, 1, (size_t)got, out);
-    return got == 0;
+            fwrite(bytes, 1, (size_t)got, memory);
+    if (fclose(memory) == 0 && got == 0 && length >= strlen(end) &&
+        strcmp(answer + length - strlen(end), end) == 0)
+        return answer;
+    free(answer);
+    return NULL;
 }
 
 static bool show_all(FILE *out, const char *folder, struct dirent **names,
@@ -60,13 +72,14 @@ static bool show_all(FILE *out, const char *folder, struct dirent **names,
     for (int i = 0; i < count; i++) {
         const char *why = "it does not answer";
         int fd = join(folder, names[i]->d_name, &why);
-        if (fd >= 0 && json && shown > 0)
-            fputc(',', out);
-        if (fd >= 0 && copy(fd, json ? 'j' : 't', out))
-            shown++;
+        char *answer = fd >= 0 ? ask(fd, json) : NULL;
+        if (answer != NULL)
+            fprintf(out, "%s%s", json && shown > 0 ? "," : "", answer);
         else
             fprintf(stderr, "tally_info: %s/%s: %s\n", folder, names[i]->d_name,
                     why);
+        shown += answer != NULL;
+        free(answer);
         if (fd >= 0)
             close(fd);
     }
