@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static void capture(void *context, tally_log_level_t level, const char *line)
 {
@@ -93,15 +94,25 @@ tally_step_t *job_step(struct job *job, tally_order_t order,
     return step;
 }
 
-void job_assert_logged(struct job *job, const char *line)
+static bool is_logged(struct job *job, const char *whole)
 {
-    char whole[1024];
-
-    snprintf(whole, sizeof(whole), "%s\n", line);
     pthread_mutex_lock(&job->log_lock);
     bool found = strstr(job->log, whole) != NULL;
     pthread_mutex_unlock(&job->log_lock);
-    ck_assert_msg(found, "not logged: %s\nlogged: %s", line, job->log);
+    return found;
+}
+
+void job_assert_logged(struct job *job, const char *line)
+{
+    const struct timespec nap = {0, 1000000};
+    char whole[1024];
+
+    snprintf(whole, sizeof(whole), "%s\n", line);
+    // The progress thread logs after it has told others.
+    for (int i = 0; i < 10000 && !is_logged(job, whole); i++)
+        nanosleep(&nap, NULL);
+    ck_assert_msg(is_logged(job, whole), "not logged: %s\nlogged: %s", line,
+                  job->log);
 }
 
 tally_labels_t job_labels(const int64_t *values, int64_t tokens)
