@@ -26,6 +26,7 @@
 #define STREAM_NON_BLOCKING 1u // it does not wait for the default stream
 
 static struct {
+// NOLINTNEXTLINE(bugprone-macro-parentheses)
 #define MEMBER(name, parameters) int(*name) parameters;
     CUDA_FUNCTIONS(MEMBER)
 #undef MEMBER
