@@ -29,7 +29,7 @@ train() { # NAME OPTION...
     name=$1
     shift
     runs=$((runs + 1))
-    timeout 240 tools/tally_run -n 2 --timeout 200 examples/trainer/trainer \
+    timeout 900 tools/tally_run -n 2 --timeout 800 examples/trainer/trainer \
         --tally .libs/libtally.so --steps "${STEPS:-6}" --documents 2 \
         --shared "tally-test.$$.$runs" --curve "$scratch/$name.tsv" "$@" \
         $texts >"$scratch/out" 2>&1

@@ -13,7 +13,7 @@ grep -q '^#define HAVE_KERNELS 1' config.h ||
 export LD_LIBRARY_PATH="$double${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
 cases() {
-    timeout 300 "$@" python3 "$source_dir/tests/python/run.py" \
+    timeout 900 "$@" python3 "$source_dir/tests/python/run.py" \
         "$source_dir/tests/python/test_device.py" >"$scratch/out" 2>&1 || {
         cat "$scratch/out"
         return 1
