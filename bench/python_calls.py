@@ -32,30 +32,37 @@ class Labels:
         }
 
 
-def calls_us(labels):
-    """p50 and p99 of each call of a step, and of the five together."""
-    names = ("begin", "count", "reduce", "wait", "end")
-    with tally.Tally() as opened, tally.Group(opened) as group:
-        with tally.Step(group, 8) as step:
-            calls = [
-                step.begin,
-                lambda: step.count(labels),
-                step.reduce,
-                step.wait,
-                step.end,
-            ]
-            marks = []
-            for _ in range(ROUNDS):
-                times = [time.perf_counter_ns()]
-                for call in calls:
-                    call()
-                    times.append(time.perf_counter_ns())
-                marks.append(times)
+def call_times(step, labels, rounds, after=lambda: None):
+    """Nanoseconds of each call of a step, and of the five together, by name: one
+    a round, and `after` each."""
+    calls = {
+        "begin": step.begin,
+        "count": lambda: step.count(labels),
+        "reduce": step.reduce,
+        "wait": step.wait,
+        "end": step.end,
+    }
+    marks = []
+    for _ in range(rounds):
+        times = [time.perf_counter_ns()]
+        for call in calls.values():
+            call()
+            times.append(time.perf_counter_ns())
+        marks.append(times)
+        after()
     rows = {
         name: [mark[index + 1] - mark[index] for mark in marks]
-        for index, name in enumerate(names)
+        for index, name in enumerate(calls)
     }
     rows["all five"] = [mark[-1] - mark[0] for mark in marks]
+    return rows
+
+
+def calls_us(labels):
+    """p50 and p99 of each call of a step, and of the five together."""
+    with tally.Tally() as opened, tally.Group(opened) as group:
+        with tally.Step(group, 8) as step:
+            rows = call_times(step, labels, ROUNDS)
     return {name: percentiles(values) for name, values in rows.items()}
 
 
@@ -131,4 +138,5 @@ def main():
     print("\n".join(text))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -5,60 +5,27 @@ bench/python_calls.py wrote:
     TALLY_LIBRARY=build/.libs/libtally.so PYTHONPATH=python \\
         python3 bench/python_cuda.py [PYTHON.md]"""
 
-import statistics
 import sys
-import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as functional
 
-import tally
 import tally.torch
+from gpu_peers import RUNS, milliseconds
+from python_calls import call_times
 
 ROUNDS = 2000
-RUNS = 15
-WARM_UP = 3
 TOKENS, VOCAB = 8192, 32000
-CALLS = ("begin", "count", "reduce", "wait", "end")
 TITLE = "## On a GPU"
 
 
-def calls_us(group):
-    """p50 and p99 of each call of a step, and of the five together."""
+def calls_ns(group):
+    """The times of each call of a step, and of the five together."""
     labels = torch.ones(1, dtype=torch.int64, device="cuda")
-    marks = []
     with tally.torch.Step(group, 8, device="cuda:0") as step:
-        calls = [
-            step.begin,
-            lambda: step.count(labels),
-            step.reduce,
-            step.wait,
-            step.end,
-        ]
-        for _ in range(ROUNDS):
-            times = [time.perf_counter_ns()]
-            for call in calls:
-                call()
-                times.append(time.perf_counter_ns())
-            marks.append(times)
-            torch.cuda.synchronize()  # else launches queue up, and then wait
-    for index, name in enumerate(CALLS):
-        yield name, [mark[index + 1] - mark[index] for mark in marks]
-    yield "all five", [mark[-1] - mark[0] for mark in marks]
-
-
-def milliseconds(call):
-    times = []
-    for run in range(WARM_UP + RUNS):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        call()
-        end.record()
-        end.synchronize()
-        if run >= WARM_UP:
-            times.append(begin.elapsed_time(end))
-    return statistics.median(times)
+        # Else launches queue up, and then wait.
+        return call_times(step, labels, ROUNDS, torch.cuda.synchronize)
 
 
 def losses_ms(group):
@@ -126,7 +93,7 @@ def main():
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else beside
     with tally.torch.open() as opened, tally.torch.group(opened) as group:
         calls = {
-            name: sorted(values) for name, values in calls_us(group)
+            name: sorted(values) for name, values in calls_ns(group).items()
         }
         losses = dict(losses_ms(group))
     text = [

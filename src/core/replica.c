@@ -155,17 +155,28 @@ tally_status_t tally_replica_state(const tally_step_t *step,
     return TALLY_OK;
 }
 
+// The state that a trainer gives back. Errors: those of check_step, INVALID,
+// ABI.
+static tally_status_t take_state(const tally_step_t *step,
+                                 const tally_replica_state_t *given,
+                                 tally_replica_state_t *state)
+{
+    tally_status_t status = check_step(step);
+
+    return status != TALLY_OK
+               ? status
+               : struct_take("tally_replica_state", given, state,
+                             sizeof(*state),
+                             STRUCT_THROUGH(tally_replica_state_t, digest));
+}
+
 tally_status_t tally_replica_restored(tally_step_t *step,
                                       const tally_replica_state_t *given)
 {
     static const char function[] = "tally_replica_restored";
     tally_replica_state_t state = {0};
-    tally_status_t status = check_step(step);
+    tally_status_t status = take_state(step, given, &state);
 
-    if (status == TALLY_OK)
-        status =
-            struct_take("tally_replica_state", given, &state, sizeof(state),
-                        STRUCT_THROUGH(tally_replica_state_t, digest));
     if (status == TALLY_OK && step->state != STEP_IDLE)
         status = core_fail(TALLY_ERR_ORDER, "epoch %llu has not ended",
                            (unsigned long long)step->epoch);
@@ -185,12 +196,8 @@ tally_status_t tally_replica_publish(tally_step_t *step,
 {
     static const char function[] = "tally_replica_publish";
     tally_replica_state_t state = {0};
-    tally_status_t status = check_step(step);
+    tally_status_t status = take_state(step, given, &state);
 
-    if (status == TALLY_OK)
-        status =
-            struct_take("tally_replica_state", given, &state, sizeof(state),
-                        STRUCT_THROUGH(tally_replica_state_t, digest));
     if (status == TALLY_OK && !step->replica->coordinator)
         status =
             core_fail(TALLY_ERR_ORDER, "the first rank of a replica publishes");
