@@ -18,7 +18,7 @@ extern "C" {
 typedef struct tally_member {
     size_t size;
     uint32_t abi;
-    uint32_t peer;    // replicas and witnesses share one numbering, 0 to 63
+    uint32_t peer; // replicas and witnesses share one numbering, 0 to 63
     // Greater at every start of a peer than at all before.
     uint64_t incarnation;
     const void *address; // Tally's, to be handed on as it is; up to 4 KiB
@@ -35,12 +35,12 @@ typedef struct tally_membership {
     // Of this start of this peer. 0: the clock's, which must then not go back
     // between two starts.
     uint64_t incarnation;
-    // Makes this process known to the others (in the store, say). OK; else it is
-    // called again later.
+    // Makes this process known to the others (in the store, say). OK; else it
+    // is called again later.
     tally_status_t (*announce)(void *context, const tally_member_t *self);
-    // Calls tell(tally, member) for every process that is there now, this one or
-    // not. Called a few times a second. OK; else nothing has changed, and the
-    // operator is told that membership cannot be reached.
+    // Calls tell(tally, member) for every process that is there now, this one
+    // or not. Called a few times a second. OK; else nothing has changed, and
+    // the operator is told that membership cannot be reached.
     tally_status_t (*look)(void *context,
                            void (*tell)(void *tally,
                                         const tally_member_t *member),

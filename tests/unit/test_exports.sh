@@ -16,14 +16,14 @@ listed() {
 
 in_header() {
     sed -n '/^TALLY_API/,/;/p' "$srcdir/include/tally/tally.h" \
-        "$srcdir/include/tally/replica.h" |
+        "$srcdir/include/tally/replica.h" "$srcdir/include/tally/rows.h" |
         grep -oE '\btally_[a-z_]+\(' | tr -d '(' | LC_ALL=C sort -u
 }
 
 library=.libs/libtally.so
 check_equal "libtally.so exports what the version script lists" \
     "$(listed "$srcdir/src/core/libtally.map")" "$(exported $library)"
-check_equal "it exports every function of tally.h and replica.h, and the table" \
+check_equal "it exports every function of the headers, and the table" \
     "$(in_header; echo tallyPlugin_v1)" \
     "$(exported $library | grep -v tallyPlugin_v1; echo tallyPlugin_v1)"
 check "it needs no transport library" \
