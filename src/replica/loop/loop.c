@@ -96,6 +96,17 @@ static void heed_report(struct replica_loop *loop,
         core_log(log, TALLY_LOG_DEBUG, "replica %u: %llu messages were refused",
                  self, (unsigned long long)loop->refused);
         break;
+    case REPLICA_STATUS_UNLISTED:
+        core_log(log, TALLY_LOG_WARN,
+                 "replica %u: of 0x%llx a later start is there; the lineage is "
+                 "forced without",
+                 self, (unsigned long long)action->peers);
+        break;
+    case REPLICA_STATUS_RETIRED:
+        core_log(log, TALLY_LOG_INFO,
+                 "replica %u: no acceptor any more; nothing needs its votes",
+                 self);
+        break;
     case REPLICA_STATUS_STOPPED:
         if (!loop->stopped)
             core_log(log, TALLY_LOG_WARN,
@@ -347,8 +358,8 @@ tally_status_t replica_loop_start(const struct replica_loop_params *params,
     loop->now_us = clock_now_us();
     pthread_mutex_init(&loop->lock, NULL);
     pthread_cond_init(&loop->publication.changed, NULL);
-    // Before the thread runs, whose callbacks look for it; and even if something
-    // fails: the transport may hold receives.
+    // Before the thread runs, whose callbacks look for it; and even if
+    // something fails: the transport may hold receives.
     *out = loop;
     tally_status_t status = TALLY_OK;
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
