@@ -5,8 +5,11 @@
 //   member/PEER   its announcement, under a lease; written only while started/
 //                 PEER is of that revision: who is fenced cannot come back
 //   lineage       the register, changed by compare-and-swap on its revision
+//   force         the operator's: the number of the lineage that is to end,
+//                 written by `etcdctl put PREFIX/JOB/force NUMBER`
 // All is read by one request, a few times a second: who has died is found out
 // by heartbeats of Tally, not here.
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,6 +214,24 @@ static bool take_lineage(struct quorum_provider *provider, const json_t *entry,
     return true;
 }
 
+static void take_force(struct quorum_provider *provider, const json_t *entry)
+{
+    char text[16] = "";
+    uint32_t lineage;
+    size_t length;
+    int used = 0;
+
+    // Until it is taken back it is told each time, and once to who starts.
+    if (wire_take_bytes(entry, "value", text, sizeof(text) - 4, &length) &&
+        sscanf(text, "%9" SCNu32 "%n", &lineage, &used) == 1 &&
+        (text[used] == '\0' || text[used] == '\n'))
+        provider->host->force(provider->host->context, lineage);
+    else
+        provider->host->log(provider->host->context, TALLY_LOG_WARN,
+                            "membership: what the key force holds is not the "
+                            "number of a lineage");
+}
+
 // False: it is not as etcd writes entries. Keys of others are passed over.
 static bool take_entry(struct quorum_provider *provider, const json_t *entry,
                        struct look *look)
@@ -230,6 +251,10 @@ static bool take_entry(struct quorum_provider *provider, const json_t *entry,
     if (strcmp(name, "lineage") == 0) {
         look->lineage = revision;
         return take_lineage(provider, entry, revision);
+    }
+    if (strcmp(name, "force") == 0) {
+        take_force(provider, entry);
+        return true;
     }
     if (sscanf(name, "started/%3u%n", &peer, &used) == 1 &&
         name[used] == '\0') {
