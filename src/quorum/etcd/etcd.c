@@ -36,6 +36,7 @@ struct quorum_provider {
     int64_t renewed_us;
     bool fenced;
     uint64_t there; // peers, at the last look
+    uint64_t force; // revision of the operator's word
 };
 
 // What one look finds.
@@ -214,15 +215,19 @@ static bool take_lineage(struct quorum_provider *provider, const json_t *entry,
     return true;
 }
 
-static void take_force(struct quorum_provider *provider, const json_t *entry)
+static void take_force(struct quorum_provider *provider, const json_t *entry,
+                       uint64_t revision)
 {
     char text[16] = "";
     uint32_t lineage;
     size_t length;
     int used = 0;
 
-    // Until it is taken back it is told each time, and once to who starts.
+    if (revision == provider->force)
+        return; // told already
+    provider->force = revision;
     if (wire_take_bytes(entry, "value", text, sizeof(text) - 4, &length) &&
+        text[0] >= '0' && text[0] <= '9' &&
         sscanf(text, "%9" SCNu32 "%n", &lineage, &used) == 1 &&
         (text[used] == '\0' || text[used] == '\n'))
         provider->host->force(provider->host->context, lineage);
@@ -253,7 +258,7 @@ static bool take_entry(struct quorum_provider *provider, const json_t *entry,
         return take_lineage(provider, entry, revision);
     }
     if (strcmp(name, "force") == 0) {
-        take_force(provider, entry);
+        take_force(provider, entry, revision);
         return true;
     }
     if (sscanf(name, "started/%3u%n", &peer, &used) == 1 &&
