@@ -425,6 +425,21 @@ const struct config_row config_table[CONFIG_COUNT] = {
                    "those who are ready decide alone.",
             .job_wide = true,
         },
+    [CONFIG_REPLICA_FORCE] =
+        {
+            .name = "TALLY_REPLICA_FORCE",
+            .type = CONFIG_INTEGER,
+            .type_text = "seconds, 0: never",
+            .preset = "0",
+            .doc = "Where too few are left to decide for so long, and the "
+                   "leases of those that are missing are over, those that are "
+                   "left go on without them, in a lineage that they force: "
+                   "doc/fault.md. For TALLY_QUORUM=etcd.",
+            .minimum = 1,
+            .maximum = 604800,
+            .zero = true,
+            .job_wide = true,
+        },
     [CONFIG_HEARTBEAT_US] =
         {
             .name = "TALLY_HEARTBEAT_US",

@@ -63,6 +63,12 @@ static tally_status_t open_membership(const struct replica_open_params *params,
     };
     tally_status_t status = quorum_open(&membership, &opened->quorum);
 
+    if (status == TALLY_OK && !quorum_has_register(opened->quorum) &&
+        config_integer(config, CONFIG_REPLICA_FORCE) != 0)
+        status = core_fail(TALLY_ERR_CONFIG,
+                           "TALLY_REPLICA_FORCE is set, but TALLY_QUORUM=%s "
+                           "has no register of lineages: only etcd has one",
+                           membership.provider);
     if (status == TALLY_OK)
         status = quorum_incarnation(
             opened->quorum,
@@ -122,6 +128,7 @@ static tally_status_t start_loop(const struct replica_open_params *params,
         .decide_after_us = config_microseconds(config, CONFIG_REPLICA_PATIENCE),
         .apply_after_us =
             config_microseconds(config, CONFIG_REPLICA_GRADIENT_PATIENCE),
+        .force_us = config_integer(config, CONFIG_REPLICA_FORCE) * 1000000,
         .log = params->log,
         .decided = params->decided,
         .context = params->context,

@@ -60,6 +60,18 @@ void events_fenced(void *context, uint64_t incarnation)
     pthread_mutex_unlock(&quorum->lock);
 }
 
+void events_force(void *context, uint32_t lineage)
+{
+    struct quorum *quorum = context;
+
+    pthread_mutex_lock(&quorum->lock);
+    if (quorum->ends != lineage) {
+        quorum->ends = lineage;
+        quorum->ends_is_new = true;
+    }
+    pthread_mutex_unlock(&quorum->lock);
+}
+
 void events_trouble(struct quorum *quorum, tally_status_t status)
 {
     pthread_mutex_lock(&quorum->lock);
@@ -121,6 +133,12 @@ static bool next_event(struct quorum *quorum, struct quorum_event *event)
         quorum->record_is_new = false;
         *event = (struct quorum_event){.kind = QUORUM_LINEAGE,
                                        .record = quorum->record};
+        return true;
+    }
+    if (quorum->ends_is_new) {
+        quorum->ends_is_new = false;
+        *event =
+            (struct quorum_event){.kind = QUORUM_FORCE, .ends = quorum->ends};
         return true;
     }
     if (quorum->answered.number != 0) {

@@ -55,6 +55,8 @@ struct quorum {
     bool fenced_is_new;
     struct quorum_record record;
     bool record_is_new;
+    uint32_t ends; // the lineage that the operator says is to end; 0: none
+    bool ends_is_new;
     uint64_t next_request;
     struct object_request request;
     struct object_request answered; // number 0: there is no answer to tell
@@ -75,6 +77,7 @@ struct quorum {
 void events_seen(void *context, const struct quorum_member *member);
 void events_gone(void *context, uint16_t peer);
 void events_fenced(void *context, uint64_t incarnation);
+void events_force(void *context, uint32_t lineage);
 // Of the calling thread's sentence.
 void events_trouble(struct quorum *quorum, tally_status_t status);
 

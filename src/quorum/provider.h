@@ -36,6 +36,8 @@ struct quorum_host {
     void (*gone)(void *context, uint16_t peer);
     void (*fenced)(void *context, uint64_t incarnation);
     void (*value)(void *context, const struct quorum_value *value);
+    // Where there is a register: the operator says that this lineage is to end.
+    void (*force)(void *context, uint32_t lineage);
 };
 
 struct quorum_provider;

@@ -83,6 +83,7 @@ tally_status_t quorum_open(const struct quorum_params *params,
         .gone = events_gone,
         .fenced = events_fenced,
         .value = register_value,
+        .force = events_force,
     };
     pthread_mutex_init(&quorum->lock, NULL);
     quorum->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -103,6 +104,11 @@ tally_status_t quorum_open(const struct quorum_params *params,
     }
     *out = quorum;
     return TALLY_OK;
+}
+
+bool quorum_has_register(const struct quorum *quorum)
+{
+    return quorum->ops->has_register;
 }
 
 static void nap_us(int64_t us)

@@ -47,6 +47,8 @@ enum quorum_event_kind {
     QUORUM_FENCED,
     // `record` is in the register.
     QUORUM_LINEAGE,
+    // The operator says that lineage `ends` is to end, though too few are left.
+    QUORUM_FORCE,
     // The answer to `request`. OK: done. MISMATCH: what the register holds
     // forbids it. TIMEOUT: not answered; it may have happened. `sentence` says
     // more.
@@ -61,6 +63,7 @@ struct quorum_event {
     enum quorum_event_kind kind;
     struct quorum_member member;
     struct quorum_record record;
+    uint32_t ends;
     uint64_t request;
     tally_status_t status;
     const char *sentence;
@@ -96,6 +99,9 @@ tally_status_t quorum_incarnation(struct quorum *quorum, int64_t timeout_us,
 // SYSTEM.
 tally_status_t quorum_announce(struct quorum *quorum, const void *address,
                                size_t bytes);
+
+// Whether there is a register, so that a lineage can be forced.
+bool quorum_has_register(const struct quorum *quorum);
 
 // False: nothing is new.
 bool quorum_next(struct quorum *quorum, struct quorum_event *event);

@@ -149,6 +149,7 @@ void replica_coordinator_fence(struct replica *node)
         return;
     node->fenced = true;
     node->entered = false;
+    node->forcing = false;
     replica_report(node, REPLICA_STATUS_FENCED, 0);
 }
 

@@ -33,6 +33,17 @@ void replica_learner_locate(struct replica *node,
     clear_instance(node);
 }
 
+// Acceptors of an epoch vote once they have installed the decision that names
+// them. So whatever is decided in it says that f + 1 of them have.
+static void retire(struct replica *node)
+{
+    bool votes = replica_acceptor_place(node) >= 0;
+
+    if (node->votes && !votes)
+        replica_report(node, REPLICA_STATUS_RETIRED, 0);
+    node->votes = votes;
+}
+
 void replica_learner_decided(struct replica *node,
                              const struct replica_value *value)
 {
@@ -43,6 +54,7 @@ void replica_learner_decided(struct replica *node,
         replica_coordinator_is_named(node) &&
         replica_coordinator_is_current(node);
 
+    retire(node);
     node->kept_count++;
     kept->instance = node->at.next;
     kept->previous = node->at.previous;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // When more than f acceptors are lost: the operator lists the survivors, each
 // seals the lineage for good and reports its frontier, and one compare-and-swap
-// in the provider's register makes the highest frontier the base of the next.
+// in the provider's register makes the highest frontier the base of the next. A
+// listed one of which a later start is heard is gone: it is forced without it.
 #include "replica/node.h"
 
 static uint64_t listed_peers(const struct replica_epoch *list)
@@ -17,23 +18,32 @@ static bool is_listed(const struct replica_epoch *list,
             replica_epoch_acceptor(list, name) >= 0);
 }
 
-void replica_lineage_force(struct replica *node,
-                           const struct replica_epoch *epoch)
+// Asks all anew: who is sealed says the same again.
+static void gather(struct replica *node)
 {
-    if (!node->located || !is_listed(epoch, node->params.self))
-        return;
-    node->forcing = true;
-    node->force = *epoch;
     node->sealed_peers = 0;
     node->frontier = (struct replica_state){0};
     node->tick_at = node->now + node->params.retry_us;
     replica_lineage_repeat(node);
 }
 
+void replica_lineage_force(struct replica *node,
+                           const struct replica_epoch *epoch)
+{
+    if (!node->located || node->fenced ||
+        !is_listed(epoch, node->params.self) || epoch->members == 0 ||
+        epoch->acceptor_count % 2 == 0)
+        return;
+    node->forcing = true;
+    node->force = *epoch;
+    gather(node);
+}
+
 void replica_lineage_repeat(struct replica *node)
 {
     struct replica_message seal = replica_message_for(node, REPLICA_SEAL);
 
+    seal.survivors = node->force;
     replica_send(node, listed_peers(&node->force) & ~node->sealed_peers, &seal);
 }
 
@@ -42,12 +52,64 @@ void replica_lineage_seal(struct replica *node,
 {
     struct replica_message sealed = replica_message_for(node, REPLICA_SEALED);
 
+    if (!is_listed(&message->survivors, node->params.self)) {
+        // Another start of it is: that one is gone, as this message tells.
+        replica_learner_ask(node, replica_bit(message->from.peer));
+        return;
+    }
     if (!node->sealed)
         replica_report(node, REPLICA_STATUS_SEALED, 0);
     node->sealed = true;
     node->entered = false;
     sealed.state = node->own;
     replica_reply(node, message->from, &sealed);
+}
+
+// Returns whether the list named an earlier start.
+static bool strike_out(struct replica_epoch *list, struct replica_name later)
+{
+    bool struck = false;
+    uint32_t kept = 0;
+
+    if ((list->members & replica_bit(later.peer)) != 0 &&
+        list->incarnations[later.peer] < later.incarnation) {
+        list->members &= ~replica_bit(later.peer);
+        list->incarnations[later.peer] = 0;
+        struck = true;
+    }
+    for (uint32_t i = 0; i < list->acceptor_count; i++) {
+        struct replica_name name = list->acceptors[i];
+        if (name.peer != later.peer || name.incarnation >= later.incarnation)
+            list->acceptors[kept++] = name;
+    }
+    struck = struck || kept < list->acceptor_count;
+    list->acceptor_count = kept;
+    return struck;
+}
+
+// An odd number of acceptors; of the members if none is left.
+static void make_odd(struct replica_epoch *list)
+{
+    if (list->acceptor_count == 0 && list->members != 0) {
+        uint16_t peer = (uint16_t)__builtin_ctzll(list->members);
+        list->acceptors[list->acceptor_count++] =
+            (struct replica_name){peer, 0, list->incarnations[peer]};
+    }
+    if (list->acceptor_count % 2 == 0 && list->acceptor_count > 0)
+        list->acceptor_count--;
+    for (uint32_t i = list->acceptor_count; i < REPLICA_ACCEPTORS_MAX; i++)
+        list->acceptors[i] = (struct replica_name){0};
+}
+
+void replica_lineage_heed(struct replica *node, struct replica_name from)
+{
+    if (!node->forcing || !strike_out(&node->force, from))
+        return;
+    make_odd(&node->force);
+    replica_report(node, REPLICA_STATUS_UNLISTED, replica_bit(from.peer));
+    node->forcing = node->force.members != 0;
+    if (node->forcing)
+        gather(node); // what it reported is gone with it
 }
 
 // What is applied past the highest frontier, by whoever is not listed, is void.

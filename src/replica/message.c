@@ -209,10 +209,13 @@ static void walk_body(struct walk *walk, struct replica_message *message,
     case REPLICA_SEALED:
         walk_state(walk, &message->state);
         break;
+    case REPLICA_SEAL:
+        walk_epoch(walk, &message->survivors);
+        break;
     case REPLICA_FENCE:
         walk_u64(walk, &message->held);
         break;
-    default: // ASK, SEAL: the header says it all
+    default: // ASK: the header says it all
         break;
     }
 }

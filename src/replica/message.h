@@ -46,6 +46,7 @@ struct replica_message {
         struct replica_entry entry;       // ENTRY
         struct replica_value value;       // VOTE, PROMISE, ACCEPT, DECISION
         struct replica_position position; // POSITION, without what is coming
+        struct replica_epoch survivors;   // SEAL
     };
 };
 

@@ -48,6 +48,8 @@ struct replica {
     struct replica_ballot promised;
     struct replica_ballot accepted;
     bool has_accepted;
+    bool votes; // it was one of an epoch, and nothing is decided since without
+                // it
 
     // As its leader.
     bool leading;
@@ -191,6 +193,8 @@ void replica_lineage_seal(struct replica *node,
 void replica_lineage_sealed(struct replica *node,
                             const struct replica_message *message);
 void replica_lineage_repeat(struct replica *node);
+// What any message tells who forces: that start of the peer is there.
+void replica_lineage_heed(struct replica *node, struct replica_name from);
 void replica_lineage_adopt(struct replica *node,
                            const struct replica_position *position);
 

@@ -208,6 +208,7 @@ static void handle_message(struct replica *node, const uint8_t *bytes,
     }
     if (!node->located || is_stale(node, &message))
         return;
+    replica_lineage_heed(node, message.from);
     switch (message.kind) {
     case REPLICA_ASK:
         replica_learner_answer(node, &message);
@@ -374,9 +375,11 @@ const char *replica_status_name(enum replica_status status)
         [REPLICA_STATUS_FENCED] = "FENCED",
         [REPLICA_STATUS_ROLLED_BACK] = "ROLLED_BACK",
         [REPLICA_STATUS_SEALED] = "SEALED",
+        [REPLICA_STATUS_UNLISTED] = "UNLISTED",
         [REPLICA_STATUS_EPOCH] = "EPOCH",
         [REPLICA_STATUS_CONFLICT] = "CONFLICT",
         [REPLICA_STATUS_REFUSED] = "REFUSED",
+        [REPLICA_STATUS_RETIRED] = "RETIRED",
         [REPLICA_STATUS_STOPPED] = "STOPPED",
     };
 

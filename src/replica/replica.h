@@ -86,10 +86,14 @@ enum replica_status {
     // No more of this lineage; the model stays what it is: no copy of another
     // may replace it, the frontier that it reported must be there.
     REPLICA_STATUS_SEALED,
+    REPLICA_STATUS_UNLISTED, // peers survived not: a lineage is forced without
     REPLICA_STATUS_EPOCH,    // an epoch begins; it may be no member
     REPLICA_STATUS_CONFLICT, // two digests for one key: peers says whose
     REPLICA_STATUS_REFUSED,  // a message not to be understood, or forged
-    REPLICA_STATUS_STOPPED,  // more than f acceptors are thought dead
+    // No acceptor any more, and f + 1 of those that are have decided something:
+    // nobody asks it for what it voted.
+    REPLICA_STATUS_RETIRED,
+    REPLICA_STATUS_STOPPED, // more than f acceptors are thought dead
 };
 
 struct replica_action {

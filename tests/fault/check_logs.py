@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Reads what every rank of a job of replica groups logged, and computes again
 what must have been decided: no token is counted twice, none of a replica that
-counts is lost, and all ranks say the same. It knows nothing of Tally."""
+counts is lost, and all ranks say the same. An index may be decided again in a
+later lineage, so what is decided is known by both. It knows nothing of Tally."""
 
 import collections
 import glob
@@ -20,12 +21,18 @@ class Life:
     def __init__(self, path):
         _, replica, rank, _ = os.path.basename(path).split(".")
         self.replica, self.rank = int(replica), int(rank)
-        self.counted = {}  # index: tokens of this rank
+        self.counted = {}  # lineage, index: tokens of this rank
         self.unmatched = []  # tokens that were offered, with no word of a count
+        self.held = {}  # lineage, index: the state after it
         self.lines = []
         with open(path) as log:
             for line in log.read().split("\n")[:-1]:  # a last one may be cut
                 self.lines.append(line.split())
+
+
+def named(words):
+    """The lineage and the index of a decision."""
+    return int(words[1]), int(words[2])
 
 
 def same(table, key, value, what, life):
@@ -36,14 +43,15 @@ def same(table, key, value, what, life):
 
 class Job:
     def __init__(self):
-        self.counts = {}  # index: (members, digest, total)
-        self.applies = {}  # index: (attempt, members, digest, total)
-        self.parameters = {}
+        self.counts = {}  # lineage, index: (members, digest, total)
+        self.applies = {}  # the same: (attempt, members, digest, total)
+        self.parameters = {}  # index, digest of the state: what the model is
         self.ends = {}
         self.appliers = collections.defaultdict(set)
 
     def take(self, life):
         offered = None
+        applied = (0, 0)
         for words in life.lines:
             word = words[0]
             if word == "offer":
@@ -51,8 +59,8 @@ class Job:
                     life.unmatched.append(offered)
                 offered = int(words[1])
             elif word == "counted":
-                index, members = int(words[1]), int(words[3], 16)
-                if int(words[6]) != offered:
+                index, members = named(words), int(words[4], 16)
+                if int(words[7]) != offered:
                     raise Wrong(f"counted {index} without an offer")
                 if not members >> life.replica & 1:
                     raise Wrong(f"replica {life.replica} is told that it is "
@@ -62,20 +70,26 @@ class Job:
                                 f"{index}")
                 life.counted[index] = offered
                 offered = None
-                same(self.counts, index, (members, words[4], int(words[5])),
+                same(self.counts, index, (members, words[5], int(words[6])),
                      "count", life)
             elif word == "applied":
-                index = int(words[1])
+                index = named(words)
                 same(self.applies, index,
-                     (int(words[2]), int(words[3], 16), words[4],
-                      int(words[5])), "apply", life)
+                     (int(words[3]), int(words[4], 16), words[5],
+                      int(words[6])), "apply", life)
+                if index <= applied:
+                    raise Wrong(f"replica {life.replica} applies {index} after "
+                                f"{applied}")
+                applied = index
                 if index not in life.counted:
                     raise Wrong(f"applied {index}, which was not counted")
                 self.appliers[index].add((life.replica, life.rank))
             elif word in ("parameters", "restored"):
-                index = int(words[1])
-                if index > 0:
-                    same(self.parameters, index, words[-1], "parameters", life)
+                state = int(words[1]), words[2]
+                if word == "parameters":
+                    life.held[applied] = state
+                if state[0] > 0:
+                    same(self.parameters, state, words[3], "parameters", life)
             elif word == "end":
                 self.ends[life.replica, life.rank] = (words[1], words[2])
         if offered is not None:
@@ -131,18 +145,22 @@ def check(folder, replicas, ranks):
             if not members >> replica & 1:
                 raise Wrong(f"replica {replica} applied {index} and is not "
                             "among those who do")
-    last = max(job.applies, default=0)
-    missing = [i for i in range(1, last + 1)
-               if i in job.applies and i not in job.parameters]
+    states = {}
+    for life in lives:
+        for index, state in life.held.items():
+            same(states, index, state, "state", life)
+    missing = [index for index in job.applies if index not in states]
     if missing:
         raise Wrong(f"no parameters of {missing}")
     if len(set(job.ends.values())) > 1:
         raise Wrong(f"they end with {job.ends}")
     if len(job.ends) != replicas * ranks:
         raise Wrong(f"{len(job.ends)} ranks of {replicas * ranks} ended")
+    lineages = len({lineage for lineage, _ in job.counts})
     smaller = sum(bin(m).count("1") < replicas for m, _, _ in
                   job.counts.values())
-    return (f"{len(lives)} processes, {len(job.counts)} counts ({exact} with "
+    return (f"{len(lives)} processes, {len(job.counts)} counts "
+            f"{f'in {lineages} lineages ' if lineages > 1 else ''}({exact} with "
             f"every rank's word, {smaller} without a replica), "
             f"{len(job.applies)} applied ({retried} over a smaller set than "
             f"counted): no token twice, none lost, all equal")

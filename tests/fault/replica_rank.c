@@ -171,14 +171,13 @@ static bool restore(struct job *job)
 // ------------------------------------------------------------------- the step
 
 static void log_decision(const struct job *job, const char *word,
-                         uint64_t index, uint32_t attempt, uint64_t members,
-                         uint64_t digest, int64_t total)
+                         uint32_t lineage, uint64_t index, uint32_t attempt,
+                         uint64_t members, uint64_t digest, int64_t total)
 {
-    fprintf(job->log, "%s %llu %u %llx %016llx %lld %lld\n", word,
-            (unsigned long long)index, (unsigned)attempt,
+    fprintf(job->log, "%s %u %llu %u %llx %016llx %lld %lld\n", word,
+            (unsigned)lineage, (unsigned long long)index, (unsigned)attempt,
             (unsigned long long)members, (unsigned long long)digest,
             (long long)total, (long long)job->own);
-    fflush(job->log);
 }
 
 static int64_t read_result(const struct job *job, tally_result_t *result)
@@ -216,8 +215,9 @@ static tally_replica_status_t count(struct job *job, tally_result_t *result)
         fail(job, "end");
     int64_t total = read_result(job, result);
     if (result->replica_status == TALLY_REPLICA_COUNTED)
-        log_decision(job, "counted", result->replica_index, 0,
-                     result->replica_members, result->replica_digest, total);
+        log_decision(job, "counted", result->replica_lineage,
+                     result->replica_index, 0, result->replica_members,
+                     result->replica_digest, total);
     else
         fprintf(job->log, "not %s %llu\n",
                 tally_replica_status_string(result->replica_status),
@@ -245,10 +245,11 @@ static void apply(struct job *job, const tally_replica_verdict_t *verdict,
 
     job->parameters = mix(mix(job->parameters, sum), (uint64_t)total);
     job->state = verdict->state;
-    log_decision(job, "applied", verdict->index, verdict->attempt,
-                 verdict->members, verdict->digest, total);
-    fprintf(job->log, "parameters %llu %016llx\n",
-            (unsigned long long)verdict->index,
+    log_decision(job, "applied", verdict->lineage, verdict->index,
+                 verdict->attempt, verdict->members, verdict->digest, total);
+    fprintf(job->log, "parameters %llu %016llx %016llx\n",
+            (unsigned long long)job->state.index,
+            (unsigned long long)job->state.digest,
             (unsigned long long)job->parameters);
     fflush(job->log);
     publish(job);

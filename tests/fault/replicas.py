@@ -123,7 +123,7 @@ class Job:
                     for line in log.read().split(b"\n")[:-1]:
                         words = line.split()
                         if words and words[0] == b"applied":
-                            last[peer] = int(words[1])
+                            last[peer] = int(words[2])
             except (OSError, ValueError, IndexError):
                 pass
         return last

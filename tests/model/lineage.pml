@@ -27,6 +27,8 @@ bool decided[INDICES];
 // L + 1 in bits 4 to 7; through: how many indices it holds), which lineage.
 byte known[N], through[N], applied[N], lineage[N]; // lineage: 0, or who forced
 byte sealed;
+byte again; // nodes that started again
+byte restarts;
 
 // What a forcer gathered, and the durable record: who wrote it (0: it says L),
 // base index, members; the newest checkpoint and the lineage it is tagged with.
@@ -48,11 +50,14 @@ byte next_votes[INDICES * 3], next_value[INDICES];
 #else
 #define MAY_ACT(n) (lineage[n] == 0 && !IN(n, sealed))
 #endif
+// The start that lists and epochs name.
+#define IS_NAMED(n, set) (IN(n, set) && !IN(n, again))
 
 #define VOTE(set) \
     :: d_step { \
-        MAY_ACT(n) && known[n] < INDICES && !IN(n, votes[known[n]]) && \
-        (votes[known[n]] == 0 || value[known[n]] == (set)) -> \
+        MAY_ACT(n) && known[n] < INDICES && \
+        !IN(n, votes[known[n]] | again) && (votes[known[n]] == 0 || \
+                                            value[known[n]] == (set)) -> \
         printf("node %d votes for {%x} at index %d of L\n", n, set, known[n]); \
         value[known[n]] = set; \
         votes[known[n]] = votes[known[n]] | BIT(n); \
@@ -96,7 +101,7 @@ end:
         k = known[n];
         printf("node %d learns index %d of L\n", n, k);
         if
-        :: n < 2 && IN(n, value[k]) && through[n] == k ->
+        :: n < 2 && IS_NAMED(n, value[k]) && through[n] == k ->
             applied[n] = applied[n] | BIT(k);
             through[n]++
         :: else
@@ -106,6 +111,18 @@ end:
     }
     RESTORE(0)
     RESTORE(1)
+#ifdef RESTARTS
+    :: d_step { // before anything of L + 1: what follows then is an epoch's matter
+        n < 2 && restarts < RESTARTS && lineage[n] == 0 && !IN(n, again) ->
+        printf("node %d crashes, and starts again\n", n);
+        restarts++;
+        again = again | BIT(n);
+        sealed = sealed & ~BIT(n);
+        known[n] = 0;
+        through[n] = 0;
+        applied[n] = 0
+    }
+#endif
     :: d_step { // only with the record's consent
         n < 2 && through[n] > published && RECORD_CONSENTS(n) ->
         printf("node %d publishes the checkpoint of index %d\n", n,
@@ -118,7 +135,7 @@ end:
     :: d_step { // it reads the record: a survivor goes on, others are FENCED
         lineage[n] == 0 && record != 0 ->
         printf("node %d reads the record of L + 1\n", n);
-        assert(!IN(n, members) || through[n] <= base); // 9: commits stay
+        assert(!IS_NAMED(n, members) || through[n] <= base); // 9: commits stay
         lineage[n] = record;
         known[n] = base;
 #ifndef M_NOT_ROLLED_BACK
@@ -143,7 +160,7 @@ end:
         assert(OF_RECORD(applied[n])) // 9: no void state is restored
     }
     :: d_step { // L + 1 goes on
-        lineage[n] != 0 && IN(n, members) && known[n] < INDICES &&
+        lineage[n] != 0 && IS_NAMED(n, members) && known[n] < INDICES &&
         (n == 2 || through[n] == known[n]) &&
         !IN(n, NEXT(known[n])) ->
         k = known[n];
@@ -178,20 +195,45 @@ end:
 // A forcer asks the survivors on its list to seal and to report their frontier.
 #define REPORT(n) \
     :: d_step { \
-        IN(n, list[f]) && !IN(n, reported[f]) && lineage[n] == 0 -> \
+        IS_NAMED(n, list[f]) && !IN(n, reported[f]) && lineage[n] == 0 -> \
         printf("node %d seals L and reports %d to forcer %d\n", n, through[n], \
                f); \
         sealed = sealed | BIT(n); \
         reported[f] = reported[f] | BIT(n); \
         frontier[f] = MAX(frontier[f], through[n]) \
     }
-#define LISTS(set) :: d_step { list[f] == 0 -> list[f] = set }
+#define LISTS(set) \
+    :: d_step { list[f] == 0 && ((set) & again) == 0 -> list[f] = set }
+
+// It hears a later start of one on its list: that one is gone, and what it
+// reported with it. Who is left reports again.
+#ifdef M_FRONTIER_KEPT
+#define FORGET(f)
+#else
+#define FORGET(f) reported[f] = 0; frontier[f] = 0;
+#endif
+#define STRIKES_OUT(n) \
+    :: d_step { \
+        IN(n, list[f] & again) && record != f -> \
+        printf("forcer %d strikes out node %d\n", f, n); \
+        list[f] = list[f] & ~BIT(n); \
+        reported[f] = reported[f] & ~BIT(n); \
+        FORGET(f) \
+        if \
+        :: (list[f] & REPLICAS) == 0 -> list[f] = 0; reported[f] = 0 \
+        :: else \
+        fi \
+    }
 
 #ifdef M_NO_LINEAGE_CAS
 #define RECORD_IS_OF_L true
 #else
 #define RECORD_IS_OF_L (record == 0)
 #endif
+
+// As far as the forcer can know: a member may be gone without its hearing of it.
+#define HOLDS_BASE(n) \
+    (IN(n, members) && (IN(n, again) || through[n] == base))
 
 proctype forcer(byte f)
 {
@@ -204,6 +246,12 @@ end:
     REPORT(0)
     REPORT(1)
     REPORT(2)
+#ifdef RESTARTS
+#ifndef M_LISTED_FOREVER
+    STRIKES_OUT(0)
+    STRIKES_OUT(1)
+#endif
+#endif
     :: d_step {
         list[f] != 0 && reported[f] == list[f] && record != f &&
         (list[f] & REPLICAS) != 0 && RECORD_IS_OF_L ->
@@ -216,10 +264,19 @@ end:
 #endif
         printf("forcer %d writes L + 1: base %d, members {%x}\n", f, base,
                members);
-        assert(OF_RECORD(checkpoint)) // 9: the newest checkpoint is not void
+        assert(OF_RECORD(checkpoint)); // 9: the newest checkpoint is not void
+        assert(published >= base || HOLDS_BASE(0) || HOLDS_BASE(1)) // 9: a member holds the base
     }
     od
 }
+
+#ifdef RESTARTS
+// Where nothing is left to happen.
+proctype watch()
+{
+    timeout -> assert(record != 0) // 8: a lineage that is forced begins
+}
+#endif
 
 init {
     atomic {
@@ -227,6 +284,9 @@ init {
         run node(1);
         run node(2);
         run forcer(1);
-        run forcer(2)
+        run forcer(2);
+#ifdef RESTARTS
+        run watch()
+#endif
     }
 }

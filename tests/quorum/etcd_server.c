@@ -48,6 +48,11 @@ bool etcd_server_start(uint16_t port, uint16_t peer_port, const char *folder)
     return server > 0;
 }
 
+void etcd_server_pause(bool pause)
+{
+    ck_assert_int_eq(kill(server, pause ? SIGSTOP : SIGCONT), 0);
+}
+
 void etcd_server_kill(void)
 {
     if (server <= 0)

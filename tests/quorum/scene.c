@@ -79,14 +79,22 @@ static void store_withdraw(void *context)
     pthread_mutex_unlock(&lock);
 }
 
-static const char *setting(void *context, const char *name)
+const char *scene_setting(const char *name)
 {
-    enum config_key key = config_find(name);
-
-    (void)context;
     for (int i = 0; i < setting_count; i++)
         if (strcmp(settings[i].name, name) == 0)
             return settings[i].value;
+    return NULL;
+}
+
+static const char *setting(void *context, const char *name)
+{
+    enum config_key key = config_find(name);
+    const char *value = scene_setting(name);
+
+    (void)context;
+    if (value != NULL)
+        return value;
     return key == CONFIG_COUNT ? NULL : config_table[key].preset;
 }
 

@@ -65,6 +65,12 @@ uint16_t scene_free_port(void);
 bool etcd_server_start(uint16_t port, uint16_t peer_port, const char *folder);
 void etcd_server_kill(void);
 
+// Stops the server, or lets it go on.
+void etcd_server_pause(bool pause);
+
+// What is in force, for who opens objects of its own; NULL: as preset.
+const char *scene_setting(const char *name);
+
 // Kills the scene's etcd, or starts it again where it was, with its data.
 void scene_etcd_restart(bool start);
 

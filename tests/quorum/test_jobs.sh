@@ -6,19 +6,13 @@
 #
 # FAULTS: how many, with each (3).
 . "${srcdir:-.}/tests/harness/shell.sh"
+. "${srcdir:-.}/tests/harness/etcd.sh"
 command -v python3 >/dev/null || check_skip "there is no python3"
 transport=
 for name in ofi ucx; do
     [ ! -e .libs/libtally-$name.so ] || transport=$name
 done
 [ -n "$transport" ] || check_skip "there is no transport between replicas"
-
-ports() {
-    python3 -c "import socket
-them = [socket.socket() for i in range($1)]
-for s in them: s.bind(('127.0.0.1', 0))
-print(*[s.getsockname()[1] for s in them])"
-}
 
 replicas() {
     PYTHONDONTWRITEBYTECODE=1 timeout "${FAULT_TIMEOUT:-1200}" python3 \
@@ -30,20 +24,12 @@ replicas() {
     return 1
 }
 
-start_etcd() {
-    /usr/bin/etcd --data-dir "$scratch/etcd" --listen-client-urls "$client" \
-        --advertise-client-urls "$client" --listen-peer-urls "$peer" \
-        --initial-advertise-peer-urls "$peer" --initial-cluster "default=$peer" \
-        >"$scratch/etcd.log" 2>&1 &
-    etcd=$!
-}
-
 # Kills it in mid-job, and starts it again: only who starts then waits.
 disturb_etcd() {
     kill -KILL $etcd
     wait $etcd 2>/dev/null
     sleep 2
-    start_etcd
+    etcd_start
 }
 
 # Some processes are killed: their sockets are told of on stderr.
@@ -53,13 +39,10 @@ see_steps() {
 }
 
 export TALLY_JOB="quorum-jobs" TALLY_PLUGIN_PATH="$PWD/.libs"
-if [ -x /usr/bin/etcd ] && [ -e .libs/libtally-etcd.so ]; then
-    # shellcheck disable=SC2046
-    set -- $(ports 2)
-    client=http://127.0.0.1:$1
-    peer=http://127.0.0.1:$2
-    start_etcd
-    export TALLY_QUORUM=etcd TALLY_ETCD_ENDPOINTS="$client" TALLY_ETCD_LEASE=2
+if etcd_is_here; then
+    etcd_prepare
+    etcd_start
+    export TALLY_ETCD_LEASE=2
     export TALLY_RECORDER_FOLDER="$scratch/recorder"
     replicas over-etcd >"$scratch/result" &
     job=$!
@@ -82,7 +65,7 @@ else
     echo "without etcd: etcd-server or libtally-etcd.so is not here"
 fi
 
-TALLY_QUORUM_LIST=$(ports 3 | sed 's/[0-9]*/127.0.0.1:&/g; s/ /,/g')
+TALLY_QUORUM_LIST=$(static_list 3)
 export TALLY_QUORUM=static TALLY_QUORUM_LIST
 check "3 replica groups find each other by a static list" replicas static
 check_end

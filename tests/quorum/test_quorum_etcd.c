@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/config.h"
 #include "core/error.h"
 #include "quorum/scene.h"
 
@@ -134,6 +135,45 @@ START_TEST(one_request_at_a_time)
     ck_assert_int_eq(quorum_lineage_swap(self, &position, &request), TALLY_OK);
     ck_assert_int_eq(quorum_lineage_swap(self, &position, &request),
                      TALLY_ERR_BUSY);
+    quorum_close(self);
+}
+END_TEST
+
+static void write_force(const char *value)
+{
+    char command[256];
+
+    snprintf(command, sizeof(command),
+             "ETCDCTL_API=3 etcdctl --endpoints %s put -- %s/job/force '%s' "
+             ">/dev/null",
+             scene_setting("TALLY_ETCD_ENDPOINTS"),
+             config_table[CONFIG_ETCD_PREFIX].preset, value);
+    ck_assert_int_eq(system(command), 0);
+}
+
+START_TEST(the_operator_ends_a_lineage_by_a_key)
+{
+    struct quorum_event event;
+    uint64_t own, theirs;
+
+    if (access("/usr/bin/etcdctl", X_OK) != 0)
+        return; // tests/fault/test_forced.sh does it without
+    struct quorum *self = scene_announced(0, "s", 1, &own);
+    // What is no number of a lineage says nothing, and harms nothing.
+    write_force("all of them");
+    write_force("3 4");
+    write_force("-1");
+    struct quorum *other = scene_announced(1, "o", 1, &theirs);
+    scene_await(self, QUORUM_SEEN, 1);
+    write_force("3");
+    ck_assert_uint_eq(scene_await(self, QUORUM_FORCE, 0).ends, 3);
+    sleep(1); // some looks: it is told once
+    while (quorum_next(self, &event))
+        ck_assert_int_ne(event.kind, QUORUM_FORCE);
+    write_force("4");
+    ck_assert_uint_eq(scene_await(self, QUORUM_FORCE, 0).ends, 4);
+    ck_assert_uint_eq(scene_await(other, QUORUM_FORCE, 0).ends, 4);
+    quorum_close(other);
     quorum_close(self);
 }
 END_TEST
@@ -287,6 +327,7 @@ int main(void)
     tcase_add_test(tests, a_lineage_follows_its_parent_only);
     tcase_add_test(tests, no_lineage_begins_below_a_published_checkpoint);
     tcase_add_test(tests, one_request_at_a_time);
+    tcase_add_test(tests, the_operator_ends_a_lineage_by_a_key);
     tcase_add_test(tests, of_two_processes_one_wins_each_lineage);
     tcase_add_test(tests, who_is_killed_is_gone_when_its_lease_ends);
     tcase_add_test(tests, a_registration_outlives_its_lease_many_times);

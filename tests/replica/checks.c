@@ -215,6 +215,10 @@ void check_node(struct world *world, uint16_t process,
     const struct replica *node = of->node;
     uint32_t lineage = node->at.epoch.lineage;
 
+    if (!node->forcing)
+        of->forces_since = -1;
+    else if (of->forces_since < 0)
+        of->forces_since = world->now;
     if (!node->located)
         return;
     if (stale != NULL) {
@@ -385,6 +389,22 @@ void check_applied(struct world *world, uint16_t process,
                        action->instance.index);
 }
 
+// Something is decided in an epoch that does not name it.
+void check_retired(struct world *world, uint16_t process)
+{
+    const struct process *of = &world->processes[process];
+    const struct replica *node = of->node;
+    uint32_t lineage = node->at.epoch.lineage;
+    const struct replica_kept *last =
+        &node->kept[(node->kept_count - 1) % REPLICA_KEPT];
+    const struct log_instance *log = check_log(world, lineage, last->instance);
+
+    if (log == NULL || !log->decided ||
+        place_of(&world->epochs[lineage][log->epoch], of->name) >= 0)
+        check_violated(world, "p%u retires while its votes may be asked for",
+                       process);
+}
+
 // The base is the highest frontier of those that the register lists.
 void check_registered(struct world *world)
 {
@@ -401,59 +421,4 @@ void check_registered(struct world *world)
                            "it survives into",
                            peer);
     }
-}
-
-static bool must_progress(const struct world *world)
-{
-    const struct replica_epoch *epoch = NULL;
-    struct replica_instance most = {0};
-    int left = 0;
-
-    for (uint16_t peer = 0; peer < world->peers; peer++) {
-        const struct process *of = &world->processes[peer];
-        if (!of->alive || !of->node->located || of->node->sealed ||
-            of->node->at.epoch.lineage != world->register_.epoch.lineage ||
-            replica_instance_compare(of->node->at.next, most) < 0)
-            continue;
-        most = of->node->at.next;
-        epoch = &of->node->at.epoch;
-    }
-    if (epoch == NULL)
-        return false;
-    for (uint32_t i = 0; i < epoch->acceptor_count; i++) {
-        const struct process *of = &world->processes[epoch->acceptors[i].peer];
-        left += of->alive &&
-                replica_name_equal(of->name, epoch->acceptors[i]) &&
-                of->node->located && !of->node->sealed;
-    }
-    if (left < (int)epoch->acceptor_count / 2 + 1)
-        return false;
-    for (uint16_t peer = 0; peer < world->config->replicas; peer++) {
-        const struct process *of = &world->processes[peer];
-        struct replica_state state;
-        if (of->alive && !of->fenced && !of->node->ending &&
-            (epoch->members & replica_bit(peer)) != 0 &&
-            epoch->incarnations[peer] == of->name.incarnation &&
-            of->node->at.epoch.lineage == epoch->lineage &&
-            replica_snapshot(of->node, &state))
-            return true;
-    }
-    return false;
-}
-
-void check_judge(struct world *world)
-{
-    world->must_progress = must_progress(world);
-    world->furthest_judged = world->furthest;
-    world->tally.judged += world->must_progress;
-}
-
-#define PROGRESS 3 // indices
-
-void check_end(struct world *world)
-{
-    if (world->must_progress &&
-        world->furthest < world->furthest_judged + PROGRESS)
-        check_violated(world, "no progress from index %lu on (8)",
-                       world->furthest_judged);
 }

@@ -176,6 +176,19 @@ static void strike_process(struct world *world, const struct fault *fault)
     }
 }
 
+// An operator lists who is there; one of them may crash on its next message,
+// which may be the one that asks it to seal.
+static void force(struct world *world, const struct fault *fault)
+{
+    if (!world->config->provider)
+        return;
+    provider_force(world, fault->detail | replica_bit(fault->peer));
+    if (fault->detail % 3 != 0)
+        return;
+    world->processes[fault->other].crash_armed = true;
+    world->processes[fault->other].crash_after = fault->detail % 2;
+}
+
 static void strike(struct world *world, const struct fault *fault)
 {
     struct shards *shards = &world->shards[fault->peer];
@@ -212,8 +225,7 @@ static void strike(struct world *world, const struct fault *fault)
         world->lease_lost_until[fault->peer] = world->now + fault->length;
         break;
     case FAULT_FORCE:
-        if (world->config->provider)
-            provider_force(world, fault->detail | replica_bit(fault->peer));
+        force(world, fault);
         break;
     default:
         strike_process(world, fault);

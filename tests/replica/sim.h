@@ -10,6 +10,7 @@
 //   trainer.c   ranks, gradients, the model, restoring it
 //   provider.c  leases, proposals, the register of lineages, the operator
 //   checks.c    the invariants, after every event
+//   progress.c  the one of them that is about the end
 #ifndef REPLICA_SIM_H
 #define REPLICA_SIM_H
 
@@ -136,6 +137,7 @@ struct process {
     struct replica_state state;
     bool restoring;
     bool veto;
+    int64_t forces_since; // a lineage; -1: it does not
 };
 
 struct rank {
@@ -340,7 +342,10 @@ void check_handed(struct world *world, uint16_t peer, uint16_t rank,
                   bool scale);
 void check_applied(struct world *world, uint16_t process,
                    const struct replica_action *action);
+void check_retired(struct world *world, uint16_t process);
 void check_registered(struct world *world);
+
+// progress.c
 void check_judge(struct world *world);
 void check_end(struct world *world);
 

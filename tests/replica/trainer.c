@@ -346,6 +346,10 @@ void trainer_restore(struct world *world, uint16_t process)
         world_handle(world, process, &event);
         return;
     }
+    // Not in mid-step (tally_replica_restored refuses it): it may be the only
+    // one that holds what it has applied since it lagged.
+    if (replica_coordinator_is_current(of->node))
+        return;
     for (uint32_t i = 0; i < world->peers; i++) {
         uint16_t peer = (uint16_t)((first + i) % world->peers);
         struct process *from = &world->processes[peer];

@@ -93,6 +93,9 @@ static void heed_report(struct world *world, uint16_t process,
             world_restart_later(world, of->name.peer,
                                 world_between(world, 1000, 20000));
         break;
+    case REPLICA_STATUS_RETIRED:
+        check_retired(world, process);
+        break;
     case REPLICA_STATUS_CONFLICT:
         if (!world->two_digests)
             check_violated(world, "two digests for one key of %lx",
@@ -239,6 +242,7 @@ static void open_node(struct world *world, uint16_t process,
     of->suspects = 0;
     of->restoring = false;
     of->veto = false;
+    of->forces_since = -1;
     of->params = 1;
     of->state = (struct replica_state){0};
     of->clock_offset = 0;

@@ -85,13 +85,50 @@ static bool reports(const struct replica_action *actions, size_t count,
     return false;
 }
 
-static bool acts(const struct replica_action *actions, size_t count,
-                 enum replica_action_kind kind)
+static const struct replica_action *
+action_of(const struct replica_action *actions, size_t count,
+          enum replica_action_kind kind)
 {
     for (size_t i = 0; i < count; i++)
         if (actions[i].kind == kind)
+            return &actions[i];
+    return NULL;
+}
+
+static bool acts(const struct replica_action *actions, size_t count,
+                 enum replica_action_kind kind)
+{
+    return action_of(actions, count, kind) != NULL;
+}
+
+// Whether a message of that kind goes to just these peers.
+static bool sends(const struct replica_action *actions, size_t count,
+                  enum replica_message_kind kind, uint64_t peers)
+{
+    struct replica_message message;
+
+    for (size_t i = 0; i < count; i++)
+        if (actions[i].kind == REPLICA_ACTION_SEND &&
+            actions[i].peers == peers &&
+            replica_message_decode(actions[i].bytes, actions[i].length, 1,
+                                   &message) &&
+            message.kind == kind)
             return true;
     return false;
+}
+
+// The operator lists replicas 0 and 1; `acceptor` is the only one.
+static const struct replica_action *
+forces(struct replica *node, const struct replica_position *at,
+       uint16_t acceptor, struct replica_epoch *list, size_t *count)
+{
+    struct replica_event event = {.kind = REPLICA_EVENT_FORCE, .epoch = list};
+
+    *list = at->epoch;
+    list->acceptor_count = 1;
+    memset(list->acceptors, 0, sizeof(list->acceptors));
+    list->acceptors[0] = at->epoch.acceptors[acceptor];
+    return replica_handle(node, &event, node->now + 1, count);
 }
 
 START_TEST(a_replica_does_not_apply_what_its_predecessor_was_counted_in)
@@ -124,6 +161,7 @@ START_TEST(whoever_is_sealed_keeps_the_state_it_reported)
     struct replica_message seal = from(1, 2, REPLICA_SEAL, &at);
     size_t count;
 
+    seal.survivors = at.epoch;
     const struct replica_action *actions = hears(node, &seal, &count);
     ck_assert(reports(actions, count, REPLICA_STATUS_SEALED));
     replica_handle(node, &restored, node->now + 1, &count);
@@ -131,6 +169,151 @@ START_TEST(whoever_is_sealed_keeps_the_state_it_reported)
     // And decisions pass it by.
     learns(node, &at, REPLICA_ABORT, 0, &count);
     ck_assert_uint_eq(node->at.next.index, 1);
+    free(node);
+}
+END_TEST
+
+// Seed 2008075: a survivor that was listed crashed, and its next start let
+// itself be sealed, while what it answered was of nobody on the list.
+START_TEST(a_later_start_of_a_survivor_is_not_sealed)
+{
+    struct replica_position at = two_and_a_witness();
+    struct replica *node = opened(1, 9, &at);
+    struct replica_message seal = from(0, 1, REPLICA_SEAL, &at);
+    size_t count;
+
+    seal.survivors = at.epoch;
+    const struct replica_action *actions = hears(node, &seal, &count);
+    ck_assert(!reports(actions, count, REPLICA_STATUS_SEALED));
+    ck_assert(!sends(actions, count, REPLICA_SEALED, 1));
+    ck_assert(sends(actions, count, REPLICA_ASK, 1)); // its name tells enough
+    learns(node, &at, REPLICA_ABORT, 0, &count);
+    ck_assert_uint_eq(node->at.next.index, 2);
+    free(node);
+}
+END_TEST
+
+START_TEST(a_lineage_is_forced_without_a_survivor_that_started_again)
+{
+    struct replica_position at = two_and_a_witness();
+    struct replica *node = opened(0, 1, &at);
+    struct replica_message sealed = from(1, 2, REPLICA_SEALED, &at);
+    struct replica_message other = from(1, 9, REPLICA_ASK, &at);
+    struct replica_epoch list;
+    size_t count;
+
+    const struct replica_action *actions =
+        forces(node, &at, (uint16_t)_i, &list, &count);
+    ck_assert(sends(actions, count, REPLICA_SEAL, _i == 2 ? 6 : 2));
+    ck_assert(!acts(actions, count, REPLICA_ACTION_PROVIDER));
+    if (_i == 2) { // and the acceptor is silent
+        sealed.state = (struct replica_state){5, 55};
+        actions = hears(node, &sealed, &count);
+        ck_assert(!acts(actions, count, REPLICA_ACTION_PROVIDER));
+        ck_assert_uint_eq(node->frontier.index, 5);
+    }
+    // It knows nothing yet.
+    other.lineage = 0;
+    other.instance.index = 0;
+    actions = hears(node, &other, &count);
+    ck_assert(reports(actions, count, REPLICA_STATUS_UNLISTED));
+    if (_i == 2) { // what it reported is gone with it
+        ck_assert_uint_eq(node->frontier.index, 0);
+        sealed.from = at.epoch.acceptors[2];
+        actions = hears(node, &sealed, &count);
+    }
+    const struct replica_action *swap =
+        action_of(actions, count, REPLICA_ACTION_PROVIDER);
+    ck_assert_ptr_nonnull(swap);
+    const struct replica_epoch *forced = &swap->position->epoch;
+    ck_assert_uint_eq(forced->lineage, 2);
+    ck_assert_uint_eq(forced->members, 1);
+    ck_assert_uint_eq(forced->acceptor_count, 1);
+    ck_assert_uint_eq(forced->acceptors[0].peer, _i == 2 ? 2 : 0);
+    ck_assert_uint_eq(swap->position->group.index, 0);
+    free(node);
+}
+END_TEST
+
+START_TEST(nobody_forces_a_lineage_of_which_nobody_is_left)
+{
+    struct replica_position at = two_and_a_witness();
+    struct replica *node = opened(2, 3, &at);
+    struct replica_message other = from(0, 9, REPLICA_ASK, &at);
+    struct replica_epoch list;
+    size_t count;
+
+    forces(node, &at, 2, &list, &count);
+    ck_assert(node->forcing);
+    hears(node, &other, &count);
+    ck_assert(node->forcing);
+    other.from.peer = 1;
+    const struct replica_action *actions = hears(node, &other, &count);
+    ck_assert(reports(actions, count, REPLICA_STATUS_UNLISTED));
+    ck_assert(!node->forcing);
+    free(node);
+}
+END_TEST
+
+START_TEST(who_is_in_doubt_asks_and_is_told_what_was_decided)
+{
+    struct replica_position at = two_and_a_witness();
+    struct replica_position before = at;
+    struct replica *node = opened(0, 1, &at);
+    struct replica *peer = opened(1, 2, &at);
+    struct replica *nobody = opened(0, 1, NULL);
+    const struct replica_event ask = {.kind = REPLICA_EVENT_ASK};
+    size_t count;
+
+    learns(peer, &at, REPLICA_COUNT, 3, &count);
+    const struct replica_action *actions =
+        replica_handle(node, &ask, node->now + 1, &count);
+    ck_assert(reports(actions, count, REPLICA_STATUS_IN_DOUBT));
+    ck_assert(sends(actions, count, REPLICA_ASK, 6)); // and changes nothing
+    ck_assert_uint_eq(node->at.next.attempt, 0);
+    struct replica_message question = from(0, 1, REPLICA_ASK, &before);
+    actions = hears(peer, &question, &count);
+    ck_assert(sends(actions, count, REPLICA_DECISION, 1));
+    struct replica_event answer = {.kind = REPLICA_EVENT_MESSAGE};
+    const struct replica_action *sent =
+        action_of(actions, count, REPLICA_ACTION_SEND);
+    answer.bytes = sent->bytes;
+    answer.length = sent->length;
+    actions = replica_handle(node, &answer, node->now + 1, &count);
+    ck_assert(acts(actions, count, REPLICA_ACTION_BROADCAST));
+    ck_assert_uint_eq(node->at.next.attempt, 1);
+    // Who knows of no job has nobody to ask but says so.
+    actions = replica_handle(nobody, &ask, 1, &count);
+    ck_assert(reports(actions, count, REPLICA_STATUS_IN_DOUBT));
+    ck_assert(!acts(actions, count, REPLICA_ACTION_SEND));
+    free(node);
+    free(peer);
+    free(nobody);
+}
+END_TEST
+
+START_TEST(an_acceptor_retires_once_something_is_decided_without_it)
+{
+    struct replica_position at = two_and_a_witness();
+    struct replica *node = opened(2, 3, &at);
+    struct replica_message message = from(1, 2, REPLICA_DECISION, &at);
+    struct replica_value *value = &message.value;
+    size_t count;
+
+    value->kind = REPLICA_ABORT;
+    value->has_next = true;
+    value->next = at.epoch;
+    value->next.acceptor_count = 1;
+    memset(&value->next.acceptors[1], 0, 2 * sizeof(value->next.acceptors[1]));
+    value->digest = replica_value_digest(value, at.next, at.previous, 1);
+    replica_position_advance(&at, value);
+    const struct replica_action *actions = hears(node, &message, &count);
+    ck_assert_int_eq(replica_acceptor_place(node), -1);
+    ck_assert(!reports(actions, count, REPLICA_STATUS_RETIRED));
+    actions = learns(node, &at, REPLICA_ABORT, 0, &count);
+    ck_assert(reports(actions, count, REPLICA_STATUS_RETIRED));
+    actions = learns(node, &at, REPLICA_ABORT, 0, &count); // once
+    ck_assert(!reports(actions, count, REPLICA_STATUS_RETIRED));
     free(node);
 }
 END_TEST
@@ -225,6 +408,8 @@ START_TEST(a_message_of_another_length_is_refused)
     else if (_i == REPLICA_VOTE || _i == REPLICA_ACCEPT ||
              _i == REPLICA_DECISION)
         message.value.kind = REPLICA_ABORT;
+    else if (_i == REPLICA_SEAL)
+        message.survivors = at.epoch;
     size_t length = replica_message_encode(&message, 1, bytes);
     ck_assert(replica_message_decode(bytes, length, 1, &out));
     ck_assert_uint_eq(out.from.incarnation, 1);
@@ -243,6 +428,13 @@ int main(void)
     tcase_add_test(
         tcase, a_replica_does_not_apply_what_its_predecessor_was_counted_in);
     tcase_add_test(tcase, whoever_is_sealed_keeps_the_state_it_reported);
+    tcase_add_test(tcase, a_later_start_of_a_survivor_is_not_sealed);
+    tcase_add_loop_test(
+        tcase, a_lineage_is_forced_without_a_survivor_that_started_again, 0, 3);
+    tcase_add_test(tcase, nobody_forces_a_lineage_of_which_nobody_is_left);
+    tcase_add_test(tcase, who_is_in_doubt_asks_and_is_told_what_was_decided);
+    tcase_add_test(tcase,
+                   an_acceptor_retires_once_something_is_decided_without_it);
     tcase_add_test(
         tcase, a_member_that_learns_of_its_epoch_by_a_position_may_contribute);
     tcase_add_test(tcase, an_index_ends_though_all_that_it_counted_are_gone);

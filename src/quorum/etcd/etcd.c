@@ -5,8 +5,11 @@
 //   member/PEER   its announcement, under a lease; written only while started/
 //                 PEER is of that revision: who is fenced cannot come back
 //   lineage       the register, changed by compare-and-swap on its revision
+//   force         the operator's: the number of the lineage that is to end,
+//                 written by `etcdctl put PREFIX/JOB/force NUMBER`
 // All is read by one request, a few times a second: who has died is found out
 // by heartbeats of Tally, not here.
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +36,7 @@ struct quorum_provider {
     int64_t renewed_us;
     bool fenced;
     uint64_t there; // peers, at the last look
+    uint64_t force; // revision of the operator's word
 };
 
 // What one look finds.
@@ -211,6 +215,28 @@ static bool take_lineage(struct quorum_provider *provider, const json_t *entry,
     return true;
 }
 
+static void take_force(struct quorum_provider *provider, const json_t *entry,
+                       uint64_t revision)
+{
+    char text[16] = "";
+    uint32_t lineage;
+    size_t length;
+    int used = 0;
+
+    if (revision == provider->force)
+        return; // told already
+    provider->force = revision;
+    if (wire_take_bytes(entry, "value", text, sizeof(text) - 4, &length) &&
+        text[0] >= '0' && text[0] <= '9' &&
+        sscanf(text, "%9" SCNu32 "%n", &lineage, &used) == 1 &&
+        (text[used] == '\0' || text[used] == '\n'))
+        provider->host->force(provider->host->context, lineage);
+    else
+        provider->host->log(provider->host->context, TALLY_LOG_WARN,
+                            "membership: what the key force holds is not the "
+                            "number of a lineage");
+}
+
 // False: it is not as etcd writes entries. Keys of others are passed over.
 static bool take_entry(struct quorum_provider *provider, const json_t *entry,
                        struct look *look)
@@ -230,6 +256,10 @@ static bool take_entry(struct quorum_provider *provider, const json_t *entry,
     if (strcmp(name, "lineage") == 0) {
         look->lineage = revision;
         return take_lineage(provider, entry, revision);
+    }
+    if (strcmp(name, "force") == 0) {
+        take_force(provider, entry, revision);
+        return true;
     }
     if (sscanf(name, "started/%3u%n", &peer, &used) == 1 &&
         name[used] == '\0') {

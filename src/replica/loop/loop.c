@@ -70,18 +70,21 @@ static void heed_report(struct replica_loop *loop,
     switch (action->status) {
     case REPLICA_STATUS_EPOCH:
         core_log(log, TALLY_LOG_INFO,
-                 "replica %u: epoch %u, members 0x%llx, %u acceptors", self,
-                 (unsigned)at->epoch.number,
+                 "replica %u: epoch %u of lineage %u, members 0x%llx, %u "
+                 "acceptors",
+                 self, (unsigned)at->epoch.number, (unsigned)at->epoch.lineage,
                  (unsigned long long)at->epoch.members,
                  (unsigned)at->epoch.acceptor_count);
         loop->stopped = false;
+        loop->force.silent_us = 0;
         loop->counted = at->epoch.members;
         memset(loop->waited_us, 0, sizeof(loop->waited_us));
         break;
     case REPLICA_STATUS_FENCED:
         core_log(log, TALLY_LOG_WARN,
                  "replica %u: fenced: a newer start of it is there, or a rank "
-                 "of it is gone; start it again",
+                 "of it is gone, or others have forced a lineage without it; "
+                 "start it again",
                  self);
         break;
     case REPLICA_STATUS_CONFLICT:
@@ -96,12 +99,20 @@ static void heed_report(struct replica_loop *loop,
         core_log(log, TALLY_LOG_DEBUG, "replica %u: %llu messages were refused",
                  self, (unsigned long long)loop->refused);
         break;
+    case REPLICA_STATUS_UNLISTED:
+        core_log(log, TALLY_LOG_WARN,
+                 "replica %u: of 0x%llx a later start is there; the lineage is "
+                 "forced without",
+                 self, (unsigned long long)action->peers);
+        break;
+    case REPLICA_STATUS_RETIRED:
+        core_log(log, TALLY_LOG_INFO,
+                 "replica %u: no acceptor any more; nothing needs its votes",
+                 self);
+        break;
     case REPLICA_STATUS_STOPPED:
         if (!loop->stopped)
-            core_log(log, TALLY_LOG_WARN,
-                     "replica %u: nothing can be decided, acceptors 0x%llx are "
-                     "gone; continue them, or start all replicas anew",
-                     self, (unsigned long long)action->peers);
+            loop_say_stopped(loop, action->peers);
         loop->stopped = true;
         break;
     case REPLICA_STATUS_OPEN:
@@ -347,8 +358,8 @@ tally_status_t replica_loop_start(const struct replica_loop_params *params,
     loop->now_us = clock_now_us();
     pthread_mutex_init(&loop->lock, NULL);
     pthread_cond_init(&loop->publication.changed, NULL);
-    // Before the thread runs, whose callbacks look for it; and even if something
-    // fails: the transport may hold receives.
+    // Before the thread runs, whose callbacks look for it; and even if
+    // something fails: the transport may hold receives.
     *out = loop;
     tally_status_t status = TALLY_OK;
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

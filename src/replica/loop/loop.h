@@ -49,6 +49,7 @@ struct replica_loop_params {
     int64_t deadline_us;     // of a decision
     int64_t decide_after_us; // for who is late with a contribution
     int64_t apply_after_us;  // for who is late with a gradient
+    int64_t force_us; // without a quorum, until a lineage is forced; 0: never
     const struct core_log *log;
     void (*decided)(void *context, const struct replica_outcome *outcome);
     void *context;

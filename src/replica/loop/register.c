@@ -10,10 +10,9 @@
 void loop_swap_lineage(struct replica_loop *loop,
                        const struct replica_position *position)
 {
-    uint64_t request;
-
-    if (quorum_lineage_swap(loop->params.quorum, position, &request) !=
-        TALLY_OK)
+    // Where it fails, it is forced again after a while.
+    if (quorum_lineage_swap(loop->params.quorum, position,
+                            &loop->force.request) != TALLY_OK)
         core_log(loop->params.log, TALLY_LOG_WARN, "%s", core_error_text());
 }
 
@@ -21,7 +20,8 @@ void loop_answered(struct replica_loop *loop, const struct quorum_event *event)
 {
     struct loop_publication *publication = &loop->publication;
 
-    if (event->request != publication->request) {
+    if (event->request == loop->force.request) {
+        loop->force.request = 0;
         if (event->status != TALLY_OK)
             core_log(loop->params.log, TALLY_LOG_WARN,
                      "no lineage was forced: %s", event->sentence);

@@ -46,9 +46,8 @@ static void give_way(struct replica_loop *loop, uint64_t incarnation)
     hear(loop, &fence);
 }
 
-// Everybody that can be heard now, this process too, with its incarnation.
-static uint64_t who_is_there(const struct replica_loop *loop,
-                             uint64_t incarnations[REPLICA_PEERS_MAX])
+uint64_t loop_who_is_there(const struct replica_loop *loop,
+                           uint64_t incarnations[REPLICA_PEERS_MAX])
 {
     uint64_t there = replica_bit(loop->params.self.peer);
 
@@ -69,11 +68,9 @@ static uint64_t replicas_of(const struct replica_loop *loop, uint64_t set)
     return set & (replica_bit(loop->params.replicas) - 1);
 }
 
-// Acceptors of before that are there keep their places; others give way to
-// witnesses, then to replicas. Never fewer than before: then they stay.
-static void choose_acceptors(const struct replica_loop *loop, uint64_t there,
-                             const uint64_t *incarnations,
-                             struct replica_epoch *epoch)
+void loop_choose_acceptors(const struct replica_loop *loop, uint64_t there,
+                           const uint64_t *incarnations,
+                           struct replica_epoch *epoch)
 {
     uint64_t replicas = replicas_of(loop, there);
     const uint64_t kinds[] = {there & ~replicas, replicas};
@@ -99,8 +96,6 @@ static void choose_acceptors(const struct replica_loop *loop, uint64_t there,
             chosen[filled++] =
                 (struct replica_name){peer, 0, incarnations[peer]};
         }
-    if (filled < epoch->acceptor_count)
-        return;
     epoch->acceptor_count = filled;
     memset(epoch->acceptors, 0, sizeof(epoch->acceptors));
     memcpy(epoch->acceptors, chosen, filled * sizeof(chosen[0]));
@@ -116,6 +111,18 @@ static void name_members(const struct replica_loop *loop, uint64_t there,
         uint16_t peer = (uint16_t)__builtin_ctzll(rest);
         epoch->incarnations[peer] = incarnations[peer];
     }
+}
+
+// Never fewer than before: then they stay.
+static void name_acceptors(const struct replica_loop *loop, uint64_t there,
+                           const uint64_t *incarnations,
+                           struct replica_epoch *epoch)
+{
+    struct replica_epoch next = *epoch;
+
+    loop_choose_acceptors(loop, there, incarnations, &next);
+    if (next.acceptor_count >= epoch->acceptor_count)
+        *epoch = next;
 }
 
 // ------------------------------------------------------------------ beginning
@@ -140,14 +147,14 @@ static void begin(struct replica_loop *loop)
     struct replica_position first = {.next = {.index = 1}};
     struct replica_message message;
     uint64_t incarnations[REPLICA_PEERS_MAX];
-    uint64_t there = who_is_there(loop, incarnations);
+    uint64_t there = loop_who_is_there(loop, incarnations);
 
     if (!all_are_new(loop, there))
         return;
     first.epoch.lineage = 1;
     first.epoch.number = 1;
     name_members(loop, there, incarnations, &first.epoch);
-    choose_acceptors(loop, there, incarnations, &first.epoch);
+    loop_choose_acceptors(loop, there, incarnations, &first.epoch);
     // What follows is refused by whoever began otherwise.
     first.previous = replica_epoch_digest(1, &first.epoch);
     message = replica_message_for(loop->node, REPLICA_POSITION);
@@ -230,13 +237,13 @@ static void propose(struct replica_loop *loop)
     struct replica_event event = {.kind = REPLICA_EVENT_PROPOSAL,
                                   .epoch = &next};
     uint64_t incarnations[REPLICA_PEERS_MAX];
-    uint64_t there = who_is_there(loop, incarnations);
+    uint64_t there = loop_who_is_there(loop, incarnations);
 
     if (!hears_a_quorum(&next, there))
         return;
     keep_counted(loop, &there, incarnations);
     name_members(loop, there, incarnations, &next);
-    choose_acceptors(loop, there, incarnations, &next);
+    name_acceptors(loop, there, incarnations, &next);
     if (replica_epoch_same(&next, &loop->proposed))
         return;
     loop->revision = next_revision(loop);
@@ -264,11 +271,13 @@ static void take_event(struct replica_loop *loop,
 
     switch (event->kind) {
     case QUORUM_SEEN:
+        loop->force.registered[member->peer] = member->incarnation;
         replica_peers_know(loop->peers, member->peer, member->incarnation,
                            member->address, member->address_bytes,
                            loop->now_us);
         break;
     case QUORUM_GONE:
+        loop->force.registered[member->peer] = 0;
         replica_peers_hint(loop->peers, member->peer);
         break;
     case QUORUM_FENCED:
@@ -276,6 +285,13 @@ static void take_event(struct replica_loop *loop,
         break;
     case QUORUM_LINEAGE:
         loop_handle(loop, &lineage);
+        break;
+    case QUORUM_FORCE:
+        loop->force.ends = event->ends;
+        core_log(loop->params.log, TALLY_LOG_WARN,
+                 "replica %u: lineage %u is to end, by the operator's word, "
+                 "once no quorum is heard",
+                 (unsigned)loop->params.self.peer, (unsigned)event->ends);
         break;
     case QUORUM_ANSWER:
         loop_answered(loop, event);
@@ -338,8 +354,10 @@ void loop_look_at_peers(struct replica_loop *loop)
     }
     if (!loop->node->located && loop->params.self.peer == 0)
         begin(loop);
-    if (loop->node->located && !loop->params.witness)
-        propose(loop);
+    if (!loop->node->located || loop->params.witness)
+        return;
+    propose(loop);
+    loop_consider_force(loop);
 }
 
 // ------------------------------------------------------------- one that joins

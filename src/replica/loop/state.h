@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The inside of the loop: its thread and what comes of actions (loop.c), what
-// the trainer is owed (trainer.c), who takes part (roster.c), what the register
-// of lineages is told (register.c). All of it is under the lock.
+// the trainer is owed (trainer.c), who takes part (roster.c), when a lineage is
+// forced (force.c), what the register of lineages is told (register.c). All of
+// it is under the lock.
 #ifndef REPLICA_LOOP_STATE_H
 #define REPLICA_LOOP_STATE_H
 
@@ -19,6 +20,18 @@ struct loop_publication {
     uint64_t request; // 0: it was answered
     tally_status_t status;
     char sentence[QUORUM_SENTENCE_BYTES];
+};
+
+// What is known of the end of a lineage that too few are left to go on in.
+struct loop_force {
+    uint64_t
+        registered[REPLICA_PEERS_MAX]; // incarnations; 0: its lease is over
+    uint32_t ends;     // the lineage that the operator wants to end; 0: none
+    int64_t looked_us; // last
+    int64_t silent_us; // that no quorum was heard, by a process that ran
+    int64_t again_us;  // not before
+    uint64_t request;  // of the swap that is on its way; 0: none
+    struct replica_epoch list; // that was forced last
 };
 
 enum loop_phase {
@@ -71,6 +84,7 @@ struct replica_loop {
     bool stopped;     // said already
 
     struct loop_publication publication;
+    struct loop_force force;
 };
 
 // loop.c. Lines for the host program's log are kept until the unlock.
@@ -88,11 +102,24 @@ void loop_serve_trainer(struct replica_loop *loop);
 
 // roster.c: looks at peers, and takes what membership says.
 void loop_look_at_peers(struct replica_loop *loop);
+// Everybody that can be heard now, this process too, with its incarnation.
+uint64_t loop_who_is_there(const struct replica_loop *loop,
+                           uint64_t incarnations[REPLICA_PEERS_MAX]);
+// An odd number of them, into `epoch`: those that it has before keep their
+// places; others give way to witnesses, then to replicas.
+void loop_choose_acceptors(const struct replica_loop *loop, uint64_t there,
+                           const uint64_t *incarnations,
+                           struct replica_epoch *epoch);
 // Whether a contribution should wait a moment for a replica that joins.
 bool loop_waits_for_joiner(struct replica_loop *loop);
 // Whether a message is of an incarnation that the job may not begin with.
 bool loop_is_of_the_past(struct replica_loop *loop, const uint8_t *bytes,
                          size_t length);
+
+// force.c: forces a lineage if it is time to.
+void loop_consider_force(struct replica_loop *loop);
+// How to go on without a quorum.
+void loop_say_stopped(const struct replica_loop *loop, uint64_t acceptors);
 
 // register.c: a compare-and-swap, and what the register answers.
 void loop_swap_lineage(struct replica_loop *loop,
