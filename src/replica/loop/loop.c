@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,9 +205,11 @@ static nfds_t arm(struct replica_loop *loop, struct pollfd *fds,
     nfds_t count = 0;
     int fd;
 
-    *limit_us = loop->has_outcome ? 0 : rest_us(loop);
+    *limit_us = rest_us(loop);
     fds[count++] = (struct pollfd){.fd = loop->wake_fd, .events = POLLIN};
     count += replica_peers_pidfds(loop->peers, &fds[count]);
+    if (loop->movers > 0)
+        return count; // they take what comes
     tally_status_t status = ops->wait_fd != NULL
                                 ? ops->wait_fd(loop->params.transport, &fd)
                                 : TALLY_ERR_UNSUPPORTED;
@@ -236,23 +239,29 @@ static bool sleep_on(struct pollfd *fds, nfds_t count, int64_t us)
     return ended;
 }
 
+// Moves everything once. Returns whether something is owed, then in *outcome.
+static bool turn(struct replica_loop *loop, struct replica_outcome *outcome)
+{
+    loop->now_us = clock_now_us();
+    move(loop);
+    if (!loop->has_outcome)
+        return false;
+    loop->has_outcome = false;
+    *outcome = loop->outcome;
+    return true;
+}
+
 static void *run(void *argument)
 {
     struct replica_loop *loop = argument;
     struct pollfd fds[REPLICA_PEERS_MAX + 2];
+    struct replica_outcome outcome;
     int64_t limit_us;
 
     prctl(PR_SET_NAME, "tally-replica");
     while (!atomic_load(&loop->stop)) {
-        struct replica_outcome outcome;
-
         loop_lock(loop);
-        loop->now_us = clock_now_us();
-        move(loop);
-        bool owes = loop->has_outcome;
-        if (owes)
-            outcome = loop->outcome;
-        loop->has_outcome = false;
+        bool owes = turn(loop, &outcome);
         nfds_t count = arm(loop, fds, &limit_us);
         loop_unlock(loop);
         if (owes)
@@ -261,6 +270,37 @@ static void *run(void *argument)
             loop->check_us = 0;
     }
     return NULL;
+}
+
+static void count_movers(struct replica_loop *loop, int more)
+{
+    loop_lock(loop);
+    loop->movers += more;
+    loop_unlock(loop);
+}
+
+void replica_loop_move(struct replica_loop *loop,
+                       bool (*is_over)(void *context), void *context,
+                       int64_t limit_us)
+{
+    int64_t end_us = clock_now_us() + limit_us;
+    struct replica_outcome outcome;
+
+    count_movers(loop, 1);
+    while (!is_over(context)) {
+        loop_lock(loop);
+        bool owes = turn(loop, &outcome);
+        bool late = loop->now_us >= end_us;
+        loop_unlock(loop);
+        if (owes)
+            loop->params.decided(loop->params.context, &outcome);
+        else if (late)
+            break;
+        else
+            sched_yield();
+    }
+    count_movers(loop, -1);
+    loop_wake(loop);
 }
 
 static tally_status_t start_thread(struct replica_loop *loop)
@@ -347,8 +387,8 @@ tally_status_t replica_loop_start(const struct replica_loop_params *params,
     loop->now_us = clock_now_us();
     pthread_mutex_init(&loop->lock, NULL);
     pthread_cond_init(&loop->publication.changed, NULL);
-    // Before the thread runs, whose callbacks look for it; and even if something
-    // fails: the transport may hold receives.
+    // Before the thread runs, whose callbacks look for it; and even if
+    // something fails: the transport may hold receives.
     *out = loop;
     tally_status_t status = TALLY_OK;
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -37,6 +37,7 @@ struct replica_loop {
     bool thread_runs;
     atomic_bool stop;
     int wake_fd;
+    int movers; // threads of the trainer that are in replica_loop_move
 
     struct replica_peers *peers;
     struct replica *node;

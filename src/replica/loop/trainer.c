@@ -198,8 +198,10 @@ void replica_loop_contribute(struct replica_loop *loop,
            loop->params.records * sizeof(loop->records[0]));
     loop->phase = LOOP_OFFERED;
     loop->has_verdict = false;
-    loop->offered_us = clock_now_us();
+    loop->now_us = clock_now_us();
+    loop->offered_us = loop->now_us;
     loop->deadline_us = loop->offered_us + loop->params.deadline_us;
+    loop_serve_trainer(loop); // no thread has to wake up for it
     loop_unlock(loop);
     loop_wake(loop);
 }
