@@ -5,8 +5,9 @@
 //
 //     replicas [--plain] STEPS PACE_US
 //
-// --plain: the same ranks without the replica path. After STEPS steps, or at
-// SIGTERM, it writes its lines, then "end", and closes at SIGTERM. A line:
+// --plain: the same ranks without the replica path. It says "begin" after its
+// first step. After STEPS steps, or at SIGTERM, it writes its lines, then
+// "end", and closes at SIGTERM. A line:
 //
 //     count|apply BEGIN_NS END_NS INDEX ATTEMPT MEMBERS STATUS
 //     gone NS PEERS
@@ -64,9 +65,11 @@ static void heed_log(void *context, tally_log_level_t level, const char *line)
     const char *gone = strstr(line, GONE_TEXT);
 
     (void)context;
-    if (gone != NULL)
+    if (gone != NULL) {
         printf("gone %lld %s\n", (long long)samples_now_ns(),
                gone + strlen(GONE_TEXT));
+        fflush(stdout);
+    }
     if (level <= TALLY_LOG_WARN)
         fprintf(stderr, "%s\n", line);
 }
@@ -169,8 +172,16 @@ static void open_all(struct bench *bench)
         fail("open");
 }
 
+static void say(const char *word)
+{
+    puts(word);
+    fflush(stdout);
+}
+
 static void train(struct bench *bench)
 {
+    bool began = false;
+
     for (int64_t i = 0; i < bench->steps && !over; i++) {
         tally_replica_status_t status = count(bench);
         if (status == TALLY_REPLICA_COUNTED)
@@ -179,6 +190,10 @@ static void train(struct bench *bench)
             restore(bench);
         else if (status == TALLY_REPLICA_FENCED)
             fail("fenced");
+        if (!began && (bench->plain || status == TALLY_REPLICA_COUNTED)) {
+            say("begin");
+            began = true;
+        }
         if (bench->pace_us > 0)
             usleep(bench->pace_us);
     }
@@ -194,8 +209,7 @@ static void write_all(const struct bench *bench)
                (unsigned long long)kept->members,
                tally_replica_status_string(kept->status));
     }
-    puts("end");
-    fflush(stdout);
+    say("end");
 }
 
 int main(int argc, char **argv)
@@ -218,8 +232,6 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     signal(SIGTERM, end);
     open_all(&bench);
-    puts("begin");
-    fflush(stdout);
     train(&bench);
     write_all(&bench);
     while (!over)

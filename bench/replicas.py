@@ -260,10 +260,6 @@ class Loss:
              - begin_ns) / 1e6 for rows in left]
 
 
-def applied_without(process, victim, begin_ns):
-    return process.gone_ns(victim) is not None
-
-
 def lose(build, transport, replicas, how, before=()):
     victim = replicas - 1
     with Job(build, replicas, transport, 10**9, PACE_US, before=before) as job:

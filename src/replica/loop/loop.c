@@ -26,6 +26,8 @@
 // Where a transport has no descriptor to wait for.
 #define NAP_US 200
 #define LOOKS_A_HEARTBEAT 4
+// Of the thread, after others have moved the loop: they come again soon.
+#define DEAF_US 500
 
 void loop_lock(struct replica_loop *loop)
 {
@@ -208,8 +210,10 @@ static nfds_t arm(struct replica_loop *loop, struct pollfd *fds,
     *limit_us = rest_us(loop);
     fds[count++] = (struct pollfd){.fd = loop->wake_fd, .events = POLLIN};
     count += replica_peers_pidfds(loop->peers, &fds[count]);
-    if (loop->movers > 0)
-        return count; // they take what comes
+    if (loop->movers > 0 || loop->now_us < loop->moved_us + DEAF_US) {
+        *limit_us = least(*limit_us, DEAF_US); // they take what comes
+        return count;
+    }
     tally_status_t status = ops->wait_fd != NULL
                                 ? ops->wait_fd(loop->params.transport, &fd)
                                 : TALLY_ERR_UNSUPPORTED;
@@ -276,6 +280,7 @@ static void count_movers(struct replica_loop *loop, int more)
 {
     loop_lock(loop);
     loop->movers += more;
+    loop->moved_us = clock_now_us();
     loop_unlock(loop);
 }
 
@@ -300,7 +305,6 @@ void replica_loop_move(struct replica_loop *loop,
             sched_yield();
     }
     count_movers(loop, -1);
-    loop_wake(loop);
 }
 
 static tally_status_t start_thread(struct replica_loop *loop)

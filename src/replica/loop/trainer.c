@@ -203,7 +203,8 @@ void replica_loop_contribute(struct replica_loop *loop,
     loop->deadline_us = loop->offered_us + loop->params.deadline_us;
     loop_serve_trainer(loop); // no thread has to wake up for it
     loop_unlock(loop);
-    loop_wake(loop);
+    if (loop->has_outcome || loop->phase == LOOP_OFFERED)
+        loop_wake(loop);
 }
 
 // The verdict may be there already.
@@ -236,7 +237,8 @@ void replica_loop_vote(struct replica_loop *loop, uint8_t vote)
             loop_handle(loop, &gradient);
     }
     loop_unlock(loop);
-    loop_wake(loop);
+    if (loop->has_outcome || loop->phase == LOOP_OFFERED)
+        loop_wake(loop);
 }
 
 void replica_loop_await(struct replica_loop *loop)
