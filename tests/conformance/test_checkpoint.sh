@@ -87,7 +87,11 @@ refused() { # WHY FILE OPTION...
         grep -qxF "trainer: $file $why" "$scratch/out"
 }
 head -c 100000 "$scratch/whole" >"$scratch/short"
+cp "$scratch/whole" "$scratch/changed"
+printf 'changed' |
+    dd of="$scratch/changed" bs=1 seek=70000 conv=notrunc 2>/dev/null
 refused "is broken" "$scratch/short"
+refused "is broken" "$scratch/changed"
 refused "is no checkpoint" "$text"
 refused "is of a run with other options" "$scratch/whole" --seed 2
 check "only replica groups have checkpoints" not single --checkpoint x
