@@ -195,7 +195,7 @@ def fast_path(build, transports):
     rows = []
     for transport in transports:
         shard = shard_reduce_us(build, transport)
-        for replicas in (3, 5):
+        for replicas in (2, 3, 5):
             for pace_us in (0, PACE_US):
                 one_way = one_way_us(build, transport)
                 with Job(build, replicas, transport, STEPS, pace_us) as job:
@@ -376,8 +376,9 @@ Count: from the last replica's `tally_step_reduce` to the return of each one's
 the library by itself, half of a round trip. Ratio: count p50 less shard, over
 twice one way (a contribution, a vote). Apply: from the last `tally_replica_ready`
 to the return of each `tally_replica_apply`. A pause between steps is as in a
-trainer that computes: then all threads sleep when the count begins. Each replica
-has a thread of its own for this, so 3 of them are 6 threads.
+trainer that computes: then all threads sleep when the count begins. Two replicas
+have one acceptor, more have three. Where replicas outnumber the cores they take
+turns, and what is measured is the scheduler too.
 
 {fast}
 
