@@ -261,17 +261,19 @@ static void *run(void *argument)
     struct pollfd fds[REPLICA_PEERS_MAX + 2];
     struct replica_outcome outcome;
     int64_t limit_us;
+    bool ended = false;
 
     prctl(PR_SET_NAME, "tally-replica");
     while (!atomic_load(&loop->stop)) {
         loop_lock(loop);
+        if (ended)
+            loop->check_us = 0;
         bool owes = turn(loop, &outcome);
         nfds_t count = arm(loop, fds, &limit_us);
         loop_unlock(loop);
         if (owes)
             loop->params.decided(loop->params.context, &outcome);
-        else if (sleep_on(fds, count, limit_us))
-            loop->check_us = 0;
+        ended = !owes && sleep_on(fds, count, limit_us);
     }
     return NULL;
 }
