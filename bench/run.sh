@@ -143,4 +143,12 @@ measure info tools/tally_info --json -v -t
 python3 "$bench/report.py" "$results" >"$bench/README.md.new"
 mv "$bench/README.md.new" "$bench/README.md"
 echo "wrote $bench/README.md"
+
+# Replica groups have a page of their own, and torchft beside them if it is there.
+if has replicas; then
+    python=${PYTHON_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/tally/venv}/bin/python
+    "$python" -c 'import torchft' 2>/dev/null || python=
+    # shellcheck disable=SC2086
+    python3 "$bench/replicas.py" "$build" $python || failed=1
+fi
 exit $failed

@@ -43,6 +43,10 @@ static const char help[] =
     "  --members FILE         write there which replicas were counted in each "
     "step;\n"
     "                         with --mode reference: leave out the others\n"
+    "  --checkpoint FILE      with --mode replicas: begin with the model in "
+    "there, if\n"
+    "                         it is there, and write it there now and then\n"
+    "  --checkpoint-every N   after every N steps (20)\n"
     "  --optimizer RULE       adam (default) or sgd\n"
     "  --learning-rate X      default: 0.003 for adam, 0.3 for sgd\n"
     "  --seed N               of parameters and data (1)\n"
@@ -71,6 +75,8 @@ enum {
     OPTION_REPLICA,
     OPTION_REPLICAS,
     OPTION_MEMBERS,
+    OPTION_CHECKPOINT,
+    OPTION_CHECKPOINT_EVERY,
     OPTION_OPTIMIZER,
     OPTION_LEARNING_RATE,
     OPTION_SEED,
@@ -94,6 +100,8 @@ static const struct option long_options[] = {
     {"replica", required_argument, NULL, OPTION_REPLICA},
     {"replicas", required_argument, NULL, OPTION_REPLICAS},
     {"members", required_argument, NULL, OPTION_MEMBERS},
+    {"checkpoint", required_argument, NULL, OPTION_CHECKPOINT},
+    {"checkpoint-every", required_argument, NULL, OPTION_CHECKPOINT_EVERY},
     {"optimizer", required_argument, NULL, OPTION_OPTIMIZER},
     {"learning-rate", required_argument, NULL, OPTION_LEARNING_RATE},
     {"seed", required_argument, NULL, OPTION_SEED},
@@ -227,6 +235,11 @@ static bool read_option(int option, const char *text, struct options *out)
     case OPTION_MEMBERS:
         out->members = text;
         return true;
+    case OPTION_CHECKPOINT:
+        out->checkpoint = text;
+        return true;
+    case OPTION_CHECKPOINT_EVERY:
+        return read_count("checkpoint-every", text, 1, &out->checkpoint_every);
     case OPTION_OPTIMIZER:
         return read_rule(text, out);
     case OPTION_LEARNING_RATE:
@@ -265,6 +278,7 @@ enum options_outcome options_read(int argc, char **argv, struct options *out)
         .micro_batches = 2,
         .replicas = 1,
         .evaluate_every = 5,
+        .checkpoint_every = 20,
         .seed = 1,
         .library = "libtally.so",
     };

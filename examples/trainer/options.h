@@ -32,11 +32,13 @@ struct options {
     int32_t replica;       // number of this replica
     int32_t replicas;
     int32_t evaluate_every;
+    int32_t checkpoint_every; // steps
     uint64_t seed;
-    const char *shared;  // NULL: none
-    const char *library; // of Tally
-    const char *curve;   // file to write; NULL: none
-    const char *members; // file of the replicas in each step; NULL: none
+    const char *shared;     // NULL: none
+    const char *library;    // of Tally
+    const char *curve;      // file to write; NULL: none
+    const char *members;    // file of the replicas in each step; NULL: none
+    const char *checkpoint; // file to write, and to begin with; NULL: none
     struct options_mishap die;
     struct options_mishap pause;
     char *const *files;

@@ -207,6 +207,8 @@ static bool gradients_open(struct trainer *trainer)
 
     if (trainer->options->mode->replicas)
         return train_replica_open(trainer);
+    if (trainer->options->checkpoint != NULL)
+        return trainer_fail("--checkpoint needs --mode replicas");
     return gradient_sum_open(&params, &trainer->gradient_sum);
 }
 

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <tally/plugin.h>
 
+#include "checkpoint.h"
 #include "curve/curve.h"
 #include "device.h"
 #include "gradient_sum.h"
@@ -39,7 +40,8 @@ struct trainer {
     double gradient[MODEL_PARAMETERS]; // of the step
     struct optimizer optimizer;
     struct gradient_sum *gradient_sum;
-    struct replica_share *share; // of replica groups, instead
+    struct replica_share *share;         // of replica groups, instead
+    struct checkpoint_params checkpoint; // .path NULL: none
 
     FILE *curve;            // NULL: this rank writes none
     struct curve_row *rows; // [steps], filled as results come in

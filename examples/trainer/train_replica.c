@@ -10,6 +10,34 @@
 #define GRADIENT_PATIENCE_MS 300
 #define RESTORE_PATIENCE_MS 300
 
+// The model that the job begins with: of all replicas the same.
+static bool begin_with_checkpoint(struct trainer *trainer)
+{
+    const struct options *options = trainer->options;
+    struct options common = *options;
+
+    if (options->checkpoint == NULL)
+        return true;
+    common.steps = 0; // it may go on for longer
+    trainer->checkpoint.path = options->checkpoint;
+    trainer->checkpoint.replica = options->replica;
+    trainer->checkpoint.digest =
+        options_digest(&common, trainer->text->bytes, trainer->text->size);
+    switch (checkpoint_read(&trainer->checkpoint, NULL, &trainer->parameters,
+                            &trainer->optimizer)) {
+    case CHECKPOINT_READ:
+        if (trainer->rank == 0)
+            fprintf(stderr, "replica %d begins with the model of step %ld\n",
+                    options->replica, trainer->optimizer.steps);
+        return true;
+    case CHECKPOINT_NONE:
+        return true;
+    case CHECKPOINT_WRONG:
+        break;
+    }
+    return false;
+}
+
 bool train_replica_open(struct trainer *trainer)
 {
     const struct replica_share_params params = {
@@ -24,7 +52,8 @@ bool train_replica_open(struct trainer *trainer)
         return trainer_fail("--mode replicas needs --order late: a gradient "
                             "that may be summed again over fewer replicas is "
                             "scaled afterwards");
-    return replica_share_open(&params, &trainer->share);
+    return replica_share_open(&params, &trainer->share) &&
+           begin_with_checkpoint(trainer);
 }
 
 // The losses of this rank, and what became of its count.
@@ -40,6 +69,16 @@ static bool count(struct trainer *trainer, tally_result_t *result)
            train_tally_failed(trainer, status);
 }
 
+// What others hold no more: the base of a lineage that was forced.
+static enum checkpoint_outcome
+read_checkpoint(struct trainer *trainer, const tally_replica_state_t *state)
+{
+    if (trainer->checkpoint.path == NULL)
+        return CHECKPOINT_NONE;
+    return checkpoint_read(&trainer->checkpoint, state, &trainer->parameters,
+                           &trainer->optimizer);
+}
+
 static bool restore(struct trainer *trainer)
 {
     tally_replica_state_t state = TALLY_INIT(tally_replica_state_t);
@@ -49,8 +88,11 @@ static bool restore(struct trainer *trainer)
     if (status != TALLY_OK)
         return train_tally_failed(trainer, status);
     if (!replica_share_restore(trainer->share, &state, RESTORE_PATIENCE_MS,
-                               &trainer->parameters, &trainer->optimizer))
-        return true; // they have gone on: ask what it is now
+                               &trainer->parameters, &trainer->optimizer)) {
+        enum checkpoint_outcome outcome = read_checkpoint(trainer, &state);
+        if (outcome != CHECKPOINT_READ) // they have gone on: ask what it is now
+            return outcome == CHECKPOINT_NONE;
+    }
     status = trainer->tally->replica_restored(trainer->step, &state);
     if (status != TALLY_OK)
         return train_tally_failed(trainer, status);
@@ -83,6 +125,29 @@ static bool log_step(struct trainer *trainer, uint64_t members)
     return trainer->curve == NULL || curve_write(trainer->curve, &row);
 }
 
+// By one replica of those that hold it, which publishes it before anybody may
+// use it. If that fails the one of before stays.
+static bool store(const struct trainer *trainer,
+                  const tally_replica_verdict_t *verdict)
+{
+    const struct checkpoint_params *checkpoint = &trainer->checkpoint;
+
+    if (checkpoint->path == NULL || trainer->rank != 0 ||
+        __builtin_ctzll(verdict->members) != checkpoint->replica ||
+        trainer->optimizer.steps % trainer->options->checkpoint_every != 0)
+        return true;
+    if (!checkpoint_write(checkpoint, &verdict->state, &trainer->parameters,
+                          &trainer->optimizer))
+        return false;
+    tally_status_t status =
+        trainer->tally->replica_publish(trainer->step, &verdict->state);
+    if (status != TALLY_OK) {
+        train_tally_failed(trainer, status);
+        return true;
+    }
+    return checkpoint_keep(checkpoint);
+}
+
 // The average over all ranks of the members; the scale is for just these.
 static bool apply(struct trainer *trainer,
                   const tally_replica_verdict_t *verdict)
@@ -100,7 +165,7 @@ static bool apply(struct trainer *trainer,
     if (trainer->rank == 0)
         replica_share_publish(trainer->share, &verdict->state,
                               &trainer->parameters, &trainer->optimizer);
-    return log_step(trainer, verdict->members);
+    return store(trainer, verdict) && log_step(trainer, verdict->members);
 }
 
 // From the count to its end: the gradient over just those that are counted,

@@ -8,6 +8,9 @@
 #include "core/step_replica_state.h"
 #include "numeric/maximum.h"
 
+// As long as who waits for a reduction yields before it sleeps.
+#define MOVE_US 5000
+
 // Records are sums, to which all but the coordinator add nothing; the words are
 // maxima, of which all but the coordinator offer the least.
 static void write_nothing(const struct step_replica *replica, int64_t *lanes)
@@ -146,9 +149,22 @@ void step_replica_post_vote(struct step_replica *replica,
                   replica->step->epoch);
 }
 
-// At the coordinator: until the loop has handed it out.
+static bool is_handed_or_failed(void *context)
+{
+    struct step_replica *replica = context;
+
+    pthread_mutex_lock(&replica->lock);
+    bool over = replica->handed >= replica->owed || replica->failed;
+    pthread_mutex_unlock(&replica->lock);
+    return over;
+}
+
+// At the coordinator: until the loop has handed it out. Who waits moves it
+// first, as waking a thread takes longer than a decision.
 static bool was_handed(struct step_replica *replica)
 {
+    replica_loop_move(replica->opened.loop, is_handed_or_failed, replica,
+                      MOVE_US);
     pthread_mutex_lock(&replica->lock);
     while (replica->handed < replica->owed && !replica->failed)
         pthread_cond_wait(&replica->changed, &replica->lock);

@@ -23,6 +23,18 @@ static void lead_by(struct replica *node, int64_t at)
         node->lead_at = at;
 }
 
+// How many acceptors lead before this one. Those that are thought gone do not.
+static int turn_of(const struct replica *node, int place)
+{
+    int before = 0;
+
+    for (int i = 0; i < place; i++)
+        if ((node->suspects & replica_bit(node->at.epoch.acceptors[i].peer)) ==
+            0)
+            before++;
+    return before;
+}
+
 // When to lead. Nobody waits for an index that nobody has contributed to; but
 // what follows a COUNT must end even if all it counted are gone.
 void replica_leader_consider(struct replica *node)
@@ -33,7 +45,8 @@ void replica_leader_consider(struct replica *node)
 
     if (place < 0 || node->tries > 0)
         return;
-    int64_t stagger = node->now + place * node->params.stagger_us;
+    int64_t stagger =
+        node->now + turn_of(node, place) * node->params.stagger_us;
     if (waited_for)
         lead_by(node, stagger + node->params.decide_after_us);
     else if (node->at.next.attempt > 0)

@@ -164,6 +164,12 @@ static void answer_position(struct replica *node,
     replica_reply(node, message->from, &answer);
 }
 
+static void repeat_entry(struct replica *node, struct replica_name to)
+{
+    if (node->entered && replica_epoch_acceptor(&node->at.epoch, to) >= 0)
+        replica_coordinator_send_entry(node, replica_bit(to.peer));
+}
+
 void replica_learner_answer(struct replica *node,
                             const struct replica_message *message)
 {
@@ -177,10 +183,7 @@ void replica_learner_answer(struct replica *node,
         return;
     }
     if (order == 0) {
-        if (node->entered &&
-            replica_epoch_acceptor(&node->at.epoch, message->from) >= 0)
-            replica_coordinator_send_entry(node,
-                                           replica_bit(message->from.peer));
+        repeat_entry(node, message->from);
         return;
     }
     if (node->params.takeover)
@@ -201,4 +204,5 @@ void replica_learner_answer(struct replica *node,
     }
     if (!answers)
         answer_position(node, message);
+    repeat_entry(node, message->from); // it came too early there
 }

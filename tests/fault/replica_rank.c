@@ -18,6 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fault/store.h"
+
 #define TOKENS_MAX 4000
 #define RANKS_MAX 64
 #define KEPT 16 // snapshots
@@ -37,6 +39,8 @@ struct job {
     uint64_t parameters;
     tally_replica_state_t state;
     int64_t own; // tokens of this step
+    struct store store;
+    tally_membership_t membership; // with TALLY_QUORUM=callback
 };
 
 // What trainers tell each other.
@@ -326,6 +330,21 @@ static void train(struct job *job)
     }
 }
 
+// Whether this rank tells Tally who is there.
+static bool has_store(struct job *job)
+{
+    const char *quorum = getenv("TALLY_QUORUM");
+
+    if (quorum == NULL || strcmp(quorum, "callback") != 0 || job->rank != 0)
+        return false;
+    job->store = (struct store){.folder = job->folder, .peer = job->replica};
+    if (!store_join(&job->store, &job->membership)) {
+        perror(job->folder);
+        exit(4);
+    }
+    return true;
+}
+
 static void open_job(struct job *job)
 {
     tally_replica_params_t replica = TALLY_INIT(tally_replica_params_t);
@@ -339,8 +358,11 @@ static void open_job(struct job *job)
     step.channels = &channel;
     step.channel_count = 1;
     if (tally_open(NULL, &job->tally) != TALLY_OK ||
-        tally_rank(job->tally, &job->rank, &job->ranks) != TALLY_OK ||
-        tally_group_create(job->tally, &group, &job->group) != TALLY_OK ||
+        tally_rank(job->tally, &job->rank, &job->ranks) != TALLY_OK)
+        fail(job, "open");
+    if (has_store(job))
+        replica.membership = &job->membership;
+    if (tally_group_create(job->tally, &group, &job->group) != TALLY_OK ||
         tally_step_create(job->group, &step, &job->step) != TALLY_OK)
         fail(job, "open");
 }

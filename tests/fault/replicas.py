@@ -15,6 +15,7 @@ import time
 import check_logs
 
 PROGRESS_S = 60  # generous: nothing is measured here
+ORPHAN = 3  # a rank's exit status when its step failed
 
 
 def free_port():
@@ -166,19 +167,56 @@ def others(job, victim):
 
 
 def kill_and_restart(job, victim, ranks):
-    """Some ranks are killed; the others must end by themselves, or go with the
-    whole. Meanwhile the other replicas go on."""
+    """The whole replica, or some ranks, are killed. Meanwhile the other replicas
+    go on."""
     job.signal(victim, signal.SIGKILL, ranks)
-    go_on_without(job, victim)
+    job.await_progress(others(job, victim), 3, revive=False)
+    if ranks is not None:
+        await_end_of_orphans(job, victim, ranks)
+    restart(job, victim)
+
+
+def await_end_of_orphans(job, victim, killed):
+    """Their shard is gone, whoever it was, the coordinator too: nobody takes
+    over, they end by themselves and say why."""
+    deadline = time.monotonic() + PROGRESS_S
+    while len(job.dead(victim)) < job.options.ranks:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"ranks of replica {victim} live on without "
+                             f"{killed}")
+        time.sleep(0.01)
+    for rank, process in enumerate(job.processes[victim]):
+        if rank in killed:
+            continue
+        with open(os.path.join(job.folder, f"errors.{victim}.{rank}"),
+                  encoding="utf-8") as errors:
+            said = errors.read()
+        if process.returncode != ORPHAN or not any(
+                f"rank {each} died" in said for each in killed):
+            raise SystemExit(f"rank {rank} of replica {victim} ended with "
+                             f"{process.returncode}, said {said[-500:]}")
 
 
 def go_on_without(job, victim):
-    survivors = others(job, victim)
-    job.await_progress(survivors, 3, revive=False)
+    job.await_progress(others(job, victim), 3, revive=False)
+    restart(job, victim)
+
+
+def restart(job, victim):
     job.end(victim)
     job.start(victim)
     if victim >= job.options.replicas:
         job.await_named(victim)
+
+
+def kill_joiner(job, victim):
+    """It is killed again on its way back, each time a little later."""
+    job.signal(victim, signal.SIGKILL)
+    job.await_progress(others(job, victim), 3, revive=False)
+    for seconds in (0.02, 0.1, 0.3):
+        restart(job, victim)
+        time.sleep(seconds)
+    go_on_without(job, victim)
 
 
 def die_between(job, victim):
@@ -268,6 +306,7 @@ FAULTS = {
     "kill rank": lambda job, v: kill_and_restart(job, v,
                                                  [job.options.ranks - 1]),
     "kill between": die_between,
+    "kill joiner": kill_joiner,
     "stop short": lambda job, v: stop(job, v, 0.15),
     "stop long": lambda job, v: stop(job, v, 1.5),
     "stop most": lambda job, v: stop_most(job, v, 2.5),

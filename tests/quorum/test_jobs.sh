@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Replica groups of real processes that find each other by etcd, which is killed
-# and started again beside them, and by a static list, under faults
-# (tests/fault/replicas.py); and what tally_info shows of them.
+# and started again beside them, by a static list, and by the trainer's own store,
+# under faults (tests/fault/replicas.py); and what tally_info shows of them.
 #
 # FAULTS: how many, with each (3).
 . "${srcdir:-.}/tests/harness/shell.sh"
@@ -24,12 +24,16 @@ replicas() {
     return 1
 }
 
-# Kills it in mid-job, and starts it again: only who starts then waits.
+# Kills it in mid-job, and starts it again, for as long as the job runs: who
+# starts meanwhile waits, or is stopped in the middle of its start.
 disturb_etcd() {
-    kill -KILL $etcd
-    wait $etcd 2>/dev/null
-    sleep 2
-    etcd_start
+    while kill -0 $job 2>/dev/null; do
+        kill -KILL $etcd
+        wait $etcd 2>/dev/null
+        sleep 1
+        etcd_start
+        sleep 3
+    done
 }
 
 # Some processes are killed: their sockets are told of on stderr.
@@ -41,14 +45,15 @@ see_steps() {
 export TALLY_JOB="quorum-jobs" TALLY_PLUGIN_PATH="$PWD/.libs"
 if etcd_is_here; then
     etcd_prepare
-    etcd_start
     export TALLY_ETCD_LEASE=2
     export TALLY_RECORDER_FOLDER="$scratch/recorder"
     replicas over-etcd >"$scratch/result" &
     job=$!
+    sleep 1 # they wait for it
+    etcd_start
     check "tally_info sees steps" eventually see_steps
     disturb_etcd
-    check "3 replica groups find each other by etcd, which is killed once" \
+    check "3 replica groups find each other by etcd, which comes and goes" \
         wait $job
     cat "$scratch/result"
     check "tally_info showed the running job" python3 -c "import json, sys
@@ -68,4 +73,14 @@ fi
 TALLY_QUORUM_LIST=$(static_list 3)
 export TALLY_QUORUM=static TALLY_QUORUM_LIST
 check "3 replica groups find each other by a static list" replicas static
+
+# Their incarnations are counted by the trainer, from 1: no clock orders starts.
+export TALLY_QUORUM=callback
+check "3 replica groups find each other by the trainer's own store" \
+    replicas callback
+started_again() {
+    od -v -An -t u8 -w8 "$scratch"/callback/starts.* |
+        awk '$1 > 1 { again = 1 } END { exit !again }'
+}
+check "some were started again there" started_again
 check_end

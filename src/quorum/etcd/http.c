@@ -27,7 +27,8 @@ struct http {
     struct curl_slist *headers;
     char endpoints[ENDPOINTS_MAX][URL_BYTES];
     int count;
-    int current; // the one that answered last
+    int current;               // the one that answered last
+    char why[CURL_ERROR_SIZE]; // the last transfer failed; "": libcurl's code
 };
 
 static tally_status_t fail(const struct http *http, tally_status_t status,
@@ -119,6 +120,7 @@ static tally_status_t set_up(struct http *http)
     curl_easy_setopt(http->curl, CURLOPT_PROXY, "");
     curl_easy_setopt(http->curl, CURLOPT_HTTPHEADER, http->headers);
     curl_easy_setopt(http->curl, CURLOPT_WRITEFUNCTION, take_bytes);
+    curl_easy_setopt(http->curl, CURLOPT_ERRORBUFFER, http->why);
     set_up_tls(http);
     return TALLY_OK;
 }
@@ -217,14 +219,16 @@ static tally_status_t post_once(struct http *http, int64_t timeout_ms,
     curl_easy_setopt(http->curl, CURLOPT_POSTFIELDS, body);
     curl_easy_setopt(http->curl, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
     curl_easy_setopt(http->curl, CURLOPT_WRITEDATA, &bytes);
+    http->why[0] = '\0';
     CURLcode code = curl_easy_perform(http->curl);
     if (code == CURLE_OK)
         status = take_answer(http, &bytes, answer);
+    else if (code == CURLE_OPERATION_TIMEDOUT)
+        status = say_why(http, TALLY_ERR_TIMEOUT, curl_easy_strerror(code));
     else
-        status = say_why(http,
-                         code == CURLE_OPERATION_TIMEDOUT ? TALLY_ERR_TIMEOUT
-                                                          : TALLY_ERR_SYSTEM,
-                         curl_easy_strerror(code));
+        status = say_why(http, TALLY_ERR_SYSTEM,
+                         http->why[0] != '\0' ? http->why
+                                              : curl_easy_strerror(code));
     free(bytes.bytes);
     return status;
 }

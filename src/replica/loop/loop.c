@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,8 @@
 // Where a transport has no descriptor to wait for.
 #define NAP_US 200
 #define LOOKS_A_HEARTBEAT 4
+// Of the thread, after others have moved the loop: they come again soon.
+#define DEAF_US 500
 
 void loop_lock(struct replica_loop *loop)
 {
@@ -215,9 +218,13 @@ static nfds_t arm(struct replica_loop *loop, struct pollfd *fds,
     nfds_t count = 0;
     int fd;
 
-    *limit_us = loop->has_outcome ? 0 : rest_us(loop);
+    *limit_us = rest_us(loop);
     fds[count++] = (struct pollfd){.fd = loop->wake_fd, .events = POLLIN};
     count += replica_peers_pidfds(loop->peers, &fds[count]);
+    if (loop->movers > 0 || loop->now_us < loop->moved_us + DEAF_US) {
+        *limit_us = least(*limit_us, DEAF_US); // they take what comes
+        return count;
+    }
     tally_status_t status = ops->wait_fd != NULL
                                 ? ops->wait_fd(loop->params.transport, &fd)
                                 : TALLY_ERR_UNSUPPORTED;
@@ -247,31 +254,70 @@ static bool sleep_on(struct pollfd *fds, nfds_t count, int64_t us)
     return ended;
 }
 
+// Moves everything once. Returns whether something is owed, then in *outcome.
+static bool turn(struct replica_loop *loop, struct replica_outcome *outcome)
+{
+    loop->now_us = clock_now_us();
+    move(loop);
+    if (!loop->has_outcome)
+        return false;
+    loop->has_outcome = false;
+    *outcome = loop->outcome;
+    return true;
+}
+
 static void *run(void *argument)
 {
     struct replica_loop *loop = argument;
     struct pollfd fds[REPLICA_PEERS_MAX + 2];
+    struct replica_outcome outcome;
     int64_t limit_us;
+    bool ended = false;
 
     prctl(PR_SET_NAME, "tally-replica");
     while (!atomic_load(&loop->stop)) {
-        struct replica_outcome outcome;
-
         loop_lock(loop);
-        loop->now_us = clock_now_us();
-        move(loop);
-        bool owes = loop->has_outcome;
-        if (owes)
-            outcome = loop->outcome;
-        loop->has_outcome = false;
+        if (ended)
+            loop->check_us = 0;
+        bool owes = turn(loop, &outcome);
         nfds_t count = arm(loop, fds, &limit_us);
         loop_unlock(loop);
         if (owes)
             loop->params.decided(loop->params.context, &outcome);
-        else if (sleep_on(fds, count, limit_us))
-            loop->check_us = 0;
+        ended = !owes && sleep_on(fds, count, limit_us);
     }
     return NULL;
+}
+
+static void count_movers(struct replica_loop *loop, int more)
+{
+    loop_lock(loop);
+    loop->movers += more;
+    loop->moved_us = clock_now_us();
+    loop_unlock(loop);
+}
+
+void replica_loop_move(struct replica_loop *loop,
+                       bool (*is_over)(void *context), void *context,
+                       int64_t limit_us)
+{
+    int64_t end_us = clock_now_us() + limit_us;
+    struct replica_outcome outcome;
+
+    count_movers(loop, 1);
+    while (!is_over(context)) {
+        loop_lock(loop);
+        bool owes = turn(loop, &outcome);
+        bool late = loop->now_us >= end_us;
+        loop_unlock(loop);
+        if (owes)
+            loop->params.decided(loop->params.context, &outcome);
+        else if (late)
+            break;
+        else
+            sched_yield();
+    }
+    count_movers(loop, -1);
 }
 
 static tally_status_t start_thread(struct replica_loop *loop)

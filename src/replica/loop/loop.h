@@ -87,6 +87,12 @@ void replica_loop_restored(struct replica_loop *loop,
 tally_status_t replica_loop_publish(struct replica_loop *loop, uint32_t lineage,
                                     struct replica_state state);
 
+// The caller, who waits for `decided`, moves the loop in place of its thread
+// until is_over(context), or for limit_us: `decided` may be called within.
+void replica_loop_move(struct replica_loop *loop,
+                       bool (*is_over)(void *context), void *context,
+                       int64_t limit_us);
+
 // A rank of this replica is gone.
 void replica_loop_rank_lost(struct replica_loop *loop);
 

@@ -335,6 +335,17 @@ static uint64_t replaced(const struct replica_loop *loop)
     return set;
 }
 
+static void suspect(const struct replica_loop *loop, uint64_t peers)
+{
+    if (peers == 0)
+        return;
+    recorder_add(loop->params.recorder, RECORDER_SUSPECTED,
+                 (uint64_t)replica_set_size(peers));
+    core_log(loop->params.log, TALLY_LOG_INFO,
+             "replica %u: thought gone: 0x%llx",
+             (unsigned)loop->params.self.peer, (unsigned long long)peers);
+}
+
 void loop_look_at_peers(struct replica_loop *loop)
 {
     struct replica_event suspects = {.kind = REPLICA_EVENT_SUSPECTS};
@@ -346,9 +357,7 @@ void loop_look_at_peers(struct replica_loop *loop)
     suspects.peers = loop->dead | replaced(loop);
     record_view(loop);
     if (suspects.peers != loop->suspects) {
-        recorder_add(
-            loop->params.recorder, RECORDER_SUSPECTED,
-            (uint64_t)replica_set_size(suspects.peers & ~loop->suspects));
+        suspect(loop, suspects.peers & ~loop->suspects);
         loop->suspects = suspects.peers;
         loop_handle(loop, &suspects);
     }

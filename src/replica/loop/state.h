@@ -50,6 +50,8 @@ struct replica_loop {
     bool thread_runs;
     atomic_bool stop;
     int wake_fd;
+    int movers;       // threads of the trainer that are in replica_loop_move
+    int64_t moved_us; // when one of them came or went last
 
     struct replica_peers *peers;
     struct replica *node;

@@ -190,6 +190,12 @@ void loop_serve_trainer(struct replica_loop *loop)
 
 // ------------------------------------------------------------------ the calls
 
+// What its thread has to do at once; the rest comes with messages and timers.
+static bool has_work(const struct replica_loop *loop)
+{
+    return loop->has_outcome || loop->phase == LOOP_OFFERED;
+}
+
 void replica_loop_contribute(struct replica_loop *loop,
                              const struct numeric_record *records)
 {
@@ -198,10 +204,14 @@ void replica_loop_contribute(struct replica_loop *loop,
            loop->params.records * sizeof(loop->records[0]));
     loop->phase = LOOP_OFFERED;
     loop->has_verdict = false;
-    loop->offered_us = clock_now_us();
+    loop->now_us = clock_now_us();
+    loop->offered_us = loop->now_us;
     loop->deadline_us = loop->offered_us + loop->params.deadline_us;
+    loop_serve_trainer(loop); // no thread has to wake up for it
+    bool wakes = has_work(loop);
     loop_unlock(loop);
-    loop_wake(loop);
+    if (wakes)
+        loop_wake(loop);
 }
 
 // The verdict may be there already.
@@ -233,8 +243,10 @@ void replica_loop_vote(struct replica_loop *loop, uint8_t vote)
         if (vote != REPLICA_OUT)
             loop_handle(loop, &gradient);
     }
+    bool wakes = has_work(loop);
     loop_unlock(loop);
-    loop_wake(loop);
+    if (wakes)
+        loop_wake(loop);
 }
 
 void replica_loop_await(struct replica_loop *loop)

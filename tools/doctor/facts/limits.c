@@ -162,11 +162,13 @@ static void rdma_measure(struct facts_limits *limits)
     for (const struct dirent *entry = readdir(folder); entry != NULL;
          entry = readdir(folder)) {
         size_t used = strlen(limits->rdma);
-        size_t room = sizeof(limits->rdma) - used;
+        size_t bytes = strlen(entry->d_name) + 1;
 
-        if (entry->d_name[0] != '.' && strlen(entry->d_name) + 2 < room)
-            snprintf(limits->rdma + used, room, "%s%s", used > 0 ? " " : "",
-                     entry->d_name);
+        if (entry->d_name[0] == '.' || used + 1 + bytes > sizeof(limits->rdma))
+            continue;
+        if (used > 0)
+            limits->rdma[used++] = ' ';
+        memcpy(limits->rdma + used, entry->d_name, bytes);
     }
     closedir(folder);
 }
