@@ -213,32 +213,35 @@ GPU_FN void loss_grad_row(const struct kernel_job &job)
     const struct token token = token_load(job.labels, index);
     // Now: later a load waits behind the stores of other blocks.
     const struct factors factors(job);
-    const struct row from = row_at<E>(job.logits, job.stride, job.width, index);
+    struct row from = row_at<E>(job.logits, job.stride, job.width, index);
     const struct row to =
         row_at<E>(job.gradient, job.gradient_stride, job.width, index);
     const int tiles = (from.whole + ROW_TILE - 1) / ROW_TILE;
-    const int groups = gpu_threads() / ROW_THREADS; // of threads
-    const int tile = (rank * groups + gpu_thread() / ROW_THREADS) * GRAD_SLICES;
+    const int groups = gpu_threads() / ROW_THREADS; // of 256 threads
+    const int first = rank * groups;
+    const int tile = (first + gpu_thread() / ROW_THREADS) * GRAD_SLICES;
     const int begin = slice_begin(tile, gpu_thread() % ROW_THREADS);
     struct kernel_parts parts = {};
     struct numeric_record own = {};
 
+    from.shift = 0; // as is known of rows that fit; now to the compiler, too
     if (token.kind == TOKEN_COUNTS) {
         const int label = (int)token.label;
         const struct pairs<R> pairs(gpu_shared(), tiles);
         const int group = label / (E::count * ROW_TILE * GRAD_SLICES);
-        // By all: nobody is to wait for it in a branch.
-        const float target = row_load<E>(from, label);
         struct slice<E> slices[GRAD_SLICES];
 
         pairs_begin(pairs);
+        // By all, so that nobody waits for it in a branch; not before, so that
+        // the release there does not.
+        const float target = row_load<E>(from, label);
 #pragma unroll
         for (int s = 0; s < GRAD_SLICES; s++)
             slice_load<E>(from, begin + s * ROW_TILE, &slices[s]);
         pairs_begun(pairs);
-        if (gpu_warp() == 0 && group / groups == rank)
+        if (gpu_warp() == 0 && group >= first && group < first + groups)
             pair_put(pairs, pairs.count, {target, 0});
-            // The label's place is -inf from here on: its slope is known.
+        // The label's place is -inf from here on: its slope is known.
 #pragma unroll
         for (int s = 0; s < GRAD_SLICES; s++) {
             slice_leave_out<E>(&slices[s], begin + s * ROW_TILE, label);

@@ -48,12 +48,12 @@ GPU_KERNEL(256, 1, tally_finish_shaped, struct kernel_finish finish)
     GPU_KERNEL(ROW_THREADS, KERNEL_LOSS_BLOCKS, tally_loss_##name,             \
                struct kernel_job job)                                          \
     {                                                                          \
-        loss_row<element, variant<element::real>>(job);                                       \
+        loss_row<element, variant<element::real>>(job);                        \
     }                                                                          \
     GPU_KERNEL(BACKWARD_THREADS, blocks, tally_backward_##name,                \
                struct kernel_job job)                                          \
     {                                                                          \
-        backward_tile<element, variant<element::real>>(job);                                  \
+        backward_tile<element, variant<element::real>>(job);                   \
     }
 
 DEFINE_KERNELS(f32, element_f32, plain_variant, 2)
