@@ -119,9 +119,9 @@ static const struct setting {
     int vocab;
     int ignored; // of a hundred rows
 } settings[] = {
-    {&types[0], 32000, 0},  {&types[0], 32000, 70},  {&types[0], 128256, 0},
+    {&types[0], 32000, 0},   {&types[0], 32000, 70}, {&types[0], 128256, 0},
     {&types[0], 128256, 70}, {&types[0], 262144, 0}, {&types[0], 262144, 70},
-    {&types[1], 32000, 0},  {&types[1], 32000, 70},  {&types[1], 128256, 0},
+    {&types[1], 32000, 0},   {&types[1], 32000, 70}, {&types[1], 128256, 0},
 };
 
 static void report(const struct setting &setting, const char *kernel,
@@ -193,10 +193,10 @@ static void measure(const struct setting &setting,
     job.parts = parts;
     launch(type.loss, forward, job);
     report(setting, "backward", 2, median([&] {
-               launch(type.backward,
-                      kernel_backward_shape(type.element, setting.vocab,
-                                            TOKENS),
-                      job);
+               launch(
+                   type.backward,
+                   kernel_backward_shape(type.element, setting.vocab, TOKENS),
+                   job);
            }));
     MUST(cudaMemcpy(job.gradient, x, count * bytes, cudaMemcpyDeviceToDevice));
     job.logits = job.gradient;

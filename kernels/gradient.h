@@ -139,14 +139,13 @@ template <class R> GPU_FN void pairs_begin(const struct pairs<R> &pairs)
 {
     if (gpu_cluster_size() == 1)
         return;
-    if (gpu_thread() == 0) {
+    if (gpu_thread() == 0)
         gpu_put_barrier_init(pairs.come,
                              (pairs.count + 1) * (int)sizeof(struct sum<R>));
-    }
     gpu_cluster_arrive();
 }
 
-template <class R> GPU_FN void pairs_begun(const struct pairs<R> &)
+GPU_FN void pairs_begun()
 {
     if (gpu_cluster_size() > 1)
         gpu_cluster_wait();
@@ -238,12 +237,12 @@ GPU_FN void loss_grad_row(const struct kernel_job &job)
 #pragma unroll
         for (int s = 0; s < GRAD_SLICES; s++)
             slice_load<E>(from, begin + s * ROW_TILE, &slices[s]);
-        pairs_begun(pairs);
+        pairs_begun();
         if (gpu_warp() == 0 && group >= first && group < first + groups)
             pair_put(pairs, pairs.count, {target, 0});
-        // The label's place is -inf from here on: its slope is known.
 #pragma unroll
         for (int s = 0; s < GRAD_SLICES; s++) {
+            // Its place is -inf from here on: the label's slope is known.
             slice_leave_out<E>(&slices[s], begin + s * ROW_TILE, label);
             const struct sum<R> sum =
                 sum_over_warp(slice_sum<E>(variant, slices[s]));

@@ -13,16 +13,15 @@ template <class R> struct gathered {
     float *logit_sums;
 };
 
-template <class R>
-GPU_FN struct gathered<R> gathered_at(char *shared, int pairs) {
+template <class R> GPU_FN gathered<R> gathered_at(char *shared, int pairs)
+{
     struct sum<R> *sums = (struct sum<R> *)shared;
 
     return {sums, (float *)(sums + pairs)};
 }
 
 // The number of pairs: the tail has one of its own.
-GPU_FN int
-row_pairs(const struct row &row, int tiles, int count)
+GPU_FN int row_pairs(const struct row &row, int tiles, int count)
 {
     return tiles * ROW_WARPS + (row.whole * count < row.width);
 }

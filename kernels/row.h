@@ -55,8 +55,8 @@ template <class R> GPU_FN R sum_from(const struct sum<R> &pair, float origin)
     return pair.total * exp_from(pair.maximum, (R)origin);
 }
 
-template <class R>
-GPU_FN struct sum<R> sum_over_warp(const struct sum<R> &own) {
+template <class R> GPU_FN sum<R> sum_over_warp(const struct sum<R> &own)
+{
     const float maximum = warp_maximum(own.maximum);
     const R scaled = sum_from(own, sum_origin(maximum));
 
@@ -65,7 +65,8 @@ GPU_FN struct sum<R> sum_over_warp(const struct sum<R> &own) {
 
 // Of `count` pairs in shared memory, by a whole warp.
 template <class R>
-GPU_FN struct sum<R> sum_over_pairs(const struct sum<R> *pairs, int count) {
+GPU_FN sum<R> sum_over_pairs(const struct sum<R> *pairs, int count)
+{
     float maximum = -GPU_INFINITY;
     R total = 0;
 
@@ -246,7 +247,8 @@ template <int count, class R> GPU_FN R tree_sum(const R *x)
 }
 
 template <class E, class V, class R = typename V::real>
-GPU_FN struct sum<R> slice_sum(const V &variant, const struct slice<E> &slice) {
+GPU_FN sum<R> slice_sum(const V &variant, const struct slice<E> &slice)
+{
     const float maximum = (float)variant.value(slice_maximum(slice));
     const R origin = sum_origin(maximum);
     R total = 0;
@@ -288,8 +290,9 @@ GPU_FN float slice_logit_sum(const V &variant, const struct slice<E> &slice,
 
 // The elements after the last whole vector, by a warp; 0 or more.
 template <class E, class V, class R = typename V::real>
-GPU_FN struct sum<R> tail_sum(const V &variant, const struct row &row,
-                              int label, float *logit_sum) {
+GPU_FN sum<R> tail_sum(const V &variant, const struct row &row, int label,
+                       float *logit_sum)
+{
     const int j = row.whole * E::count + gpu_lane();
     const bool mine = j < row.width && j != label;
     R x = -GPU_INFINITY;

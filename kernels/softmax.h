@@ -14,8 +14,8 @@
 // lower half of its bits.
 #define ROUNDING 6755399441055744.0
 
-// exp(x), within 2^-40, for x of up to 700; less than -690 is as -690. A
-// polynomial of 2^r, |r| <= 1/2: the remainder of x / ln 2, which is exact.
+// exp(x) within 2^-40 of itself, for x from -700 to 700: a polynomial of 2^r,
+// where r, of |r| <= 1/2, is the remainder of x / ln 2.
 GPU_FN double exp_double(double x)
 {
     static constexpr double coefficients[] = {
@@ -42,6 +42,7 @@ GPU_FN float exp_from(float x, float origin)
     return gpu_exp2((x - origin) * LOG2_E);
 }
 
+// Nothing in double is below exp(-690), so that exponents do not wrap.
 template <class X> GPU_FN double exp_from(X x, double origin)
 {
     const X lowest = (X)origin - 690;
@@ -160,7 +161,8 @@ GPU_FN double exp_exact(double x)
 // With the label on top only the others' sum is taken, however small. NaN
 // anywhere makes all NaN but origin, as does +inf; so does a row of -inf.
 template <class R>
-GPU_FN struct softmax<R> softmax_of(const struct kernel_parts &parts) {
+GPU_FN softmax<R> softmax_of(const struct kernel_parts &parts)
+{
     const R target = (R)parts.target;
     const R maximum = parts.target > parts.maximum ? target : parts.maximum;
     struct softmax<R> row;
@@ -204,9 +206,9 @@ template <class R> struct slopes {
 };
 
 template <class V, class R = typename V::real>
-GPU_FN struct slopes<R> softmax_slopes(const V &variant,
-                                       const struct softmax<R> &row,
-                                       float factor, int64_t vocab) {
+GPU_FN slopes<R> softmax_slopes(const V &variant, const struct softmax<R> &row,
+                                float factor, int64_t vocab)
+{
     struct slopes<R> slopes = {
         row.origin, factor / row.total, 0, (0 - row.others / row.total) * factor
     };
