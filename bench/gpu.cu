@@ -20,7 +20,8 @@ static void must(cudaError_t error, int line)
 }
 #define MUST(call) must(call, __LINE__)
 
-__global__ void fill(uint16_t *x, int64_t count)
+// Values from -8 to 8, of `bytes` each.
+__global__ void fill(void *x, int bytes, int64_t count)
 {
     int64_t all = (int64_t)gridDim.x * blockDim.x;
 
@@ -30,8 +31,11 @@ __global__ void fill(uint16_t *x, int64_t count)
         h ^= h >> 15;
         h *= 2246822519u;
         h ^= h >> 13;
-        float value = ((float)(h & 0xffff) / 65536 - 0.5f) * 16;
-        x[i] = (uint16_t)gpu_bf16_pair(value, value);
+        float value = ((float)(h & 0xffffff) / 16777216 - 0.5f) * 16;
+        if (bytes == 4)
+            ((float *)x)[i] = value;
+        else
+            ((uint16_t *)x)[i] = (uint16_t)gpu_bf16_pair(value, value);
     }
 }
 
@@ -77,168 +81,166 @@ template <class F> static float median(F run)
     return times[RUNS / 2];
 }
 
-// How a kernel is launched in a shape. `attribute` must outlive what is
-// returned.
-static cudaLaunchConfig_t config_of(const void *kernel,
-                                    const struct kernel_shape &shape,
-                                    cudaLaunchAttribute *attribute)
-{
-    cudaLaunchConfig_t config = {};
-
-    MUST(cudaFuncSetAttribute(kernel,
-                              cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              (int)shape.shared_bytes));
-    attribute->id = cudaLaunchAttributeClusterDimension;
-    attribute->val.clusterDim.x = shape.cluster;
-    attribute->val.clusterDim.y = 1;
-    attribute->val.clusterDim.z = 1;
-    config.gridDim = dim3(shape.blocks);
-    config.blockDim = dim3(shape.threads);
-    config.dynamicSmemBytes = shape.shared_bytes;
-    config.attrs = attribute;
-    config.numAttrs = shape.cluster > 1 ? 1 : 0;
-    return config;
-}
-
 static void launch(const void *kernel, const struct kernel_shape &shape,
                    const struct kernel_job &job)
 {
     void *arguments[] = {(void *)&job};
     cudaLaunchAttribute attribute = {};
-    cudaLaunchConfig_t config = config_of(kernel, shape, &attribute);
+    cudaLaunchConfig_t config = {};
 
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = shape.cluster;
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+    config.gridDim = dim3(shape.blocks);
+    config.blockDim = dim3(shape.threads);
+    config.dynamicSmemBytes = shape.shared_bytes;
+    config.attrs = &attribute;
+    config.numAttrs = shape.cluster > 1 ? 1 : 0;
     MUST(cudaLaunchKernelExC(&config, kernel, arguments));
 }
 
-// Of the clusters that the device holds at a time.
-static struct kernel_shape held(const void *kernel, struct kernel_shape shape)
+static const struct type {
+    enum kernel_element element;
+    const char *name;
+    const void *loss, *loss_grad, *loss_grad_long, *backward;
+} types[] = {
+    {KERNEL_BF16, "bf16", (const void *)tally_loss_bf16,
+     (const void *)tally_loss_grad_bf16,
+     (const void *)tally_loss_grad_long_bf16,
+     (const void *)tally_backward_bf16},
+    {KERNEL_F32, "f32", (const void *)tally_loss_f32,
+     (const void *)tally_loss_grad_f32, (const void *)tally_loss_grad_long_f32,
+     (const void *)tally_backward_f32},
+};
+
+static const struct setting {
+    const struct type *type;
+    int vocab;
+    int ignored; // of a hundred rows
+} settings[] = {
+    {&types[0], 32000, 0},   {&types[0], 32000, 70}, {&types[0], 128256, 0},
+    {&types[0], 128256, 70}, {&types[0], 262144, 0}, {&types[0], 262144, 70},
+    {&types[1], 32000, 0},   {&types[1], 32000, 70}, {&types[1], 128256, 0},
+};
+
+static void report(const struct setting &setting, const char *kernel,
+                   int passes, float ms)
 {
-    cudaLaunchAttribute attribute = {};
-    int clusters = 0;
+    double bytes = (double)TOKENS * setting.vocab * passes *
+                   (double)kernel_element_bytes(setting.type->element);
 
-    if (shape.cluster == 1)
-        return shape;
-    cudaLaunchConfig_t config = config_of(kernel, shape, &attribute);
-    MUST(cudaOccupancyMaxActiveClusters(&clusters, kernel, &config));
-    return kernel_shape_held(shape, (uint32_t)clusters);
-}
-
-static void report(const char *name, int vocab, int ignored, int passes,
-                   float ms)
-{
-    double bytes = (double)TOKENS * vocab * 2 * passes;
-
-    printf("{\"kernel\": \"%s\", \"vocab\": %d, \"ignored\": %d, \"ms\": %.4f, "
-           "\"gbps\": %.0f}\n",
-           name, vocab, ignored, ms, bytes / ms * 1e-6);
+    printf("{\"kernel\": \"%s\", \"type\": \"%s\", \"vocab\": %d, "
+           "\"ignored\": %d, \"ms\": %.4f, \"gbps\": %.0f}\n",
+           kernel, setting.type->name, setting.vocab, setting.ignored, ms,
+           bytes / ms * 1e-6);
     fflush(stdout);
 }
 
-int main(int argc, char **argv)
+static void put_labels(int64_t *labels, const struct setting &setting)
 {
-    const bool tuning = argc > 1; // all shapes of loss
-    static const int vocabs[] = {32000, 128256, 262144};
-    const int64_t most = (int64_t)TOKENS * vocabs[2];
+    std::vector<int64_t> host(TOKENS);
+
+    for (int i = 0; i < TOKENS; i++) {
+        uint32_t h = (uint32_t)i * 2654435761u;
+        h ^= h >> 16;
+        host[(size_t)i] = (int)(h % 100) < setting.ignored
+                              ? -100
+                              : (int64_t)((h >> 3) % (uint32_t)setting.vocab);
+    }
+    MUST(cudaMemcpy(labels, host.data(), TOKENS * 8, cudaMemcpyHostToDevice));
+}
+
+// `job` has all but what the setting says.
+static void measure(const struct setting &setting,
+                    const struct kernel_device &device, struct kernel_job job,
+                    struct kernel_parts *parts)
+{
+    const struct type &type = *setting.type;
+    const int64_t bytes = kernel_element_bytes(type.element);
+    const int64_t count = (int64_t)TOKENS * setting.vocab;
+    const struct kernel_shape forward =
+        kernel_loss_shape(&device, type.element, setting.vocab, TOKENS);
+    const struct kernel_shape fused =
+        kernel_loss_grad_shape(type.element, setting.vocab, TOKENS);
+    const void *loss_grad =
+        kernel_loss_grad_is_long(type.element, setting.vocab)
+            ? type.loss_grad_long
+            : type.loss_grad;
+    void *const x = (void *)job.logits;
+
+    put_labels((int64_t *)job.labels.values, setting);
+    fill<<<1024, 256>>>(x, (int)bytes, count);
+    job.labels.vocab = setting.vocab;
+    job.stride = setting.vocab;
+    job.width = setting.vocab;
+    job.gradient_stride = setting.vocab;
+    if (setting.ignored == 0) {
+        report(setting, "read", 1, median([&] {
+                   read_all<<<device.multiprocessors * 16, 512>>>(
+                       (uint4 *)x, (uint32_t *)parts, count * bytes / 16);
+               }));
+        report(setting, "memcpy", 2, median([&] {
+                   MUST(cudaMemcpyAsync(job.gradient, x, count * bytes,
+                                        cudaMemcpyDeviceToDevice));
+               }));
+    }
+    report(setting, "loss", 1,
+           median([&] { launch(type.loss, forward, job); }));
+    if (kernel_loss_grad_fits(&device, type.element, &job))
+        report(setting, "loss_grad", 2,
+               median([&] { launch(loss_grad, fused, job); }));
+    job.parts = parts;
+    launch(type.loss, forward, job);
+    report(setting, "backward", 2, median([&] {
+               launch(
+                   type.backward,
+                   kernel_backward_shape(type.element, setting.vocab, TOKENS),
+                   job);
+           }));
+    MUST(cudaMemcpy(job.gradient, x, count * bytes, cudaMemcpyDeviceToDevice));
+    job.logits = job.gradient;
+    if (kernel_loss_grad_fits(&device, type.element, &job))
+        report(setting, "loss_grad in place", 2,
+               median([&] { launch(loss_grad, fused, job); }));
+}
+
+static void *allocate(size_t bytes)
+{
+    void *memory;
+
+    MUST(cudaMalloc(&memory, bytes));
+    MUST(cudaMemset(memory, 0, bytes));
+    return memory;
+}
+
+int main()
+{
+    const size_t most = (size_t)TOKENS * 262144 * 2;
+    const float one = 1.0f / 65536;
     struct kernel_device device;
     cudaDeviceProp properties;
-    uint16_t *x, *dx;
-    int64_t *labels;
-    float *nll, *scale;
-    struct kernel_parts *parts;
-    struct numeric_record *record;
-    uint32_t *out;
+    struct kernel_job job = {};
+    struct kernel_parts *parts =
+        (struct kernel_parts *)allocate(TOKENS * sizeof(*parts));
 
     MUST(cudaGetDeviceProperties(&properties, 0));
     device = {properties.multiProcessorCount, properties.major >= 9};
-    MUST(cudaMalloc(&x, most * 2));
-    MUST(cudaMalloc(&dx, most * 2));
-    MUST(cudaMalloc(&labels, TOKENS * 8));
-    MUST(cudaMalloc(&nll, TOKENS * 4));
-    MUST(cudaMalloc(&scale, 4));
-    MUST(cudaMalloc(&parts, TOKENS * sizeof(*parts)));
-    MUST(cudaMalloc(&record, sizeof(*record)));
-    MUST(cudaMalloc(&out, 4));
-    MUST(cudaMemset(record, 0, sizeof(*record)));
-    float one = 1.0f / 65536;
-    MUST(cudaMemcpy(scale, &one, 4, cudaMemcpyHostToDevice));
-    printf("{\"device\": \"%s\", \"tokens\": %d, \"type\": \"bf16\", "
-           "\"runs\": %d}\n",
+    job.labels = {allocate(TOKENS * 8), NULL, TOKENS, 0, -100, 1, 0};
+    job.logits = allocate(most);
+    job.gradient = allocate(most);
+    job.nll = (float *)allocate(TOKENS * 4);
+    job.record = (struct numeric_record *)allocate(sizeof(*job.record));
+    job.scale = (const float *)allocate(4);
+    MUST(cudaMemcpy((void *)job.scale, &one, 4, cudaMemcpyHostToDevice));
+    printf("{\"device\": \"%s\", \"tokens\": %d, \"runs\": %d}\n",
            properties.name, TOKENS, RUNS);
-    for (int vocab : vocabs)
-        for (int ignored : {0, 70}) {
-            const int64_t count = (int64_t)TOKENS * vocab;
-            std::vector<int64_t> host(TOKENS);
-            for (int i = 0; i < TOKENS; i++) {
-                uint32_t h = (uint32_t)i * 2654435761u;
-                h ^= h >> 16;
-                host[i] = (int)(h % 100) < ignored
-                              ? -100
-                              : (int64_t)((h >> 3) % (uint32_t)vocab);
-            }
-            MUST(cudaMemcpy(labels, host.data(), TOKENS * 8,
-                            cudaMemcpyHostToDevice));
-            fill<<<1024, 256>>>(x, count);
-            if (ignored == 0) {
-                report("read", vocab, 0, 1, median([&] {
-                           read_all<<<device.multiprocessors * 16, 512>>>(
-                               (uint4 *)x, out, count / 8);
-                       }));
-                report("memcpy", vocab, 0, 2, median([&] {
-                           MUST(cudaMemcpyAsync(dx, x, count * 2,
-                                                cudaMemcpyDeviceToDevice));
-                       }));
-            }
-            struct kernel_job job = {};
-            job.labels = {labels, NULL, TOKENS, vocab, -100, 1, 0};
-            job.logits = x;
-            job.stride = vocab;
-            job.width = vocab;
-            job.nll = nll;
-            job.record = record;
-            job.gradient = dx;
-            job.gradient_stride = vocab;
-            job.scale = scale;
-            const struct kernel_shape forward =
-                kernel_loss_shape(&device, KERNEL_BF16, vocab, TOKENS);
-            const void *grad = kernel_loss_grad_is_short(KERNEL_BF16, vocab)
-                                   ? (const void *)tally_loss_grad_short_bf16
-                                   : (const void *)tally_loss_grad_bf16;
-            const struct kernel_shape fused =
-                held(grad, kernel_loss_grad_shape(&device, KERNEL_BF16, vocab,
-                                                  TOKENS));
-            report("loss", vocab, ignored, 1, median([&] {
-                       launch((const void *)tally_loss_bf16, forward, job);
-                   }));
-            for (int cluster = 1; tuning && cluster <= 8; cluster *= 2) {
-                char name[32];
-                snprintf(name, sizeof(name), "loss, cluster %d", cluster);
-                report(name, vocab, ignored, 1, median([&] {
-                           launch((const void *)tally_loss_bf16,
-                                  kernel_loss_shape_of(KERNEL_BF16, vocab,
-                                                       TOKENS, cluster),
-                                  job);
-                       }));
-            }
-            if (device.clusters)
-                report("loss_grad", vocab, ignored, 2,
-                       median([&] { launch(grad, fused, job); }));
-            job.parts = parts;
-            launch((const void *)tally_loss_bf16, forward, job);
-            report("backward", vocab, ignored, 2, median([&] {
-                       launch((const void *)tally_backward_bf16,
-                              kernel_backward_shape(KERNEL_BF16, vocab, TOKENS),
-                              job);
-                   }));
-            MUST(cudaMemcpy(dx, x, count * 2, cudaMemcpyDeviceToDevice));
-            job.logits = dx;
-            if (device.clusters)
-                report("loss_grad in place", vocab, ignored, 2,
-                       median([&] { launch(grad, fused, job); }));
-        }
-    struct kernel_count count = {{labels, NULL, TOKENS, 32000, -100, 1, 0},
-                                 record};
+    for (const struct setting &setting : settings)
+        measure(setting, device, job, parts);
+    struct kernel_count count = {job.labels, job.record};
     const struct kernel_shape shape = kernel_count_shape(&device, TOKENS);
-    report("count", 4, 70, 1, median([&] {
+    count.labels.vocab = 128256;
+    report({&types[0], 0, 0}, "count", 0, median([&] {
                tally_count<<<shape.blocks, shape.threads>>>(count);
            }));
     MUST(cudaDeviceSynchronize());

@@ -15,7 +15,7 @@ counts each logit's bytes read and each gradient's written, of ignored rows too.
 limit in the same run is a kernel that only reads for the loss, and the driver's copy
 on the device for gradients; a ratio is time over the limit's.
 
-A peer's call is loss and gradient, scaled by a factor in device memory, unless it
+A peer's call is loss and gradient, of bf16, scaled by a factor in device memory, unless it
 says otherwise; `bench/gpu_peers.py` has them. Beside it stands what ours takes for the
 same: `loss`, or `loss_grad`. GiB: what the call holds at its peak beyond its logits;
 ours holds the gradient, or nothing in place.
@@ -23,31 +23,32 @@ ours holds the gradient, or nothing in place.
 
 
 def table(head, rows):
-    limits = {(r["kernel"], r["vocab"]): r["ms"] for r in rows
+    limits = {(r["kernel"], r["type"], r["vocab"]): r["ms"] for r in rows
               if r["kernel"] in ("read", "memcpy")}
-    lines = ["T = %d, %s; medians of %d runs."
-             % (head["tokens"], head["type"], head["runs"]), "",
-             "| V | ignored | kernel | ms | GB/s | ratio | limit |",
-             "|---:|---:|---|---:|---:|---:|---|"]
+    lines = ["T = %d; medians of %d runs." % (head["tokens"], head["runs"]), "",
+             "| logits | V | ignored | kernel | ms | GB/s | ratio | limit |",
+             "|---|---:|---:|---|---:|---:|---:|---|"]
     for row in (r for r in rows if not r.get("peer")):
         name = row["kernel"]
         limit = "read" if name.startswith("loss") and "grad" not in name \
             else "memcpy"
-        time = limits.get((limit, row["vocab"]))
+        time = limits.get((limit, row["type"], row["vocab"]))
         if time is None or name in ("read", "memcpy"):
             ratio, limit = "", ""
         else:
             ratio = "%.3f" % (row["ms"] / time)
-        gbps = "%d" % row["gbps"] if name != "count" else ""
-        vocab = row["vocab"] if name != "count" else ""
-        lines.append("| %s | %d %% | %s | %.4f | %s | %s | %s |"
-                     % (vocab, row["ignored"], name, row["ms"], gbps, ratio,
-                        limit))
+        if name == "count":
+            lines.append("| | | | count | %.4f | | | |" % row["ms"])
+            continue
+        lines.append("| %s | %d | %d %% | %s | %.4f | %d | %s | %s |"
+                     % (row["type"], row["vocab"], row["ignored"], name,
+                        row["ms"], row["gbps"], ratio, limit))
     return "\n".join(lines) + "\n"
 
 
 def peers_table(rows):
-    ours = {(r["kernel"], r["vocab"], r["ignored"]): r["ms"] for r in rows}
+    ours = {(r["kernel"], r["vocab"], r["ignored"]): r["ms"] for r in rows
+            if r.get("type") == "bf16"}
     lines = ["| V | ignored | peer | ms | GiB | ours ms | times ours |",
              "|---:|---:|---|---:|---:|---:|---:|"]
     for row in (r for r in rows if r.get("peer")):

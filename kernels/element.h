@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The three types of logits: how 16 bytes of them become floats and back.
+// The three types of logits: how 16 bytes of them become floats and back, and
+// which numbers, E::real, have digits to spare for their gradients.
 #ifndef KERNELS_ELEMENT_H
 #define KERNELS_ELEMENT_H
 
@@ -23,7 +24,24 @@ GPU_FN uint32_t bits_of_float(float x)
     return bits;
 }
 
+GPU_FN double double_of_bits(uint64_t bits)
+{
+    double x;
+
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
+GPU_FN uint64_t bits_of_double(double x)
+{
+    uint64_t bits;
+
+    memcpy(&bits, &x, sizeof(bits));
+    return bits;
+}
+
 struct element_f32 {
+    typedef double real;
     static constexpr int bytes = 4;
     static constexpr int count = 4; // in 16 bytes
     static constexpr uint32_t minus_infinity = 0xff800000;
@@ -57,6 +75,7 @@ struct element_f32 {
 
 // What the two types of 16 bits have in common; F has their arithmetic.
 template <class F> struct element_half : F {
+    typedef float real;
     static constexpr int bytes = 2;
     static constexpr int count = 8;
 

@@ -94,14 +94,6 @@ GPU_FN uint32_t gpu_shuffle_next(uint32_t x)
     return __shfl_down_sync(~0u, x, 1);
 }
 
-GPU_FN uint32_t gpu_ballot(bool vote)
-{
-    return __ballot_sync(~0u, vote);
-}
-GPU_FN int gpu_count_bits(uint32_t bits)
-{
-    return __popc(bits);
-}
 GPU_FN void gpu_block_barrier()
 {
     __syncthreads();
@@ -209,12 +201,6 @@ GPU_FN void gpu_store(void *at, const gpu_vector &v)
     __stcs((uint4 *)at, make_uint4(v.word[0], v.word[1], v.word[2], v.word[3]));
 }
 
-GPU_FN gpu_vector gpu_shared_load(const char *at)
-{
-    uint4 v = *(const uint4 *)at;
-    return {{v.x, v.y, v.z, v.w}};
-}
-
 // The bits from `shift` on of high:low; shift < 32.
 GPU_FN uint32_t gpu_funnel(uint32_t low, uint32_t high, int shift)
 {
@@ -256,53 +242,32 @@ GPU_FN uint32_t gpu_f16_pair(float low, float high)
     return pair;
 }
 
-// ------------------------------------------- the copy engine, where clusters
-// are. A barrier counts one arrival and the bytes it was told to expect.
-typedef uint64_t gpu_copy_barrier;
+// ------------------------------- from block to block, where clusters are. A
+// barrier counts bytes, once.
+typedef uint64_t gpu_put_barrier;
 
 GPU_FN uint32_t gpu_shared_address(const void *at)
 {
     return (uint32_t)__cvta_generic_to_shared(at);
 }
 
-// By one thread, before a cluster barrier.
-GPU_FN void gpu_copy_barrier_init(gpu_copy_barrier *barrier)
+// By one thread, before a cluster barrier: so many bytes are to come.
+GPU_FN void gpu_put_barrier_init(gpu_put_barrier *barrier, int bytes)
 {
 #if GPU_CLUSTERS
     asm volatile("mbarrier.init.shared.b64 [%0], 1;\n\t"
-                 "fence.mbarrier_init.release.cluster;" ::"r"(
-                     gpu_shared_address(barrier))
-                 : "memory");
-#endif
-}
-
-GPU_FN void gpu_copy_expect(gpu_copy_barrier *barrier, int bytes)
-{
-#if GPU_CLUSTERS
-    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(
+                 "fence.mbarrier_init.release.cluster;\n\t"
+                 "mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(
                      gpu_shared_address(barrier)),
                  "r"(bytes)
                  : "memory");
 #endif
 }
 
-// From global to shared memory, both aligned to 16 bytes, as is `bytes`.
-GPU_FN void gpu_copy(char *to, const char *from, int bytes,
-                     gpu_copy_barrier *barrier)
-{
-#if GPU_CLUSTERS
-    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::"
-                 "bytes [%0], [%1], %2, [%3];" ::"r"(gpu_shared_address(to)),
-                 "l"(from), "r"(bytes), "r"(gpu_shared_address(barrier))
-                 : "memory");
-#endif
-}
-
 // 8 bytes into the shared memory of a block of the cluster. They count as bytes
-// that have come for the barrier there, which may be told to expect them later;
-// whoever has waited for it sees them. Nothing else is ordered by this.
-GPU_FN void gpu_put(void *to, uint64_t bits, gpu_copy_barrier *barrier,
-                    int rank)
+// that have come for the barrier there; whoever has waited for it sees them.
+// Nothing else is ordered by this.
+GPU_FN void gpu_put(void *to, uint64_t bits, gpu_put_barrier *barrier, int rank)
 {
 #if GPU_CLUSTERS
     asm volatile(
@@ -316,23 +281,32 @@ GPU_FN void gpu_put(void *to, uint64_t bits, gpu_copy_barrier *barrier,
 #endif
 }
 
-// Until the barrier's phase of that parity is complete: what it counted is
-// there, from other blocks too.
-GPU_FN void gpu_copy_wait(gpu_copy_barrier *barrier, int parity)
+// Until all bytes have come.
+GPU_FN void gpu_put_wait(gpu_put_barrier *barrier)
 {
 #if GPU_CLUSTERS
     asm volatile("{\n\t.reg .pred done;\n"
                  "WAIT:\n\t"
                  "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 "
-                 "done, [%0], %1;\n\t"
+                 "done, [%0], 0;\n\t"
                  "@done bra DONE;\n\tbra WAIT;\n"
-                 "DONE:\n\t}" ::"r"(gpu_shared_address(barrier)),
-                 "r"(parity)
+                 "DONE:\n\t}" ::"r"(gpu_shared_address(barrier))
                  : "memory");
 #endif
 }
 
 #endif
+
+GPU_FN double gpu_shuffle_xor(double x, int mask)
+{
+    uint32_t half[2];
+
+    memcpy(half, &x, sizeof(x));
+    half[0] = gpu_shuffle_xor(half[0], mask);
+    half[1] = gpu_shuffle_xor(half[1], mask);
+    memcpy(&x, half, sizeof(x));
+    return x;
+}
 
 GPU_FN int gpu_lane()
 {

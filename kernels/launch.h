@@ -5,9 +5,9 @@
 //     name                  params         needs
 //     tally_count           kernel_count
 //     tally_loss_TYPE       kernel_job     nll, parts, record: each or none
-//     tally_loss_grad_TYPE  kernel_job     sm_90, kernel_loss_grad_fits()
-//     tally_loss_grad_short_TYPE           in its place if the row is short:
-//                                          kernel_loss_grad_is_short()
+//     tally_loss_grad_TYPE  kernel_job     kernel_loss_grad_fits()
+//     tally_loss_grad_long_TYPE            in its place if the row is long:
+//                                          kernel_loss_grad_is_long()
 //     tally_backward_TYPE   kernel_job     parts
 //     tally_finish          kernel_finish  parts of all ranks
 //     tally_publish         kernel_publish one block; see slot.h
@@ -50,7 +50,7 @@ struct kernel_shape {
     uint32_t blocks; // 0: nothing to do
     uint32_t cluster;
     uint32_t threads;
-    uint32_t shared_bytes; // dynamic; above 48 KiB the kernel's limit is raised
+    uint32_t shared_bytes; // dynamic; never above the 48 KiB of any kernel
 };
 
 // The largest cluster that every device with clusters takes.
@@ -68,9 +68,13 @@ KERNEL_FN int64_t kernel_tiles(enum kernel_element type, int64_t width)
     return (whole + ROW_TILE - 1) / ROW_TILE;
 }
 
-// Of a row: a pair and a sum of logits a warp, and one for the tail.
-#define KERNEL_SUM_BYTES 8
-#define KERNEL_PAIR_BYTES (KERNEL_SUM_BYTES + 4)
+// Of a row: a pair (maximum, sum) and a sum of logits a warp, and one for the
+// tail. Sums are in double for float32.
+KERNEL_FN int64_t kernel_pair_bytes(enum kernel_element type)
+{
+    return type == KERNEL_F32 ? 16 : 8;
+}
+
 KERNEL_FN int64_t kernel_pairs(int64_t tiles)
 {
     return tiles * ROW_WARPS + 1;
@@ -106,7 +110,7 @@ KERNEL_FN struct kernel_shape kernel_loss_shape_of(enum kernel_element type,
 
     shape.blocks = (uint32_t)(tokens * cluster);
     shape.cluster = (uint32_t)cluster;
-    shape.shared_bytes = (uint32_t)(pairs * KERNEL_PAIR_BYTES);
+    shape.shared_bytes = (uint32_t)(pairs * (kernel_pair_bytes(type) + 4));
     return shape;
 }
 
@@ -127,32 +131,26 @@ kernel_loss_shape(const struct kernel_device *device, enum kernel_element type,
                                     : 1);
 }
 
-// A thread has two tiles' vectors in registers, a block two tiles or four of
-// one row, and in shared memory those of the next row; clusters take row after
-// row.
+// 256 threads of `loss_grad` have two tiles of one row in registers; a cluster
+// has all of it.
 #define GRAD_SLICES 2
+
+// A row that 8 such blocks have no room for takes blocks of 512 threads: a
+// kernel of its own, as a multiprocessor holds fewer of them.
+KERNEL_FN int kernel_loss_grad_is_long(enum kernel_element type, int64_t width)
+{
+    return kernel_tiles(type, width) > GRAD_SLICES * KERNEL_CLUSTER_MAX;
+}
 
 KERNEL_FN int64_t kernel_loss_grad_cluster(enum kernel_element type,
                                            int64_t width)
 {
     int64_t tiles = kernel_tiles(type, width);
+    int64_t held =
+        kernel_loss_grad_is_long(type, width) ? 2 * GRAD_SLICES : GRAD_SLICES;
 
-    return (tiles + 2 * GRAD_SLICES - 1) / (2 * GRAD_SLICES);
+    return tiles > held ? (tiles + held - 1) / held : 1;
 }
-
-// A row that 256 threads have registers for has a kernel of its own.
-KERNEL_FN int kernel_loss_grad_is_short(enum kernel_element type, int64_t width)
-{
-    return kernel_tiles(type, width) <= GRAD_SLICES;
-}
-
-// What a cluster plans ahead, kernels/plan.h: so many rows of each kind, of 32
-// times so many rows in all.
-#ifndef KERNEL_PLAN_ROWS // the emulator has fewer
-#define KERNEL_PLAN_ROWS 512
-#define KERNEL_PLAN_WORDS 512
-#endif
-#define KERNEL_PLAN_BYTES (KERNEL_PLAN_ROWS * 16 + 16 + KERNEL_PLAN_WORDS * 8)
 
 // Rows must be of whole vectors and aligned to them.
 KERNEL_FN int kernel_loss_grad_fits(const struct kernel_device *device,
@@ -160,61 +158,34 @@ KERNEL_FN int kernel_loss_grad_fits(const struct kernel_device *device,
                                     const struct kernel_job *job)
 {
     int64_t bytes = kernel_element_bytes(type);
+    int64_t cluster = kernel_loss_grad_cluster(type, job->width);
     uint64_t all = (uint64_t)(uintptr_t)job->logits |
                    (uint64_t)(uintptr_t)job->gradient |
                    (uint64_t)(job->stride * bytes) |
                    (uint64_t)(job->gradient_stride * bytes) |
                    (uint64_t)(job->width * bytes);
 
-    if (all % ROW_VECTOR_BYTES != 0 || job->labels.tokens > INT32_MAX ||
-        job->width > INT32_MAX)
-        return 0;
-    return kernel_loss_grad_is_short(type, job->width) ||
-           (device->clusters &&
-            kernel_loss_grad_cluster(type, job->width) <= KERNEL_CLUSTER_MAX);
+    return all % ROW_VECTOR_BYTES == 0 && cluster <= KERNEL_CLUSTER_MAX &&
+           (cluster == 1 || device->clusters) &&
+           job->labels.tokens <= INT32_MAX / KERNEL_CLUSTER_MAX;
 }
 
-// Of a short row: a block each. Of others as many clusters as are under way at
-// a time, of 512 threads to a multiprocessor, which take row after row.
+#define KERNEL_BARRIER_BYTES 16 // pairs lie after it
+
 KERNEL_FN struct kernel_shape
-kernel_loss_grad_shape(const struct kernel_device *device,
-                       enum kernel_element type, int64_t width, int64_t tokens)
+kernel_loss_grad_shape(enum kernel_element type, int64_t width, int64_t tokens)
 {
-    int64_t pairs = kernel_tiles(type, width) * ROW_WARPS;
+    int64_t pairs = kernel_pairs(kernel_tiles(type, width));
     int64_t cluster = kernel_loss_grad_cluster(type, width);
-    int64_t clusters = device->multiprocessors / cluster;
-    struct kernel_shape shape = {0, 1, 0, 0};
+    struct kernel_shape shape = {0, 1, ROW_THREADS, 0};
 
-    if (kernel_loss_grad_is_short(type, width)) {
-        shape.blocks = (uint32_t)tokens;
-        shape.threads = ROW_THREADS;
-        shape.shared_bytes = (uint32_t)(pairs * KERNEL_SUM_BYTES);
-        return shape;
-    }
-    if (clusters < 1)
-        clusters = 1;
-    if (clusters > tokens)
-        clusters = tokens;
-    shape.blocks = (uint32_t)(clusters * cluster);
+    shape.blocks = (uint32_t)(tokens * cluster);
     shape.cluster = (uint32_t)cluster;
-    shape.threads = 2 * ROW_THREADS;
-    // The next row's part; barriers and the record; two rows' pairs and
-    // targets; the plan.
+    if (kernel_loss_grad_is_long(type, width))
+        shape.threads = 2 * ROW_THREADS;
+    // The pairs, and the label's logit.
     shape.shared_bytes =
-        (uint32_t)(2 * GRAD_SLICES * ROW_TILE_BYTES + 48 +
-                   (int64_t)sizeof(struct numeric_record) +
-                   2 * (pairs + 1) * KERNEL_SUM_BYTES + KERNEL_PLAN_BYTES);
-    return shape;
-}
-
-// The same where the device holds only so many clusters of that shape at a time
-// (cuOccupancyMaxActiveClusters): one more would run when all others have
-// ended.
-KERNEL_FN struct kernel_shape kernel_shape_held(struct kernel_shape shape,
-                                                uint32_t clusters)
-{
-    if (clusters > 0 && shape.blocks > clusters * shape.cluster)
-        shape.blocks = clusters * shape.cluster;
+        (uint32_t)(KERNEL_BARRIER_BYTES + pairs * kernel_pair_bytes(type));
     return shape;
 }
 

@@ -8,15 +8,16 @@
 #include "token.h"
 
 // A row's pairs and sums of logits, in shared memory.
-struct gathered {
-    struct sum *pairs;
+template <class R> struct gathered {
+    struct sum<R> *pairs;
     float *logit_sums;
 };
 
-GPU_FN struct gathered gathered_at(char *shared, int pairs)
+template <class R> GPU_FN gathered<R> gathered_at(char *shared, int pairs)
 {
-    return {(struct sum *)shared,
-            (float *)(shared + pairs * sizeof(struct sum))};
+    struct sum<R> *sums = (struct sum<R> *)shared;
+
+    return {sums, (float *)(sums + pairs)};
 }
 
 // The number of pairs: the tail has one of its own.
@@ -27,8 +28,9 @@ GPU_FN int row_pairs(const struct row &row, int tiles, int count)
 
 // By a whole warp: its pair, which all lanes have, to the cluster's first
 // block.
-GPU_FN void gathered_put(const struct gathered &to, int index,
-                         const struct sum &pair, bool with_logits,
+template <class R>
+GPU_FN void gathered_put(const struct gathered<R> &to, int index,
+                         const struct sum<R> &pair, bool with_logits,
                          float logit_sum)
 {
     if (gpu_lane() != 0)
@@ -38,11 +40,11 @@ GPU_FN void gathered_put(const struct gathered &to, int index,
         *gpu_remote(&to.logit_sums[index], 0) = logit_sum;
 }
 
-template <class V>
-GPU_FN struct kernel_parts gathered_take(const struct gathered &from, int pairs,
-                                         float target)
+template <class V, class R = typename V::real>
+GPU_FN struct kernel_parts gathered_take(const struct gathered<R> &from,
+                                         int pairs, double target)
 {
-    struct sum sum = sum_over_pairs(from.pairs, pairs);
+    const struct sum<R> sum = sum_over_pairs(from.pairs, pairs);
     float logits = 0;
 
     if constexpr (V::shaped) {
@@ -50,7 +52,7 @@ GPU_FN struct kernel_parts gathered_take(const struct gathered &from, int pairs,
             logits += from.logit_sums[i];
         logits = warp_sum(logits);
     }
-    return {sum.maximum, sum.total, target, logits};
+    return {sum.maximum, logits, sum.total, target};
 }
 
 GPU_FN void group_barrier()
@@ -65,9 +67,9 @@ GPU_FN void group_barrier()
 
 // This block's share of the pairs of a row, to the first block. All have
 // arrived at the cluster's barrier; before its first pair a block waits there.
-template <class E, class V>
+template <class E, class V, class R = typename V::real>
 GPU_FN void row_gather(const V &variant, const struct row &row, int label,
-                       const struct gathered &to)
+                       const struct gathered<R> &to)
 {
     const int tiles = (row.whole + ROW_TILE - 1) / ROW_TILE;
     const int rank = gpu_cluster_rank();
@@ -76,12 +78,13 @@ GPU_FN void row_gather(const V &variant, const struct row &row, int label,
     float logits = 0;
 
     for (int tile = rank; tile < tiles; tile += size) {
-        slice_load<E>(row, tile, &slice);
-        slice_leave_out<E>(&slice, tile, label);
-        struct sum sum = sum_over_warp(slice_sum<E>(variant, slice));
+        const int begin = slice_begin(tile, gpu_thread());
+        slice_load<E>(row, begin, &slice);
+        slice_leave_out<E>(&slice, begin, label);
+        const struct sum<R> sum = sum_over_warp(slice_sum<E>(variant, slice));
         if constexpr (V::shaped)
             logits =
-                warp_sum(slice_logit_sum<E>(variant, slice, row, tile, label));
+                warp_sum(slice_logit_sum<E>(variant, slice, row, begin, label));
         if (tile == rank && size > 1)
             gpu_cluster_wait();
         gathered_put(to, tile * ROW_WARPS + gpu_warp(), sum, V::shaped, logits);
@@ -90,7 +93,7 @@ GPU_FN void row_gather(const V &variant, const struct row &row, int label,
         gpu_cluster_wait();
     if (gpu_warp() == 0 && rank == tiles % size &&
         row.whole * E::count < row.width) {
-        struct sum sum = tail_sum<E>(variant, row, label, &logits);
+        const struct sum<R> sum = tail_sum<E>(variant, row, label, &logits);
         gathered_put(to, tiles * ROW_WARPS, sum, V::shaped, logits);
     }
 }
@@ -114,7 +117,8 @@ GPU_FN void token_finish(const V &variant, const struct kernel_labels &labels,
     float loss = 0;
 
     if (token.kind == TOKEN_COUNTS)
-        loss = softmax_loss(variant, parts, softmax_of(parts), labels.vocab);
+        loss = softmax_loss(variant, parts, softmax_of<typename V::real>(parts),
+                            labels.vocab);
     if (nll != NULL)
         nll[index] = loss;
     record_add_token(record, token);
@@ -132,9 +136,9 @@ template <class E, class V> GPU_FN void loss_row(const struct kernel_job &job)
     const struct row row = row_at<E>(job.logits, job.stride, job.width, index);
     const int tiles = (row.whole + ROW_TILE - 1) / ROW_TILE;
     const int pairs = row_pairs(row, tiles, E::count);
-    const struct gathered gathered =
-        gathered_at(gpu_shared(), (int)kernel_pairs(tiles));
-    struct kernel_parts parts = {-GPU_INFINITY, 0, -GPU_INFINITY, 0};
+    const struct gathered<typename E::real> gathered =
+        gathered_at<typename E::real>(gpu_shared(), (int)kernel_pairs(tiles));
+    struct kernel_parts parts = {-GPU_INFINITY, 0, 0, -GPU_INFINITY};
 
     if (token.kind == TOKEN_COUNTS) {
         // Nobody writes to a block that may not have begun.
@@ -164,7 +168,7 @@ template <class V>
 GPU_FN struct kernel_parts parts_merge(const struct kernel_finish &finish,
                                        int64_t index)
 {
-    struct kernel_parts all = {-GPU_INFINITY, 0, -GPU_INFINITY, 0};
+    struct kernel_parts all = {-GPU_INFINITY, 0, 0, -GPU_INFINITY};
     const struct kernel_parts *part = finish.shards + index;
 
     for (int64_t r = 0; r < finish.ranks; r++)
@@ -172,7 +176,8 @@ GPU_FN struct kernel_parts parts_merge(const struct kernel_finish &finish,
             fmaxf(all.maximum, part[r * finish.labels.tokens].maximum);
     for (int64_t r = 0; r < finish.ranks; r++) {
         struct kernel_parts one = part[r * finish.labels.tokens];
-        all.sum += one.sum * exp_from(one.maximum, sum_origin(all.maximum));
+        all.sum +=
+            sum_from<double>({one.maximum, one.sum}, sum_origin(all.maximum));
         all.logit_sum += one.logit_sum;
         // -inf of all ranks but one, whose may be NaN.
         if (one.target > all.target || one.target != one.target)

@@ -25,9 +25,9 @@ struct kernel_labels {
 // label has target = -inf.
 struct kernel_parts {
     float maximum;   // of all but the label
-    float sum;       // of exp(x_j - maximum), j != label
-    float target;    // the label's logit
     float logit_sum; // of all but the label; only where there is a shaping
+    double sum;      // of exp(x_j - maximum), j != label
+    double target;   // the label's logit
 };
 
 // What is done to logits and loss; a variant of its own of every kernel:

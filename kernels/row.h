@@ -17,21 +17,21 @@
 #include "softmax.h"
 
 // Numbers whose exponentials were added: their maximum, and the sum of
-// exp(x - maximum). Without any: -inf and 0.
-struct sum {
-    float maximum, total;
+// exp(x - maximum), in E::real. Without any: -inf and 0.
+template <class R> struct sum {
+    float maximum;
+    R total;
 };
+
+static_assert(sizeof(struct sum<float>) == 8 &&
+                  sizeof(struct sum<double>) == 16,
+              "launch.h has room");
 
 // What stands for the maximum where all are -inf: their exponentials are 0
 // then, not those of -inf - -inf.
 GPU_FN float sum_origin(float maximum)
 {
     return maximum == -GPU_INFINITY ? 0 : maximum;
-}
-
-GPU_FN float exp_from(float x, float origin)
-{
-    return gpu_exp2((x - origin) * LOG2_E);
 }
 
 GPU_FN float warp_maximum(float x)
@@ -42,33 +42,39 @@ GPU_FN float warp_maximum(float x)
 }
 
 // The same bits in all lanes.
-GPU_FN float warp_sum(float x)
+template <class R> GPU_FN R warp_sum(R x)
 {
     for (int mask = GPU_WARP / 2; mask > 0; mask /= 2)
         x += gpu_shuffle_xor(x, mask);
     return x;
 }
 
-GPU_FN struct sum sum_over_warp(const struct sum &own)
+// A pair's sum, of exp(x - origin) instead.
+template <class R> GPU_FN R sum_from(const struct sum<R> &pair, float origin)
 {
-    float maximum = warp_maximum(own.maximum);
-    float scaled = own.total * exp_from(own.maximum, sum_origin(maximum));
+    return pair.total * exp_from(pair.maximum, (R)origin);
+}
+
+template <class R> GPU_FN sum<R> sum_over_warp(const struct sum<R> &own)
+{
+    const float maximum = warp_maximum(own.maximum);
+    const R scaled = sum_from(own, sum_origin(maximum));
 
     return {maximum, warp_sum(scaled)};
 }
 
 // Of `count` pairs in shared memory, by a whole warp.
-GPU_FN struct sum sum_over_pairs(const struct sum *pairs, int count)
+template <class R>
+GPU_FN sum<R> sum_over_pairs(const struct sum<R> *pairs, int count)
 {
     float maximum = -GPU_INFINITY;
-    float total = 0;
+    R total = 0;
 
     for (int i = gpu_lane(); i < count; i += GPU_WARP)
         maximum = fmaxf(maximum, pairs[i].maximum);
     maximum = warp_maximum(maximum);
     for (int i = gpu_lane(); i < count; i += GPU_WARP)
-        total +=
-            pairs[i].total * exp_from(pairs[i].maximum, sum_origin(maximum));
+        total += sum_from(pairs[i], sum_origin(maximum));
     return {maximum, warp_sum(total)};
 }
 
@@ -166,17 +172,16 @@ template <class E> struct slice {
     gpu_vector vector[ROW_DEPTH];
 };
 
-// The first vector of this thread in a tile; each next one is 256 further.
-GPU_FN int slice_begin(int tile)
+// The first vector of a tile's thread number `thread`; each next one is 256
+// further.
+GPU_FN int slice_begin(int tile, int thread)
 {
-    return tile * ROW_TILE + gpu_thread() % ROW_THREADS;
+    return tile * ROW_TILE + thread;
 }
 
 template <class E>
-GPU_FN void slice_load(const struct row &row, int tile, struct slice<E> *slice)
+GPU_FN void slice_load(const struct row &row, int begin, struct slice<E> *slice)
 {
-    const int begin = slice_begin(tile);
-
     if (row.shift == 0) {
 #pragma unroll
         for (int i = 0; i < ROW_DEPTH; i++) {
@@ -196,9 +201,9 @@ GPU_FN void slice_load(const struct row &row, int tile, struct slice<E> *slice)
 
 // Replaces column `label` by -inf.
 template <class E>
-GPU_FN void slice_leave_out(struct slice<E> *slice, int tile, int label)
+GPU_FN void slice_leave_out(struct slice<E> *slice, int begin, int label)
 {
-    const int at = label / E::count - slice_begin(tile);
+    const int at = label / E::count - begin;
 
     if (label < 0 || at < 0 || at % ROW_THREADS != 0)
         return;
@@ -233,7 +238,7 @@ template <class E> GPU_FN float slice_maximum(const struct slice<E> &slice)
     return fmaxf(fmaxf(low, high), -GPU_INFINITY);
 }
 
-template <int count> GPU_FN float tree_sum(const float *x)
+template <int count, class R> GPU_FN R tree_sum(const R *x)
 {
     if constexpr (count == 1)
         return x[0];
@@ -241,21 +246,22 @@ template <int count> GPU_FN float tree_sum(const float *x)
         return tree_sum<count / 2>(x) + tree_sum<count / 2>(x + count / 2);
 }
 
-template <class E, class V>
-GPU_FN struct sum slice_sum(const V &variant, const struct slice<E> &slice)
+template <class E, class V, class R = typename V::real>
+GPU_FN sum<R> slice_sum(const V &variant, const struct slice<E> &slice)
 {
-    const float maximum = variant.value(slice_maximum(slice));
-    const float origin = sum_origin(maximum);
-    float total = 0;
+    const float maximum = (float)variant.value(slice_maximum(slice));
+    const R origin = sum_origin(maximum);
+    R total = 0;
 
 #pragma unroll
     for (int i = 0; i < ROW_DEPTH; i++) {
         float x[E::count];
         E::unpack(slice.vector[i], x);
+        R exponential[E::count];
 #pragma unroll
         for (int k = 0; k < E::count; k++)
-            x[k] = exp_from(variant.value(x[k]), origin);
-        total += tree_sum<E::count>(x);
+            exponential[k] = exp_from(variant.value(x[k]), origin);
+        total += tree_sum<E::count>(exponential);
     }
     return {maximum, total};
 }
@@ -263,19 +269,19 @@ GPU_FN struct sum slice_sum(const V &variant, const struct slice<E> &slice)
 // The logits themselves, where label smoothing needs them.
 template <class E, class V>
 GPU_FN float slice_logit_sum(const V &variant, const struct slice<E> &slice,
-                             const struct row &row, int tile, int label)
+                             const struct row &row, int begin, int label)
 {
     float total = 0;
 
 #pragma unroll
     for (int i = 0; i < ROW_DEPTH; i++) {
-        int v = slice_begin(tile) + i * ROW_THREADS;
+        int v = begin + i * ROW_THREADS;
         float x[E::count];
         E::unpack(slice.vector[i], x);
 #pragma unroll
         for (int k = 0; k < E::count; k++)
             x[k] = v < row.whole && v * E::count + k != label
-                       ? variant.value(x[k])
+                       ? (float)variant.value(x[k])
                        : 0;
         total += tree_sum<E::count>(x);
     }
@@ -283,20 +289,20 @@ GPU_FN float slice_logit_sum(const V &variant, const struct slice<E> &slice,
 }
 
 // The elements after the last whole vector, by a warp; 0 or more.
-template <class E, class V>
-GPU_FN struct sum tail_sum(const V &variant, const struct row &row, int label,
-                           float *logit_sum)
+template <class E, class V, class R = typename V::real>
+GPU_FN sum<R> tail_sum(const V &variant, const struct row &row, int label,
+                       float *logit_sum)
 {
     const int j = row.whole * E::count + gpu_lane();
     const bool mine = j < row.width && j != label;
-    float x = -GPU_INFINITY;
+    R x = -GPU_INFINITY;
 
     if (mine)
         x = variant.value(row_load<E>(row, j));
-    float maximum = warp_maximum(x);
+    const float maximum = warp_maximum((float)x);
     if constexpr (V::shaped)
-        *logit_sum = warp_sum(mine ? x : 0);
-    return {maximum, warp_sum(exp_from(x, sum_origin(maximum)))};
+        *logit_sum = warp_sum(mine ? (float)x : 0);
+    return {maximum, warp_sum(exp_from(x, (R)sum_origin(maximum)))};
 }
 
 #endif

@@ -35,12 +35,12 @@ GPU_KERNEL(32, 1, tally_maximum, struct kernel_maximum maximum)
 
 GPU_KERNEL(256, 1, tally_finish, struct kernel_finish finish)
 {
-    finish_rows<plain_variant>(finish);
+    finish_rows<plain_variant<double>>(finish);
 }
 
 GPU_KERNEL(256, 1, tally_finish_shaped, struct kernel_finish finish)
 {
-    finish_rows<shaped_variant>(finish);
+    finish_rows<shaped_variant<double>>(finish);
 }
 
 // The last parameter: blocks of `backward` on a multiprocessor.
@@ -48,12 +48,12 @@ GPU_KERNEL(256, 1, tally_finish_shaped, struct kernel_finish finish)
     GPU_KERNEL(ROW_THREADS, KERNEL_LOSS_BLOCKS, tally_loss_##name,             \
                struct kernel_job job)                                          \
     {                                                                          \
-        loss_row<element, variant>(job);                                       \
+        loss_row<element, variant<element::real>>(job);                        \
     }                                                                          \
     GPU_KERNEL(BACKWARD_THREADS, blocks, tally_backward_##name,                \
                struct kernel_job job)                                          \
     {                                                                          \
-        backward_tile<element, variant>(job);                                  \
+        backward_tile<element, variant<element::real>>(job);                   \
     }
 
 DEFINE_KERNELS(f32, element_f32, plain_variant, 2)
@@ -65,14 +65,14 @@ DEFINE_KERNELS(f16_shaped, element_f16, shaped_variant, 1)
 
 // Of the shaped variant the registers do not hold what these need.
 #define DEFINE_ONE_PASS(name)                                                  \
-    GPU_KERNEL(ROW_THREADS, 3, tally_loss_grad_short_##name,                   \
-               struct kernel_job job)                                          \
+    GPU_KERNEL(ROW_THREADS, 3, tally_loss_grad_##name, struct kernel_job job)  \
     {                                                                          \
         loss_grad_row<element_##name>(job);                                    \
     }                                                                          \
-    GPU_KERNEL(512, 1, tally_loss_grad_##name, struct kernel_job job)          \
+    GPU_KERNEL(2 * ROW_THREADS, 1, tally_loss_grad_long_##name,                \
+               struct kernel_job job)                                          \
     {                                                                          \
-        loss_grad_rows<element_##name>(job);                                   \
+        loss_grad_row<element_##name>(job);                                    \
     }
 
 DEFINE_ONE_PASS(f32)

@@ -17,11 +17,6 @@ float gpu_reciprocal(float x)
     return 1 / x;
 }
 
-int gpu_count_bits(uint32_t bits)
-{
-    return __builtin_popcount(bits);
-}
-
 uint32_t gpu_funnel(uint32_t low, uint32_t high, int shift)
 {
     return (uint32_t)(((uint64_t)high << 32 | low) >> shift);

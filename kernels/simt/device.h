@@ -22,8 +22,6 @@ char *gpu_shared();
 float gpu_shuffle_xor(float x, int mask);
 uint32_t gpu_shuffle_xor(uint32_t x, int mask);
 uint32_t gpu_shuffle_next(uint32_t x);
-uint32_t gpu_ballot(bool vote);
-int gpu_count_bits(uint32_t bits);
 void gpu_block_barrier();
 void gpu_cluster_arrive();
 void gpu_cluster_wait();
@@ -44,7 +42,6 @@ float gpu_exp2(float x);
 float gpu_reciprocal(float x);
 gpu_vector gpu_load(const void *at);
 void gpu_store(void *at, const gpu_vector &v);
-gpu_vector gpu_shared_load(const char *at);
 uint32_t gpu_funnel(uint32_t low, uint32_t high, int shift);
 uint32_t gpu_max_bf16(uint32_t a, uint32_t b);
 uint32_t gpu_max_f16(uint32_t a, uint32_t b);
@@ -52,17 +49,13 @@ float gpu_float_of_f16(uint16_t half);
 uint32_t gpu_bf16_pair(float low, float high);
 uint32_t gpu_f16_pair(float low, float high);
 
-struct gpu_copy_barrier {
-    int32_t expected; // arrivals in this phase
-    int32_t bytes;    // still to come
-    int32_t phase;
-    int32_t made; // a number that says that it was initialised
+struct gpu_put_barrier {
+    int32_t bytes; // still to come
+    int32_t made;  // a number that says that it was initialised
 };
 
-void gpu_copy_barrier_init(gpu_copy_barrier *barrier);
-void gpu_copy_expect(gpu_copy_barrier *barrier, int bytes);
-void gpu_copy(char *to, const char *from, int bytes, gpu_copy_barrier *barrier);
-void gpu_put(void *to, uint64_t bits, gpu_copy_barrier *barrier, int rank);
-void gpu_copy_wait(gpu_copy_barrier *barrier, int parity);
+void gpu_put_barrier_init(gpu_put_barrier *barrier, int bytes);
+void gpu_put(void *to, uint64_t bits, gpu_put_barrier *barrier, int rank);
+void gpu_put_wait(gpu_put_barrier *barrier);
 
 #endif

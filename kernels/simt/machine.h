@@ -39,14 +39,12 @@ struct block {
     std::vector<struct warp> warps;
 };
 
-// Of the copy engine, or 8 bytes that a thread puts into a block.
-struct copy {
+// 8 bytes that a thread puts into a block.
+struct put {
     int block; // whose shared memory it is for
     char *to;
-    const char *from; // NULL: `bits`
     uint64_t bits;
-    int bytes;
-    gpu_copy_barrier *barrier;
+    gpu_put_barrier *barrier;
 };
 
 struct thread {
@@ -62,8 +60,8 @@ struct machine {
     std::vector<struct thread> threads;
     std::vector<struct block> blocks;
     std::vector<int> ready;
-    std::vector<struct copy> copies;
-    std::vector<int> polling; // wait for a copy
+    std::vector<struct put> puts;
+    std::vector<int> polling; // wait for puts
     struct meeting cluster;
     struct kernel_shape shape;
     int cluster_index;
@@ -87,8 +85,8 @@ struct block &my_block();
 // Until somebody makes this thread ready.
 void rest();
 void wake(std::vector<int> *waiting);
-// Ends the copy under way that has this index.
-void copy_finish(size_t index);
+// Ends the put under way that has this index.
+void put_finish(size_t index);
 
 } // namespace simt
 

@@ -89,7 +89,7 @@ void meet(struct meeting *meeting, int expected, int kind, const char *what)
     rest();
 }
 
-enum { MEET_SHUFFLE, MEET_NEXT, MEET_BALLOT, MEET_BLOCK };
+enum { MEET_SHUFFLE, MEET_NEXT, MEET_BLOCK };
 
 // All lanes' values, in the order of lanes.
 const uint32_t *warp_exchange(uint32_t x, int kind)
@@ -177,15 +177,15 @@ void cluster_run(int index)
         machine.ready.push_back(i);
     }
     // One block, or none, begins when the others can do nothing without it, and
-    // from then on is far behind them, as is what is copied into it.
+    // from then on is far behind them, as is what is put into it.
     const int slow = (int)random_below((uint32_t)size + 1);
-    while (!machine.ready.empty() || !machine.copies.empty()) {
-        if (!machine.copies.empty() &&
+    while (!machine.ready.empty() || !machine.puts.empty()) {
+        if (!machine.puts.empty() &&
             (machine.ready.empty() || random_below(64) == 0)) {
-            size_t copy = random_below((uint32_t)machine.copies.size());
-            if (machine.copies[copy].block != slow || !others_run(slow) ||
+            size_t put = random_below((uint32_t)machine.puts.size());
+            if (machine.puts[put].block != slow || !others_run(slow) ||
                 random_below(256) == 0)
-                copy_finish(copy);
+                put_finish(put);
             continue;
         }
         size_t pick = random_below((uint32_t)machine.ready.size());
@@ -296,16 +296,6 @@ uint32_t gpu_shuffle_next(uint32_t x)
     return warp_exchange(x, MEET_NEXT)[from];
 }
 
-uint32_t gpu_ballot(bool vote)
-{
-    const uint32_t *all = warp_exchange(vote, MEET_BALLOT);
-    uint32_t votes = 0;
-
-    for (int i = 0; i < WARP; i++)
-        votes |= all[i] << i;
-    return votes;
-}
-
 void gpu_block_barrier()
 {
     meet(&my_block().barrier, (int)machine.shape.threads, MEET_BLOCK,
@@ -364,9 +354,4 @@ void gpu_store(void *at, const gpu_vector &v)
 {
     aligned(at);
     *(gpu_vector *)at = v;
-}
-
-gpu_vector gpu_shared_load(const char *at)
-{
-    return gpu_load(at);
 }

@@ -176,7 +176,6 @@ static void a_step_is_created_whole_or_not_at_all(void)
                                         "cuMemHostAlloc",
                                         "cuModuleGetFunction",
                                         "cuMemsetD8_v2",
-                                        "cuFuncSetAttribute",
                                         "cuMemHostGetDevicePointer_v2"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)

@@ -18,7 +18,9 @@ command -v "$NVCC" >/dev/null || {
 }
 mkdir -p "$build"
 flags="-std=c++17 -O2 -I. -Isrc -Iinclude -Itests"
-arch=${GPU_ARCH:-native}
+# The second one is the code for GPUs without clusters, of which the driver makes
+# this one's.
+archs="${GPU_ARCH:-native} compute_80"
 
 objects=
 pids=
@@ -31,21 +33,28 @@ for source in tests/gpu/*.cc; do
     pids="$pids $!"
     objects="$objects $build/$name.o"
 done
-# shellcheck disable=SC2086
-$NVCC $flags -lineinfo -arch="$arch" -c tests/gpu/machine_cuda.cu \
-    -o "$build/machine_cuda.o"
+for arch in $archs; do
+    # shellcheck disable=SC2086
+    $NVCC $flags -lineinfo -arch="$arch" -c tests/gpu/machine_cuda.cu \
+        -o "$build/machine_$arch.o" &
+    pids="$pids $!"
+done
 for pid in $pids; do
     wait "$pid"
 done
-# shellcheck disable=SC2086
-$NVCC -arch="$arch" -o "$build/kernels" $objects "$build/machine_cuda.o"
-"$build/kernels"
+for arch in $archs; do
+    # shellcheck disable=SC2086
+    $NVCC -arch="$arch" -o "$build/kernels_$arch" $objects \
+        "$build/machine_$arch.o"
+    echo "== $arch"
+    "$build/kernels_$arch"
+done
 tests/gpu/check_steps.sh "$build/steps"
 [ "$sanitizers" = yes ] || exit 0
 for tool in memcheck racecheck synccheck; do
     echo "== compute-sanitizer --tool $tool"
     for test in every_short any_order a_gradient_in_place ignored_and_bad; do
         EPOCHS=2 timeout 300 compute-sanitizer --tool "$tool" \
-            --error-exitcode 1 "$build/kernels" "$test" | tail -n 5
+            --error-exitcode 1 "$build/kernels_${GPU_ARCH:-native}" "$test" | tail -n 5
     done
 done

@@ -172,10 +172,9 @@ struct setup {
         const struct kernel_device device = machine_device();
         struct kernel_shape shape;
 
-        if (name == RUN_LOSS_GRAD)
-            name = kernel_loss_grad_is_short(batch.type, job.width)
-                       ? RUN_LOSS_GRAD_SHORT
-                       : RUN_LOSS_GRAD;
+        if (name == RUN_LOSS_GRAD &&
+            kernel_loss_grad_is_long(batch.type, job.width))
+            name = RUN_LOSS_GRAD_LONG;
         if (name == RUN_LOSS)
             shape = how.cluster > 0
                         ? kernel_loss_shape_of(batch.type, job.width,
@@ -183,8 +182,7 @@ struct setup {
                         : kernel_loss_shape(&device, batch.type, job.width,
                                             batch.tokens);
         else if (name != RUN_BACKWARD)
-            shape = kernel_loss_grad_shape(&device, batch.type, job.width,
-                                           batch.tokens);
+            shape = kernel_loss_grad_shape(batch.type, job.width, batch.tokens);
         else
             shape = kernel_backward_shape(batch.type, job.width, batch.tokens);
         machine_run({name, batch.type, batch.shaped}, &job, sizeof(job), shape,

@@ -13,7 +13,7 @@ enum kernel_name {
     RUN_FINISH,
     RUN_LOSS,
     RUN_LOSS_GRAD,
-    RUN_LOSS_GRAD_SHORT,
+    RUN_LOSS_GRAD_LONG,
     RUN_BACKWARD
 };
 

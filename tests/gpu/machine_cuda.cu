@@ -34,7 +34,7 @@ static void must(cudaError_t error, const char *what)
 
 static const void *const jobs[][2][KERNEL_ELEMENTS] = {
     JOBS(tally_loss), PLAIN_JOBS(tally_loss_grad),
-    PLAIN_JOBS(tally_loss_grad_short), JOBS(tally_backward)};
+    PLAIN_JOBS(tally_loss_grad_long), JOBS(tally_backward)};
 
 static const void *const finishes[2] = {(const void *)tally_finish,
                                         (const void *)tally_finish_shaped};
@@ -42,9 +42,12 @@ static const void *const finishes[2] = {(const void *)tally_finish,
 struct kernel_device machine_device()
 {
     cudaDeviceProp properties;
+    cudaFuncAttributes attributes;
 
     must(cudaGetDeviceProperties(&properties, 0), "the device's properties");
-    return {properties.multiProcessorCount, properties.major >= 9};
+    must(cudaFuncGetAttributes(&attributes, tally_count), "a kernel");
+    return {properties.multiProcessorCount,
+            properties.major >= 9 && attributes.ptxVersion >= 90};
 }
 
 bool machine_is_emulated()

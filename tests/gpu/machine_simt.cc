@@ -24,9 +24,9 @@ DECLARE_ALL(f16_shaped);
 DECLARE(tally_loss_grad_f32);
 DECLARE(tally_loss_grad_bf16);
 DECLARE(tally_loss_grad_f16);
-DECLARE(tally_loss_grad_short_f32);
-DECLARE(tally_loss_grad_short_bf16);
-DECLARE(tally_loss_grad_short_f16);
+DECLARE(tally_loss_grad_long_f32);
+DECLARE(tally_loss_grad_long_bf16);
+DECLARE(tally_loss_grad_long_f16);
 
 typedef void (*entry)(const void *);
 
@@ -56,7 +56,7 @@ template <class P, void (*kernel)(const P)> static void call(const void *params)
 
 static const entry jobs[][2][KERNEL_ELEMENTS] = {
     JOBS(tally_loss), PLAIN_JOBS(tally_loss_grad),
-    PLAIN_JOBS(tally_loss_grad_short), JOBS(tally_backward)};
+    PLAIN_JOBS(tally_loss_grad_long), JOBS(tally_backward)};
 
 static const entry finishes[2] = {call<kernel_finish, tally_finish>,
                                   call<kernel_finish, tally_finish_shaped>};

@@ -50,8 +50,7 @@ static void run_large(bool in_place, bool fused)
     job.gradient_stride = VOCAB;
     if (fused) {
         machine_run({RUN_LOSS_GRAD, KERNEL_BF16, false}, &job, sizeof(job),
-                    kernel_loss_grad_shape(&device, KERNEL_BF16, VOCAB, ROWS),
-                    1);
+                    kernel_loss_grad_shape(KERNEL_BF16, VOCAB, ROWS), 1);
     } else {
         machine_run({RUN_LOSS, KERNEL_BF16, false}, &job, sizeof(job),
                     kernel_loss_shape(&device, KERNEL_BF16, VOCAB, ROWS), 1);

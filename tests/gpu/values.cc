@@ -63,11 +63,12 @@ static void the_longest_rows_are_right()
 {
     struct batch batch(KERNEL_BF16, 524288, 1, 3);
     run_and_check(batch, false);
-    // Sixteen tiles of float32 are what a cluster holds.
+    // Thirty-two tiles are what a cluster holds.
     struct batch fits(KERNEL_F32, 262144, 1, 4);
-    CHECK(batch_fits_fused(fits), "262144 float32 fit");
+    CHECK(batch_fits_fused(fits) || !machine_device().clusters,
+          "262144 float32 do not fit");
     struct batch wide(KERNEL_F32, 524288, 1, 4);
-    CHECK(!batch_fits_fused(wide), "524288 float32 do not fit");
+    CHECK(!batch_fits_fused(wide), "524288 float32 fit");
     if (test_rounds(100) == 100)
         run_and_check(wide, false);
 }
@@ -142,7 +143,7 @@ static void losses_are_within_two_millionths_and_gradients_within_an_ulp()
             batch.has_scale = true;
             batch.scale = 0x1p12f; // so that binary16 has normal numbers
             struct how how;
-            how.way = WAY_FUSED;
+            how.way = batch_fits_fused(batch) ? WAY_FUSED : WAY_TWO;
             batch_check(batch, batch_run(batch, how), &accuracy);
             if (test_has_failed())
                 return;
@@ -152,8 +153,7 @@ static void losses_are_within_two_millionths_and_gradients_within_an_ulp()
                "of its bound, sum %.2Lg\n",
                t, 100 * exact, accuracy.worst_ulp, accuracy.worst_loss,
                accuracy.worst_sum);
-        CHECK(types[t] == KERNEL_F32 || exact >= 0.999, "type %d: %.5f exact",
-              t, exact);
+        CHECK(exact >= 0.999, "type %d: %.5f exact", t, exact);
         CHECK(accuracy.worst_sum < (types[t] == KERNEL_F32 ? 1e-6L : 3e-3L),
               "type %d: gradients of a row sum to %Lg", t, accuracy.worst_sum);
     }

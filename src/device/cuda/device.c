@@ -22,9 +22,9 @@ static const char *const kernel_names[CUDA_KERNELS] = {
     [CUDA_LOSS_GRAD + KERNEL_F32] = "tally_loss_grad_f32",
     [CUDA_LOSS_GRAD + KERNEL_BF16] = "tally_loss_grad_bf16",
     [CUDA_LOSS_GRAD + KERNEL_F16] = "tally_loss_grad_f16",
-    [CUDA_LOSS_GRAD_SHORT + KERNEL_F32] = "tally_loss_grad_short_f32",
-    [CUDA_LOSS_GRAD_SHORT + KERNEL_BF16] = "tally_loss_grad_short_bf16",
-    [CUDA_LOSS_GRAD_SHORT + KERNEL_F16] = "tally_loss_grad_short_f16",
+    [CUDA_LOSS_GRAD_LONG + KERNEL_F32] = "tally_loss_grad_long_f32",
+    [CUDA_LOSS_GRAD_LONG + KERNEL_BF16] = "tally_loss_grad_long_bf16",
+    [CUDA_LOSS_GRAD_LONG + KERNEL_F16] = "tally_loss_grad_long_f16",
 };
 
 struct cuda_parts {
@@ -95,45 +95,6 @@ static tally_status_t find_shape(struct device *device)
     return TALLY_OK;
 }
 
-// Shared memory of the longest rows that fit.
-static uint32_t most_shared(const struct device *device,
-                            enum kernel_element type)
-{
-    const int64_t tiles = 2 * GRAD_SLICES * KERNEL_CLUSTER_MAX;
-    int64_t width = tiles * ROW_TILE_BYTES / kernel_element_bytes(type);
-
-    return kernel_loss_grad_shape(&device->shape, type, width, 1).shared_bytes;
-}
-
-// How many clusters of each size the device holds at a time.
-static CUresult find_held(struct device *device, enum kernel_element type)
-{
-    CUlaunchAttribute attribute = {.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION};
-    CUlaunchConfig config = {
-        .gridDimY = 1,
-        .gridDimZ = 1,
-        .blockDimX = 2 * ROW_THREADS,
-        .blockDimY = 1,
-        .blockDimZ = 1,
-        .sharedMemBytes = most_shared(device, type),
-        .attrs = &attribute,
-        .numAttrs = 1,
-    };
-    CUresult error = CUDA_SUCCESS;
-
-    for (unsigned size = 1; error == CUDA_SUCCESS && size <= KERNEL_CLUSTER_MAX;
-         size++) {
-        config.gridDimX = size;
-        attribute.value.clusterDim.x = size;
-        attribute.value.clusterDim.y = 1;
-        attribute.value.clusterDim.z = 1;
-        error = device->driver->cuOccupancyMaxActiveClusters(
-            &device->held[type][size], device->kernels[CUDA_LOSS_GRAD + type],
-            &config);
-    }
-    return error;
-}
-
 // All at once: what is loaded lazily would be loaded in mid-step.
 static tally_status_t load_kernels(struct device *device)
 {
@@ -151,17 +112,6 @@ static tally_status_t load_kernels(struct device *device)
                                             kernel_names[i]);
         if (error != CUDA_SUCCESS)
             return cuda_driver_fail(driver, kernel_names[i], error);
-    }
-    for (int type = 0; device->shape.clusters && type < KERNEL_ELEMENTS;
-         type++) {
-        error = driver->cuFuncSetAttribute(
-            device->kernels[CUDA_LOSS_GRAD + type],
-            CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-            (int)most_shared(device, (enum kernel_element)type));
-        if (error == CUDA_SUCCESS)
-            error = find_held(device, (enum kernel_element)type);
-        if (error != CUDA_SUCCESS)
-            return cuda_driver_fail(driver, "shared memory of the loss", error);
     }
     return TALLY_OK;
 }
@@ -320,14 +270,11 @@ static tally_status_t launch_loss(struct device *device,
 
     if (job->gradient != NULL &&
         kernel_loss_grad_fits(&device->shape, type, job)) {
-        shape = kernel_loss_grad_shape(&device->shape, type, job->width,
-                                       job->labels.tokens);
-        if (kernel_loss_grad_is_short(type, job->width))
-            return cuda_launch(device, CUDA_LOSS_GRAD_SHORT + type, job, &shape,
-                               stream);
-        shape = kernel_shape_held(shape,
-                                  (uint32_t)device->held[type][shape.cluster]);
-        return cuda_launch(device, CUDA_LOSS_GRAD + type, job, &shape, stream);
+        enum cuda_kernel kernel = kernel_loss_grad_is_long(type, job->width)
+                                      ? CUDA_LOSS_GRAD_LONG
+                                      : CUDA_LOSS_GRAD;
+        shape = kernel_loss_grad_shape(type, job->width, job->labels.tokens);
+        return cuda_launch(device, kernel + type, job, &shape, stream);
     }
     if (job->gradient != NULL)
         status = parts_take(device, job->labels.tokens, stream, &job->parts);

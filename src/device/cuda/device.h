@@ -12,11 +12,11 @@ enum cuda_kernel {
     CUDA_PUBLISH,
     CUDA_WAIT,
     CUDA_MAXIMUM,
-    CUDA_LOSS,                                               // of three types
-    CUDA_BACKWARD = CUDA_LOSS + KERNEL_ELEMENTS,             // the same
-    CUDA_LOSS_GRAD = CUDA_BACKWARD + KERNEL_ELEMENTS,        // the same
-    CUDA_LOSS_GRAD_SHORT = CUDA_LOSS_GRAD + KERNEL_ELEMENTS, // the same
-    CUDA_KERNELS = CUDA_LOSS_GRAD_SHORT + KERNEL_ELEMENTS
+    CUDA_LOSS,                                              // of three types
+    CUDA_BACKWARD = CUDA_LOSS + KERNEL_ELEMENTS,            // the same
+    CUDA_LOSS_GRAD = CUDA_BACKWARD + KERNEL_ELEMENTS,       // the same
+    CUDA_LOSS_GRAD_LONG = CUDA_LOSS_GRAD + KERNEL_ELEMENTS, // the same
+    CUDA_KERNELS = CUDA_LOSS_GRAD_LONG + KERNEL_ELEMENTS
 };
 
 struct device {
@@ -27,8 +27,6 @@ struct device {
     CUmodule module;
     CUfunction kernels[CUDA_KERNELS];
     struct kernel_device shape;
-    // Clusters of CUDA_LOSS_GRAD that the device holds at a time, by size.
-    int held[KERNEL_ELEMENTS][KERNEL_CLUSTER_MAX + 1];
     // Parts of rows, between loss and backward; the last one is in use, the
     // others may still be by work under way.
     struct cuda_parts *parts;

@@ -21,7 +21,6 @@ typedef int CUresult; // an enum there
 #define CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT 16
 #define CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR 75
 #define CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS 122
-#define CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES 8
 #define CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION 4
 #define CU_MEMHOSTALLOC_PORTABLE 1u
 #define CU_MEMHOSTALLOC_DEVICEMAP 2u
@@ -70,9 +69,6 @@ typedef void (*CUhostFn)(void *userData);
     F(cuModuleUnload, (CUmodule module))                                       \
     F(cuModuleGetFunction,                                                     \
       (CUfunction * function, CUmodule module, const char *name))              \
-    F(cuFuncSetAttribute, (CUfunction function, int attribute, int value))     \
-    F(cuOccupancyMaxActiveClusters,                                            \
-      (int *clusters, CUfunction function, const CUlaunchConfig *config))      \
     F(cuMemAlloc_v2, (CUdeviceptr * memory, size_t bytes))                     \
     F(cuMemFree_v2, (CUdeviceptr memory))                                      \
     F(cuMemHostAlloc, (void **memory, size_t bytes, unsigned int flags))       \

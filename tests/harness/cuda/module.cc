@@ -51,8 +51,7 @@ template <class P, void (*entry)(P)> struct named<entry> {
 using namespace cuda_double;
 
 #define FATBIN_MAGIC 0xba55ed50u
-#define SHARED_BYTES (48 << 10) // without asking
-#define SHARED_BYTES_MOST (227 << 10)
+#define SHARED_BYTES (48 << 10) // without asking for more
 
 struct CUmod_st {
     CUcontext context;
@@ -61,7 +60,6 @@ struct CUmod_st {
 struct CUfunc_st {
     CUmodule module;
     struct kernel kernel;
-    unsigned shared_bytes;
 };
 
 static void module_delete(CUmodule module)
@@ -119,20 +117,8 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module,
     auto found = kernels().find(name);
     if (found == kernels().end())
         return CUDA_ERROR_NOT_FOUND;
-    *function = new CUfunc_st{module, found->second, SHARED_BYTES};
+    *function = new CUfunc_st{module, found->second};
     all.functions.insert(*function);
-    return CUDA_SUCCESS;
-}
-
-CUresult cuFuncSetAttribute(CUfunction function, int attribute, int value)
-{
-    CALL(CALL_CONTEXT);
-    if (all.functions.count(function) == 0)
-        misused("%p is not a function, or no longer", (void *)function);
-    if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES ||
-        value < 0 || value > SHARED_BYTES_MOST)
-        return CUDA_ERROR_INVALID_VALUE;
-    function->shared_bytes = (unsigned)value;
     return CUDA_SUCCESS;
 }
 
@@ -159,25 +145,10 @@ static CUresult shape_of(const CUlaunchConfig *config, CUfunction function,
     if (shape.blocks == 0 || config->gridDimY != 1 || config->gridDimZ != 1 ||
         shape.threads == 0 || shape.threads > function->kernel.threads ||
         config->blockDimY != 1 || config->blockDimZ != 1 ||
-        shape.shared_bytes > function->shared_bytes)
+        shape.shared_bytes > SHARED_BYTES)
         return CUDA_ERROR_INVALID_VALUE;
     *out = shape;
     return CUDA_SUCCESS;
-}
-
-// As if each multiprocessor held one block.
-CUresult cuOccupancyMaxActiveClusters(int *clusters, CUfunction function,
-                                      const CUlaunchConfig *config)
-{
-    CALL(CALL_CONTEXT);
-    struct kernel_shape shape;
-
-    if (all.functions.count(function) == 0)
-        misused("%p is not a function, or no longer", (void *)function);
-    CUresult error = shape_of(config, function, &shape);
-    if (error == CUDA_SUCCESS)
-        *clusters = MULTIPROCESSORS / (int)shape.cluster;
-    return error;
 }
 
 static CUresult kernel_run(const struct kernel &kernel,
