@@ -30,14 +30,7 @@ from tally.conformance.losses import Loss, Setting
 WORLD = 4
 
 
-def _whole(gradient: Optional[torch.Tensor]) -> torch.Tensor:
-    assert gradient is not None
-    if isinstance(gradient, DTensor):
-        return gradient.full_tensor()
-    return gradient
-
-
-def _world() -> dist.ProcessGroup:
+def world() -> dist.ProcessGroup:
     world = dist.group.WORLD
     assert world is not None
     return world
@@ -53,15 +46,20 @@ class Layout:
         self.rank = dist.get_rank()
         self.data_rank = self.rank
         self.data_ranks = list(range(WORLD))
-        self.members = _world()
+        self.members = world()
         self.build()
         self.run: Callable[[torch.Tensor], torch.Tensor] = self.model
+
+    @classmethod
+    def missing(cls) -> str:
+        """Why this way cannot be gone here; empty if it can."""
+        return ""
 
     def build(self) -> None:
         """Spreads self.model."""
 
     def setting(self) -> Setting:
-        return Setting(_world(), WORLD, vocab=data.VOCAB)
+        return Setting(world(), WORLD, vocab=data.VOCAB)
 
     def holds_logits(self) -> bool:
         return True
@@ -88,7 +86,7 @@ class Layout:
             loss.end(list(self.model.parameters()), self.members)
         factor = self.setting().average_ranks if loss.gradients == "sum" else 1
         gradients = {
-            name: _whole(parameter.grad) * factor
+            name: self.whole_gradient(parameter) * factor
             for name, parameter in self.named_parameters()
         }
         # Not before what all ranks do together.
@@ -104,13 +102,23 @@ class Layout:
                 logits = self.run(part.inputs)
                 value = loss(logits, part.labels, part.weights)
                 self.values.append(value.detach())
-                value.backward()  # type: ignore[no-untyped-call]
+                self.backward(value)
+
+    def backward(self, value: torch.Tensor) -> None:
+        value.backward()  # type: ignore[no-untyped-call]
 
     def synchronised(self, last: bool) -> Any:
         return contextlib.nullcontext()
 
     def reduce_gradients(self) -> None:
         """What the framework does not do by itself."""
+
+    def whole_gradient(self, parameter: nn.Parameter) -> torch.Tensor:
+        gradient = parameter.grad
+        assert gradient is not None
+        if isinstance(gradient, DTensor):
+            return gradient.full_tensor()
+        return gradient
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         return self.model.named_parameters()
@@ -333,7 +341,7 @@ class LostReplica(Layout):
         self.data_ranks = [0, 1] if self.rank < 2 else [2, 3]
 
     def setting(self) -> Setting:
-        return Setting(_world(), WORLD, may_shrink=True, vocab=data.VOCAB)
+        return Setting(world(), WORLD, may_shrink=True, vocab=data.VOCAB)
 
     def reduce_gradients(self) -> None:
         self._average(self.members)
