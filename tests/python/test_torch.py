@@ -8,6 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tally
+import tally.torch
 from tally.torch import (
     IGNORE_INDEX,
     TallyLoss,
@@ -280,6 +281,14 @@ class TorchTest(unittest.TestCase):
         with self.assertRaises(tally.errors.OrderError):
             balanced_cross_entropy(self.logits, self.labels, self.step)
         self.step.end()
+
+    def test_the_host_has_several_names(self):
+        for name in (None, "cpu", torch.device("cpu"), torch.device("cpu:0")):
+            with tally.torch.Step(self.group, V, device=name) as step:
+                self.assertEqual(step.ordinal, tally._cuda.HOST)
+        for name in ("cpu:", "cpu:x", "tpu:0"):
+            with self.assertRaisesRegex(tally.errors.InvalidError, name):
+                tally.torch.Step(self.group, V, device=name)
 
     def test_a_device_that_is_not_driven_is_refused_with_reason(self):
         self.step.begin()

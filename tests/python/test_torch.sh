@@ -5,5 +5,5 @@
 . "${srcdir:-.}/tests/python/shell.sh"
 python_torch_required
 unittest_files "$torch_python" "$source_dir/tests/python/test_torch.py" \
-    "$source_dir/tests/python/test_deepspeed.py" \
+    "$source_dir/tests/python/test_engine_losses.py" \
     "$source_dir/tests/python/test_megatron.py"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What DeepSpeedLoss makes of what an engine says of itself."""
+"""What a loss makes of what an engine, or an Accelerator, says of itself."""
 
 import os
 import tempfile
@@ -8,8 +8,11 @@ import unittest
 import torch
 import torch.distributed as dist
 
+from torch.distributed.device_mesh import init_device_mesh
+
 import tally.torch
 from tally.errors import InvalidError
+from tally.integrations.accelerate import AccelerateLoss
 from tally.integrations.deepspeed import DeepSpeedLoss
 
 
@@ -28,7 +31,20 @@ class Engine:
         return self.steps
 
 
-class DeepSpeedTest(unittest.TestCase):
+class Accelerator:
+    """Of one rank, in two dimensions that hold different tokens."""
+
+    device = torch.device("cpu:0")
+    gradient_accumulation_steps = 4
+
+    def __init__(self):
+        names = ("dp_shard", "cp")
+        mesh = init_device_mesh("cpu", (1, 1), mesh_dim_names=names)
+        mesh[names]._flatten("dp_cp")
+        self.torch_device_mesh = mesh
+
+
+class EngineLossTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
@@ -58,4 +74,11 @@ class DeepSpeedTest(unittest.TestCase):
         loss_fn = DeepSpeedLoss(Engine(), 8, self.opened)
         with self.assertRaisesRegex(InvalidError, "2 micro-batches.*steps = 3"):
             loss_fn.begin([None, None])
+        loss_fn.close()
+
+    def test_accelerate_divides_a_short_step_by_as_many(self):
+        loss_fn = AccelerateLoss(Accelerator(), 8, self.opened)
+        loss_fn.begin([torch.tensor([1, 2, 3, 4, 5]), None])
+        self.assertAlmostEqual(loss_fn.scale.item(), 4 / 5)
+        loss_fn.end()
         loss_fn.close()
