@@ -5,6 +5,7 @@ given loss and says what gradients came out."""
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
@@ -23,7 +24,7 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
-from tally.conformance import data
+from tally.conformance import data, ring
 from tally.conformance.case import Gradients
 from tally.conformance.losses import Loss, Setting
 
@@ -40,9 +41,10 @@ class Layout:
     """One way. What is here suits models of one piece."""
 
     name = ""
+    kind = data.Model
 
     def __init__(self) -> None:
-        self.model = data.model()
+        self.model = data.model(self.kind)
         self.rank = dist.get_rank()
         self.data_rank = self.rank
         self.data_ranks = list(range(WORLD))
@@ -217,7 +219,7 @@ class TpFsdp(Tp, Fsdp):
         self.shard(self.mesh["dp"])
 
     def reduce_gradients(self) -> None:
-        pass
+        self.model.attend = functools.partial(ring.attention, self.cp)
 
 
 class TpFsdpLossParallel(TpFsdp):
@@ -234,17 +236,39 @@ class Cp(Fsdp):
         mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "cp"))
         self.data_rank = mesh.get_local_rank("dp")
         self.data_ranks = [0, 1]
-        half = data.LENGTH // 2
-        self.part = slice(
-            half * mesh.get_local_rank("cp"), half * (mesh.get_local_rank("cp") + 1)
-        )
+        self.cp = mesh.get_group("cp")
+        self.part = self.positions(mesh.get_local_rank("cp"))
         self.shard(mesh["dp", "cp"]._flatten("dp_cp"))
+
+    def positions(self, rank: int) -> torch.Tensor:
+        return torch.arange(data.LENGTH).chunk(2)[rank]
 
     def micro_batches(self, scenario: str, count: int) -> list[data.MicroBatch]:
         return [
             part.columns(self.part)
             for part in super().micro_batches(scenario, count)
         ]
+
+
+class CpAttention(Cp):
+    """With attention across the ranks. Of four parts of a sequence a rank has the
+    first and the last, or those between: as much work each."""
+
+    name = "CP 2 x FSDP2 2, attention"
+    kind = data.AttentionModel
+    model: data.AttentionModel
+
+    @classmethod
+    def missing(cls) -> str:
+        return ring.missing()
+
+    def build(self) -> None:
+        super().build()
+        self.model.attend = functools.partial(ring.attention, self.cp)
+
+    def positions(self, rank: int) -> torch.Tensor:
+        parts = torch.arange(data.LENGTH).chunk(4)
+        return torch.cat([parts[rank], parts[3 - rank]])
 
 
 class _Stage(nn.Module):
@@ -358,5 +382,6 @@ LAYOUTS: tuple[type[Layout], ...] = (
     Gpipe,
     OneForwardOneBackward,
     Cp,
+    CpAttention,
     LostReplica,
 )

@@ -52,7 +52,9 @@ def _run_layout(
         if scenario == "weights" and not loss.takes_weights:
             continue
         for count in MICRO_BATCHES:
-            want = data.reference(scenario, layout.data_ranks, count)
+            want = data.reference(
+                scenario, layout.data_ranks, count, layout.kind
+            )
             error, reason = float("inf"), ""
             try:
                 if not cases and layout.holds_logits():
