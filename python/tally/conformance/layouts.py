@@ -219,7 +219,7 @@ class TpFsdp(Tp, Fsdp):
         self.shard(self.mesh["dp"])
 
     def reduce_gradients(self) -> None:
-        self.model.attend = functools.partial(ring.attention, self.cp)
+        pass
 
 
 class TpFsdpLossParallel(TpFsdp):
