@@ -27,7 +27,7 @@ peers=tally.conformance.peers
 Written by `doc/conformance.sh`; do not edit.
 
 `python -m tally.conformance` asks that of a loss: four ranks train a small model
-for one step in each of twelve ways, and each parameter's gradient is compared with
+for one step in each of seventeen ways, and each parameter's gradient is compared with
 that of one process on all the data, in float64. A number is the largest relative
 error over parameters and ranks, in float32; a step passes with 1e-6. **Bold** is
 what fails; **NaN**: a gradient or a loss was not a number.
@@ -54,12 +54,11 @@ that of the others; nobody really dies. In "4 replicas, 1 is killed" four proces
 are replica groups ([fault.md](fault.md)): they take a step together, one gets
 SIGKILL between its count and its gradient, the others sum again without it and take
 one step more. Each survivor's gradient is compared in all three steps. Losses that
-know nothing of replica groups have no such row. CP cuts sequences in two, for a
-model without attention: what is tested is who counts what, not attention across
-ranks (context_parallel of PyTorch 2.13 has none on a CPU: "Operator
-aten._scaled_dot_product_flash_attention_for_cpu.default does not have a sharding
-strategy registered"). Some trainers do not drive all of these; there the rows show
-their loss with the count that they would make.
+know nothing of replica groups have no such row. CP cuts sequences in two; with
+attention, in four, of which a rank has the outer two or the inner two, and keys and
+values go around by PyTorch's ring attention. "DeepSpeed" is an engine of it, of each
+stage of ZeRO, which divides by the micro-batches, too. Some trainers do not drive all
+of these; there the rows show their loss with the count that they would make.
 
 END
     "$python" - "$table" <<'END'

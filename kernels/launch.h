@@ -13,6 +13,7 @@
 //     tally_publish         kernel_publish one block; see slot.h
 //     tally_wait            kernel_wait    one block
 //     tally_maximum         kernel_maximum one warp
+//     tally_multiply_TYPE   kernel_multiply
 //
 // TYPE is f32, bf16 or f16; "_shaped" after it is the variant that heeds
 // kernel_job.shaping, which loss_grad has not. Records must have room for the
@@ -86,6 +87,21 @@ kernel_count_shape(const struct kernel_device *device, int64_t tokens)
     int64_t blocks = (tokens + 4 * 256 - 1) / (4 * 256);
     int64_t most = 4 * (int64_t)device->multiprocessors;
     struct kernel_shape shape = {0, 1, 256, 0};
+
+    shape.blocks = (uint32_t)(blocks < most ? blocks : most);
+    return shape;
+}
+
+// 4 vectors of 16 bytes a thread, or more where there are many.
+#define MULTIPLY_THREADS 256
+
+KERNEL_FN struct kernel_shape
+kernel_multiply_shape(const struct kernel_device *device, int64_t elements)
+{
+    int64_t share = MULTIPLY_THREADS * 4 * 8;
+    int64_t blocks = (elements + share - 1) / share;
+    int64_t most = 8 * (int64_t)device->multiprocessors;
+    struct kernel_shape shape = {0, 1, MULTIPLY_THREADS, 0};
 
     shape.blocks = (uint32_t)(blocks < most ? blocks : most);
     return shape;

@@ -70,6 +70,13 @@ struct kernel_finish {
     struct numeric_record *record;
 };
 
+// multiply: values[i] *= *factor, one after the other at any address.
+struct kernel_multiply {
+    void *values;
+    int64_t elements;
+    const float *factor;
+};
+
 struct kernel_count {
     struct kernel_labels labels;
     struct numeric_record *record;

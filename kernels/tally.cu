@@ -3,6 +3,7 @@
 // row is read in row.h.
 #include "gradient.h"
 #include "loss.h"
+#include "multiply.h"
 #include "stream.h"
 #include "token.h"
 
@@ -32,6 +33,17 @@ GPU_KERNEL(32, 1, tally_maximum, struct kernel_maximum maximum)
     if (gpu_thread() == 0)
         gpu_atomic_max(maximum.code, numeric_maximum_encode(*maximum.value));
 }
+
+#define DEFINE_MULTIPLY(name)                                                  \
+    GPU_KERNEL(MULTIPLY_THREADS, 8, tally_multiply_##name,                     \
+               struct kernel_multiply job)                                     \
+    {                                                                          \
+        multiply_all<element_##name>(job);                                     \
+    }
+
+DEFINE_MULTIPLY(f32)
+DEFINE_MULTIPLY(bf16)
+DEFINE_MULTIPLY(f16)
 
 GPU_KERNEL(256, 1, tally_finish, struct kernel_finish finish)
 {

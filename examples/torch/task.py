@@ -38,3 +38,18 @@ def sequence(step, index):
 def micro_batches(step, rank, ranks):
     """This rank's share of a step."""
     return [sequence(step, index) for index in range(rank, SEQUENCES, ranks)]
+
+
+class Sequences(torch.utils.data.Dataset):
+    """The sequences of all steps, in their order, for trainers that share them
+    out themselves."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def __len__(self):
+        return self.steps * SEQUENCES
+
+    def __getitem__(self, index):
+        inputs, labels = sequence(index // SEQUENCES, index % SEQUENCES)
+        return {"input_ids": inputs[0], "labels": labels[0]}

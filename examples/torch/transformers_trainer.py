@@ -6,22 +6,10 @@ import os
 import tempfile
 
 import torch
-from task import LENGTH, SEQUENCES, VOCAB, sequence
+from task import LENGTH, SEQUENCES, VOCAB, Sequences
 from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 
 from tally.integrations.transformers import TallyTrainer
-
-
-class Sequences(torch.utils.data.Dataset):
-    def __init__(self, steps):
-        self.steps = steps
-
-    def __len__(self):
-        return self.steps * SEQUENCES
-
-    def __getitem__(self, index):
-        inputs, labels = sequence(index // SEQUENCES, index % SEQUENCES)
-        return {"input_ids": inputs[0], "labels": labels[0]}
 
 
 class InOrder(TallyTrainer):

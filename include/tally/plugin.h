@@ -80,6 +80,9 @@ typedef struct tally_plugin {
     tally_status_t (*witness_close)(tally_witness_t *witness);
     tally_status_t (*replica_publish)(tally_step_t *step,
                                       const tally_replica_state_t *state);
+    tally_status_t (*step_multiply)(tally_step_t *step, tally_dtype_t type,
+                                    void *gradient, int64_t elements,
+                                    const float *factor, tally_stream_t stream);
 } tally_plugin_t;
 
 extern TALLY_API const tally_plugin_t tallyPlugin_v1;

@@ -357,6 +357,20 @@ TALLY_API tally_status_t tally_step_loss(tally_step_t *step, uint32_t channel,
                                          const tally_loss_outputs_t *outputs,
                                          tally_stream_t stream);
 
+// Multiplies a gradient that tally_step_loss has written by what follows the
+// loss, for a trainer that learns it in its backward: *factor. Where that is 1,
+// as in a backward that begins at the loss, the device finds out, and the
+// gradient is neither read nor written. gradient: device, `elements` of `type`
+// (F32, BF16, F16), one after the other. factor: device, one float32, read in
+// the stream's order; products are rounded once. No part of an epoch: at any
+// time, by any thread. Does not block. Errors: INVALID; on a GPU SYSTEM, from
+// the launch.
+TALLY_API tally_status_t tally_step_multiply(tally_step_t *step,
+                                             tally_dtype_t type, void *gradient,
+                                             int64_t elements,
+                                             const float *factor,
+                                             tally_stream_t stream);
+
 // Offers a value for the maximum over all ranks in MAX lane `lane`: the largest
 // value offered by any rank in the epoch, NaN if any is NaN; -inf if none was.
 // value: device, one float32. Before reduce (SCALE_LATE) or end (COUNT_FIRST).

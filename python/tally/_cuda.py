@@ -59,10 +59,11 @@ def ordinal_of(device: Any) -> int:
     """None, "cpu", "cuda", "cuda:1", or what str() makes one of these, such as a
     torch.device. "cuda": the current context's device, or the first."""
     name = "cpu" if device is None else str(device)
-    if name == "cpu":
-        return HOST
     kind, _, index = name.partition(":")
-    if kind != "cuda" or (index and not index.isdecimal()) or name[-1] == ":":
+    odd = (index and not index.isdecimal()) or name[-1:] == ":"
+    if kind == "cpu" and not odd:
+        return HOST  # of which PyTorch may number the first
+    if kind != "cuda" or odd:
         raise InvalidError(
             f'the device of a step is "cpu", "cuda" or "cuda:0", not "{name}"'
         )

@@ -221,6 +221,22 @@ class Step(_Owned):
         if status:
             self._raise(status)
 
+    def multiply(self, gradient: Any, factor: Any, stream: Any = None) -> None:
+        """Multiplies a contiguous gradient by `factor`, one float32, which is read
+        where it lies. Where it is 1, the gradient is neither read nor written.
+        No part of an epoch: at any time, by any thread."""
+        array = self._here("gradient", _arrays.describe(gradient))
+        status = library().step_multiply(
+            self.handle,
+            array.type,
+            array.address,
+            _arrays.dense("gradient", array),
+            self._input("factor", factor, DType.F32, 1),
+            self._stream(stream),
+        )
+        if status:
+            self._raise(status)
+
     def offer_max(
         self, value: Any, lane: int = 0, stream: Any = None
     ) -> None:

@@ -196,7 +196,23 @@ def _(
     )
 
 
+def _multiply(
+    gradient: torch.Tensor, step: Optional[_Step], factor: torch.Tensor
+) -> None:
+    """Times what follows the loss; if that is 1, without touching the gradient."""
+    if step is None or step.closed or not gradient.is_contiguous():
+        gradient.mul_(factor)
+    else:
+        step.multiply(gradient, factor)
+
+
+def _keeps_graph() -> bool:
+    """Whether this backward may be followed by another one."""
+    return bool(torch._C._autograd._get_current_graph_task_keep_graph())
+
+
 def _keep_gradient(ctx: Any, inputs: Any, output: Any) -> None:
+    ctx.step = inputs[3]
     ctx.save_for_backward(output[1])
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
@@ -206,7 +222,12 @@ def _backward(ctx: Any, grad_total: Any, _grad_gradient: Any) -> Any:
     (gradient,) = ctx.saved_tensors
     if grad_total is None:
         return None, None, None, None, None, None
-    grad_logits = gradient * grad_total.to(gradient.dtype)
+    if torch.compiler.is_compiling() or _keeps_graph():
+        grad_logits = gradient * grad_total.to(gradient.dtype)
+    else:
+        # Nobody has it beside this graph, which ends here.
+        grad_logits = gradient.detach()
+        _multiply(grad_logits, BY_NUMBER.get(ctx.step), grad_total)
     return grad_logits, None, None, None, None, None
 
 
@@ -228,7 +249,7 @@ class _InPlace(torch.autograd.Function):
         total = _loss(step, logits, labels, weights, channel, logits)
         # Whoever saved the logits for its own backward must find out.
         torch.autograd.graph.increment_version(logits)
-        ctx.gradient = logits.detach()
+        ctx.gradient, ctx.step = logits.detach(), step
         return total
 
     @staticmethod
@@ -240,7 +261,8 @@ class _InPlace(torch.autograd.Function):
                 "the gradient of an in-place balanced_cross_entropy is gone "
                 "after the first backward(): it cannot run twice"
             )
-        gradient.mul_(grad_total.to(gradient.dtype))
+        step, ctx.step = ctx.step, None
+        _multiply(gradient, step, grad_total)
         return gradient, None, None, None, None
 
 

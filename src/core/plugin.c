@@ -36,4 +36,5 @@ const tally_plugin_t tallyPlugin_v1 = {
     .witness_open = tally_witness_open,
     .witness_close = tally_witness_close,
     .replica_publish = tally_replica_publish,
+    .step_multiply = tally_step_multiply,
 };

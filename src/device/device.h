@@ -42,6 +42,13 @@ struct device_loss {
     const float *scale;      // of the channel; NULL: 1
 };
 
+struct device_multiply {
+    void *values;       // one after the other
+    tally_dtype_t type; // TALLY_F32, TALLY_BF16, TALLY_F16
+    int64_t elements;
+    const float *factor; // device memory
+};
+
 struct device_ops {
     size_t size;
     const char *name; // "host", "cuda"
@@ -59,6 +66,10 @@ struct device_ops {
     tally_status_t (*loss)(struct device *device, const struct device_loss *job,
                            struct numeric_record *record,
                            tally_stream_t stream);
+    // values[i] *= *factor; nothing where it is 1.
+    tally_status_t (*multiply)(struct device *device,
+                               const struct device_multiply *job,
+                               tally_stream_t stream);
 };
 
 // The host device's instruction set in use, for tally_info: "avx512".

@@ -254,6 +254,23 @@ static tally_status_t host_loss(struct device *device,
     return TALLY_OK;
 }
 
+static tally_status_t host_multiply(struct device *device,
+                                    const struct device_multiply *job,
+                                    tally_stream_t stream)
+{
+    const float factor = *job->factor;
+    enum host_row_type type = host_row_type(job->type);
+
+    (void)device;
+    (void)stream;
+    if (factor == 1)
+        return TALLY_OK;
+    for (int64_t i = 0; i < job->elements; i++)
+        host_element_store(type, job->values, i,
+                           factor * host_element_load(type, job->values, i));
+    return TALLY_OK;
+}
+
 const struct device_ops device_host_ops = {
     .size = sizeof(struct device_ops),
     .name = "host",
@@ -261,4 +278,5 @@ const struct device_ops device_host_ops = {
     .close = host_close,
     .count = host_count,
     .loss = host_loss,
+    .multiply = host_multiply,
 };

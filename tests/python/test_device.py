@@ -11,7 +11,7 @@ import tally
 from tally import _cuda, errors
 
 V = 5
-KINDS = {"q": "<i8", "i": "<i4", "f": "<f4"}
+KINDS = {"q": "<i8", "i": "<i4", "f": "<f4", "H": "<f2"}
 
 
 class Driver:
@@ -145,6 +145,31 @@ class Device(unittest.TestCase):
                 self.assertAlmostEqual(found[0], -0.8 * 2 / 3, places=6)
                 self.assertEqual(found[2 * V :], [0] * V)
                 self.assertAlmostEqual(nll.values()[1], math.log(V), places=6)
+
+    def test_a_gradient_is_multiplied_unless_by_one(self):
+        count = 9 * V  # whole vectors, and what is left
+        with tally.Step(self.group, V, device="cuda:0") as step:
+            for factor in (0.5, 1.0):
+                gradient = self.on_device("f", range(count), 9, V)
+                by = self.on_device("f", [factor])
+                step.multiply(gradient, by, self.stream)
+                self.assertEqual(
+                    gradient.values(), [each * factor for each in range(count)]
+                )
+            # From an address that no vector may have; the first stays.
+            gradient = self.on_device("f", range(count))
+            part = {
+                **gradient.__cuda_array_interface__,
+                "data": (gradient.address.value + 4, False),
+                "shape": (count - 1,),
+            }
+            shifted = type("Shifted", (), {"__cuda_array_interface__": part})()
+            step.multiply(shifted, self.on_device("f", [2.0]))
+            self.assertEqual(
+                gradient.values(), [0.0] + [2.0 * i for i in range(1, count)]
+            )
+            with self.assertRaisesRegex(tally.TallyError, "factor: on the host"):
+                step.multiply(gradient, OnHost(array.array("f", [2.0])))
 
     def test_the_host_and_the_device_give_the_same_bits_of_weight(self):
         values = [0.1, 0.2, 0.3]

@@ -6,9 +6,10 @@
 python_torch_required
 examples=$source_dir/examples/torch
 OMP_NUM_THREADS=1
+DS_ACCELERATOR=cpu
 # No network: models are made, not fetched.
 HF_HUB_OFFLINE=1
-export OMP_NUM_THREADS HF_HUB_OFFLINE
+export OMP_NUM_THREADS DS_ACCELERATOR HF_HUB_OFFLINE
 
 # ranks N FILE [ARGUMENT]: under torchrun, the lines that say how it went.
 ranks() {
@@ -33,8 +34,19 @@ check "by hand, five steps are trained" \
     [ "$(echo "$one" | grep -c '^step [0-4] tokens 22 loss [0-9.]*$')" = 5 ]
 check_equal "DDP on two ranks is as on one" "$one" "$(ranks 2 by_hand.py ddp)"
 check_equal "so is FSDP2" "$one" "$(ranks 2 by_hand.py fsdp2)"
+if has accelerate; then
+    check_equal "so is a loop of accelerate" "$one" \
+        "$(ranks 2 accelerate_loop.py)"
+fi
 if has torchtitan.components.loss; then
     check_equal "so is torchtitan's loss" "$one" "$(ranks 2 torchtitan_loss.py)"
+fi
+if has deepspeed; then
+    check_equal "so is an engine of DeepSpeed" "$one" \
+        "$(ranks 2 deepspeed_engine.py 0)"
+    check_equal "with ZeRO 2, and gradients that are summed" "$one" \
+        "$(ranks 2 deepspeed_engine.py 2 sum)"
+    check_equal "and with ZeRO 3" "$one" "$(ranks 2 deepspeed_engine.py 3)"
 fi
 if has transformers; then
     one=$(ranks 1 transformers_trainer.py)

@@ -8,6 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tally
+import tally.torch
 from tally.torch import (
     IGNORE_INDEX,
     TallyLoss,
@@ -92,6 +93,44 @@ class TorchTest(unittest.TestCase):
         self.step.end()
         self.assert_near(self.logits.grad, 3 * self.reference(self.logits)[1])
 
+    def test_a_backward_that_begins_at_the_loss_takes_the_gradient_as_it_is(self):
+        logits = self.logits * 1
+        given = []
+        logits.register_hook(lambda gradient: given.append(gradient.data_ptr()))
+        self.reduced(self.labels)
+        loss = balanced_cross_entropy(logits, self.labels, self.step)
+        address = loss.grad_fn.saved_tensors[0].data_ptr()
+        loss.backward()
+        self.step.end()
+        self.assertEqual(given, [address])
+        self.assert_near(self.logits.grad, self.reference(self.logits)[1])
+
+    def test_a_factor_is_multiplied_in_float32(self):
+        for kind in (torch.float32, torch.bfloat16, torch.float16):
+            gradient = torch.randn(3, V).to(kind)
+            for factor in (1.0, 1 / 3, 0.0, float("inf")):
+                got, by = gradient.clone(), torch.tensor(factor)
+                self.step.multiply(got, by)
+                want = (gradient.float() * by).to(kind)
+                self.assertTrue(torch.equal(got, want), (kind, factor))
+        with self.assertRaisesRegex(tally.TallyError, "contiguous"):
+            self.step.multiply(gradient.t(), by)
+        with self.assertRaisesRegex(tally.TallyError, "float32|F32"):
+            self.step.multiply(gradient, by.double())
+
+    def test_a_backward_after_the_step_is_closed_is_multiplied_as_well(self):
+        for inplace in (False, True):
+            logits = self.logits * 1
+            logits.retain_grad()
+            with tally.Step(self.group, V) as step:
+                self.reduced(self.labels, step=step)
+                loss = balanced_cross_entropy(
+                    logits, self.labels, step, inplace=inplace
+                )
+                step.end()
+            (loss * 3).backward()
+            self.assert_near(logits.grad, 3 * self.reference(self.logits)[1])
+
     def test_in_place_the_gradient_takes_the_memory_of_the_logits(self):
         logits = self.logits * 1
         address = logits.data_ptr()
@@ -120,7 +159,9 @@ class TorchTest(unittest.TestCase):
     def test_by_default_the_logits_stay_as_they_are(self):
         before = self.logits.detach().clone()
         self.reduced(self.labels)
-        loss = balanced_cross_entropy(self.logits, self.labels, self.step)
+        loss = 3 * balanced_cross_entropy(
+            self.logits, self.labels, self.step
+        )
         loss.backward(retain_graph=True)
         once = self.logits.grad.clone()
         loss.backward()
@@ -280,6 +321,14 @@ class TorchTest(unittest.TestCase):
         with self.assertRaises(tally.errors.OrderError):
             balanced_cross_entropy(self.logits, self.labels, self.step)
         self.step.end()
+
+    def test_the_host_has_several_names(self):
+        for name in (None, "cpu", torch.device("cpu"), torch.device("cpu:0")):
+            with tally.torch.Step(self.group, V, device=name) as step:
+                self.assertEqual(step.ordinal, tally._cuda.HOST)
+        for name in ("cpu:", "cpu:x", "tpu:0"):
+            with self.assertRaisesRegex(tally.errors.InvalidError, name):
+                tally.torch.Step(self.group, V, device=name)
 
     def test_a_device_that_is_not_driven_is_refused_with_reason(self):
         self.step.begin()

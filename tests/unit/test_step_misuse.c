@@ -162,6 +162,8 @@ START_TEST(null_is_refused_everywhere)
                      TALLY_ERR_INVALID, "tally_step_loss: step is NULL");
     job_assert_fails(tally_step_max(NULL, 0, NULL, NULL), TALLY_ERR_INVALID,
                      "tally_step_max: step is NULL");
+    job_assert_fails(tally_step_multiply(NULL, TALLY_F32, NULL, 0, NULL, NULL),
+                     TALLY_ERR_INVALID, "tally_step_multiply: step is NULL");
     job_assert_fails(tally_step_end(NULL, NULL), TALLY_ERR_INVALID,
                      "tally_step_end: step is NULL");
     job_assert_fails(tally_step_scale(NULL, &scale), TALLY_ERR_INVALID,
@@ -191,6 +193,18 @@ START_TEST(null_is_refused_everywhere)
                      TALLY_ERR_INVALID, "tally_step_count: channel 1 of 1");
     job_assert_fails(tally_step_max(step, 0, scale = NULL, NULL),
                      TALLY_ERR_INVALID, "tally_step_max: MAX lane 0 of 0");
+    const float factor = 1;
+    job_assert_fails(
+        tally_step_multiply(step, TALLY_I64, NULL, 0, &factor, NULL),
+        TALLY_ERR_INVALID,
+        "tally_step_multiply: a gradient is TALLY_F32, TALLY_BF16 or "
+        "TALLY_F16, not type 5");
+    job_assert_fails(
+        tally_step_multiply(step, TALLY_F32, NULL, 2, &factor, NULL),
+        TALLY_ERR_INVALID,
+        "tally_step_multiply: gradient is NULL with 2 elements");
+    job_assert_fails(tally_step_multiply(step, TALLY_F32, NULL, 0, NULL, NULL),
+                     TALLY_ERR_INVALID, "tally_step_multiply: factor is NULL");
     count(step);
     ck_assert_int_eq(tally_step_reduce(step, NULL), TALLY_OK);
     ck_assert_int_eq(tally_step_end(step, NULL), TALLY_OK);

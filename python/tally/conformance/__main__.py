@@ -17,7 +17,7 @@ def markdown(cases: Sequence[Case]) -> str:
     """A table: a row a layout and M, a column a scenario, for each loss."""
     text = []
     for loss in dict.fromkeys(case.loss for case in cases):
-        own = [case for case in cases if case.loss == loss]
+        own = [case for case in cases if case.loss == loss and not case.skipped]
         scenarios = list(dict.fromkeys(case.scenario for case in own))
         text += [
             f"### {loss}",
@@ -34,13 +34,17 @@ def markdown(cases: Sequence[Case]) -> str:
         ):
             row = [cells.get((layout, count, each), "") for each in scenarios]
             text.append(f"| {layout} | {count} | " + " | ".join(row) + " |")
+        rest = " |" * (len(scenarios) - 1)
+        text += [
+            f"| {case.layout} | | skipped: {case.reason} |{rest}"
+            for case in cases
+            if case.loss == loss and case.skipped
+        ]
         text.append("")
     return "\n".join(text)
 
 
 def _cell(case: Case) -> str:
-    if case.skipped:
-        return f"skipped: {case.reason}"
     if case.reason:
         return "**error**"
     if math.isinf(case.error):

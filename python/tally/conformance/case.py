@@ -23,6 +23,11 @@ class Case:
     reason: str = ""
     skipped: bool = False
 
+    @classmethod
+    def left_out(cls, loss: str, layout: str, reason: str) -> Case:
+        """A layout that cannot be gone here, as a row that says why."""
+        return cls(loss, layout, "all", 0, float("inf"), False, reason, True)
+
     def line(self) -> str:
         if self.skipped:
             return f"skipped: {self.layout}: {self.reason}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import NamedTuple, Optional
 
 import torch
+import torch.nn.functional as functional
 from torch import nn
 
 from tally._abi import IGNORE_INDEX
@@ -15,6 +16,7 @@ from tally.torch import sum_cross_entropy
 VOCAB = 32
 HIDDEN = 16
 INNER = 24
+HEADS = 2
 ROWS = 2
 LENGTH = 8
 
@@ -27,8 +29,8 @@ class MicroBatch(NamedTuple):
     labels: torch.Tensor
     weights: Optional[torch.Tensor]
 
-    def columns(self, part: slice) -> MicroBatch:
-        """A part of the sequence."""
+    def columns(self, part: torch.Tensor) -> MicroBatch:
+        """A part of the sequence, by its positions."""
         weights = self.weights[:, part] if self.weights is not None else None
         return MicroBatch(
             self.inputs[:, part].contiguous(),
@@ -72,10 +74,35 @@ class Model(nn.Module):
         return logits
 
 
-def model() -> Model:
+class AttentionModel(Model):
+    """Tokens of a sequence see those before them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.Linear(HIDDEN, 3 * HIDDEN, bias=False)
+        self.attend = causal_attention
+
+    def first(self, inputs: torch.Tensor) -> torch.Tensor:
+        hidden = super().first(inputs)
+        rows, length, _ = hidden.shape
+        parts = self.attention(hidden).view(rows, length, 3, HEADS, -1)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)  # [rows, heads, ...]
+        seen = self.attend(query, key, value).transpose(1, 2)
+        return hidden + seen.reshape(hidden.shape)
+
+
+def causal_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+) -> torch.Tensor:
+    return functional.scaled_dot_product_attention(
+        query, key, value, is_causal=True
+    )
+
+
+def model(kind: type[Model] = Model) -> Model:
     """The same on every rank."""
     torch.manual_seed(1234)
-    return Model()
+    return kind()
 
 
 def batches(scenario: str, data_rank: int, count: int) -> list[MicroBatch]:
@@ -117,10 +144,13 @@ def _ignore(
 
 
 def reference(
-    scenario: str, data_ranks: list[int], count: int
+    scenario: str,
+    data_ranks: list[int],
+    count: int,
+    kind: type[Model] = Model,
 ) -> dict[str, torch.Tensor]:
     """The gradient of the mean over all tokens, in float64, on one process."""
-    whole = model().double()
+    whole = model(kind).double()
     total = torch.zeros((), dtype=torch.float64)
     weight = torch.zeros((), dtype=torch.float64)
     for data_rank in data_ranks:

@@ -243,8 +243,7 @@ def _run_case(name: str, scenario: str, count: int, tolerance: float) -> Case:
     case = Case(name, NAME, scenario, count, float("inf"), False)
     killed = [signal.SIGKILL if each == VICTIM else 0 for each in range(REPLICAS)]
     if len(said) == REPLICAS and all("skipped" in each for each in said):
-        case.reason, case.skipped = said[0]["skipped"], True
-        return case
+        return Case.left_out(name, NAME, said[0]["skipped"])
     if statuses != killed:
         case.reason = f"replicas ended with statuses {statuses}"
         return case

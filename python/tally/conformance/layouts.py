@@ -5,6 +5,7 @@ given loss and says what gradients came out."""
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
@@ -23,21 +24,14 @@ from torch.distributed.tensor.parallel import (
 )
 from torch.nn.parallel import DistributedDataParallel
 
-from tally.conformance import data
+from tally.conformance import data, ring
 from tally.conformance.case import Gradients
 from tally.conformance.losses import Loss, Setting
 
 WORLD = 4
 
 
-def _whole(gradient: Optional[torch.Tensor]) -> torch.Tensor:
-    assert gradient is not None
-    if isinstance(gradient, DTensor):
-        return gradient.full_tensor()
-    return gradient
-
-
-def _world() -> dist.ProcessGroup:
+def world() -> dist.ProcessGroup:
     world = dist.group.WORLD
     assert world is not None
     return world
@@ -47,21 +41,27 @@ class Layout:
     """One way. What is here suits models of one piece."""
 
     name = ""
+    kind = data.Model
 
     def __init__(self) -> None:
-        self.model = data.model()
+        self.model = data.model(self.kind)
         self.rank = dist.get_rank()
         self.data_rank = self.rank
         self.data_ranks = list(range(WORLD))
-        self.members = _world()
+        self.members = world()
         self.build()
         self.run: Callable[[torch.Tensor], torch.Tensor] = self.model
+
+    @classmethod
+    def missing(cls) -> str:
+        """Why this way cannot be gone here; empty if it can."""
+        return ""
 
     def build(self) -> None:
         """Spreads self.model."""
 
     def setting(self) -> Setting:
-        return Setting(_world(), WORLD, vocab=data.VOCAB)
+        return Setting(world(), WORLD, vocab=data.VOCAB)
 
     def holds_logits(self) -> bool:
         return True
@@ -88,7 +88,7 @@ class Layout:
             loss.end(list(self.model.parameters()), self.members)
         factor = self.setting().average_ranks if loss.gradients == "sum" else 1
         gradients = {
-            name: _whole(parameter.grad) * factor
+            name: self.whole_gradient(parameter) * factor
             for name, parameter in self.named_parameters()
         }
         # Not before what all ranks do together.
@@ -104,13 +104,23 @@ class Layout:
                 logits = self.run(part.inputs)
                 value = loss(logits, part.labels, part.weights)
                 self.values.append(value.detach())
-                value.backward()  # type: ignore[no-untyped-call]
+                self.backward(value)
+
+    def backward(self, value: torch.Tensor) -> None:
+        value.backward()  # type: ignore[no-untyped-call]
 
     def synchronised(self, last: bool) -> Any:
         return contextlib.nullcontext()
 
     def reduce_gradients(self) -> None:
         """What the framework does not do by itself."""
+
+    def whole_gradient(self, parameter: nn.Parameter) -> torch.Tensor:
+        gradient = parameter.grad
+        assert gradient is not None
+        if isinstance(gradient, DTensor):
+            return gradient.full_tensor()
+        return gradient
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         return self.model.named_parameters()
@@ -226,17 +236,39 @@ class Cp(Fsdp):
         mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "cp"))
         self.data_rank = mesh.get_local_rank("dp")
         self.data_ranks = [0, 1]
-        half = data.LENGTH // 2
-        self.part = slice(
-            half * mesh.get_local_rank("cp"), half * (mesh.get_local_rank("cp") + 1)
-        )
+        self.cp = mesh.get_group("cp")
+        self.part = self.positions(mesh.get_local_rank("cp"))
         self.shard(mesh["dp", "cp"]._flatten("dp_cp"))
+
+    def positions(self, rank: int) -> torch.Tensor:
+        return torch.arange(data.LENGTH).chunk(2)[rank]
 
     def micro_batches(self, scenario: str, count: int) -> list[data.MicroBatch]:
         return [
             part.columns(self.part)
             for part in super().micro_batches(scenario, count)
         ]
+
+
+class CpAttention(Cp):
+    """With attention across the ranks. Of four parts of a sequence a rank has the
+    first and the last, or those between: as much work each."""
+
+    name = "CP 2 x FSDP2 2, attention"
+    kind = data.AttentionModel
+    model: data.AttentionModel
+
+    @classmethod
+    def missing(cls) -> str:
+        return ring.missing()
+
+    def build(self) -> None:
+        super().build()
+        self.model.attend = functools.partial(ring.attention, self.cp)
+
+    def positions(self, rank: int) -> torch.Tensor:
+        parts = torch.arange(data.LENGTH).chunk(4)
+        return torch.cat([parts[rank], parts[3 - rank]])
 
 
 class _Stage(nn.Module):
@@ -333,7 +365,7 @@ class LostReplica(Layout):
         self.data_ranks = [0, 1] if self.rank < 2 else [2, 3]
 
     def setting(self) -> Setting:
-        return Setting(_world(), WORLD, may_shrink=True, vocab=data.VOCAB)
+        return Setting(world(), WORLD, may_shrink=True, vocab=data.VOCAB)
 
     def reduce_gradients(self) -> None:
         self._average(self.members)
@@ -350,5 +382,6 @@ LAYOUTS: tuple[type[Layout], ...] = (
     Gpipe,
     OneForwardOneBackward,
     Cp,
+    CpAttention,
     LostReplica,
 )

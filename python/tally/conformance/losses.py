@@ -14,7 +14,7 @@ import torch.distributed as dist
 import torch.nn.functional as functional
 
 import tally.torch
-from tally._abi import IGNORE_INDEX
+from tally._abi import IGNORE_INDEX, Convention
 
 Tensors = Sequence[torch.Tensor]
 Weights = Sequence[Optional[torch.Tensor]]
@@ -27,6 +27,8 @@ class Setting:
     token_group: the ranks that hold different tokens (data x context parallel).
     average_ranks: over how many ranks gradients are averaged.
     shares_logits: ranks with the same tokens as this one (tensor parallel).
+    divides_micro_batches: gradients are divided by the number of micro-batches,
+        too, by the trainer.
     plain_logits: False: logits are DTensors, sharded over the vocabulary.
     may_shrink: members of token_group may die between the count and the
         reduction of gradients.
@@ -35,9 +37,14 @@ class Setting:
     token_group: dist.ProcessGroup
     average_ranks: int
     shares_logits: int = 1
+    divides_micro_batches: bool = False
     plain_logits: bool = True
     may_shrink: bool = False
     vocab: int = 0
+
+    def undone(self, micro_batches: int) -> int:
+        """What a loss is multiplied by, for the trainer to divide by it."""
+        return micro_batches if self.divides_micro_batches else 1
 
 
 class Loss:
@@ -105,7 +112,12 @@ class Balanced(Loss):
             average_ranks=setting.average_ranks,
         )
         self.loss = tally.torch.TallyLoss(
-            setting.vocab, self.group, fused=setting.plain_logits
+            setting.vocab,
+            self.group,
+            convention=Convention.AVERAGE_ALL
+            if setting.divides_micro_batches
+            else Convention.AVERAGE,
+            fused=setting.plain_logits,
         )
 
     def begin(self, labels: Tensors, weights: Weights) -> None:
@@ -159,7 +171,7 @@ class Plain(Loss):
         self.function = function
 
     def begin(self, labels: Tensors, weights: Weights) -> None:
-        self.micro_batches = len(labels)
+        self.divisor = len(labels) / self.setting.undone(len(labels))
 
     def __call__(
         self,
@@ -167,7 +179,7 @@ class Plain(Loss):
         labels: torch.Tensor,
         weights: Optional[torch.Tensor],
     ) -> torch.Tensor:
-        return self.function(logits, labels) / self.micro_batches
+        return self.function(logits, labels) / self.divisor
 
 
 def local_mean(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -193,6 +205,7 @@ class Counted(Loss):
             else weight[each != IGNORE_INDEX].sum()
             for each, weight in zip(labels, weights)
         ]
+        self.undone = self.setting.undone(len(labels))
         self.count = torch.stack(counts).double().sum()
         dist.all_reduce(self.count, group=self.count_group())
 
@@ -203,7 +216,8 @@ class Counted(Loss):
         weights: Optional[torch.Tensor],
     ) -> torch.Tensor:
         total = tally.torch.sum_cross_entropy(logits, labels, weights)
-        scale = self.setting.average_ranks / self.count.clamp(min=1e-30)
+        ranks = self.setting.average_ranks * self.undone
+        scale = ranks / self.count.clamp(min=1e-30)
         return total * scale.float()
 
 
@@ -219,7 +233,7 @@ class MicroBatchMeans(Counted):
     their number."""
 
     def begin(self, labels: Tensors, weights: Weights) -> None:
-        self.micro_batches = len(labels)
+        self.divisor = len(labels) / self.setting.undone(len(labels))
 
     def __call__(
         self,
@@ -228,9 +242,7 @@ class MicroBatchMeans(Counted):
         weights: Optional[torch.Tensor],
     ) -> torch.Tensor:
         Counted.begin(self, [labels], [weights])
-        return Counted.__call__(self, logits, labels, weights) / (
-            self.micro_batches
-        )
+        return Counted.__call__(self, logits, labels, weights) / self.divisor
 
 
 class CountOfTheDead(Counted):

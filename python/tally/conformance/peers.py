@@ -27,7 +27,9 @@ class Transformers(Loss):
         count = _tokens(labels)
         dist.all_reduce(count, group=self.setting.token_group)
         self.items = count
-        self.processes = dist.get_world_size(self.setting.token_group)
+        ranks = dist.get_world_size(self.setting.token_group)
+        # Below it an engine of DeepSpeed is told not to divide.
+        self.factor = ranks * self.setting.undone(len(labels))
 
     def __call__(
         self,
@@ -45,7 +47,7 @@ class Transformers(Loss):
         )
         full = getattr(loss, "full_tensor", None)
         loss = full() if full else loss
-        return loss * self.processes
+        return loss * self.factor
 
 
 class TransformersPerRank(Loss):
@@ -56,7 +58,7 @@ class TransformersPerRank(Loss):
 
     def begin(self, labels: Tensors, weights: Weights) -> None:
         self.items = _tokens(labels)
-        self.processes = 1
+        self.factor = self.setting.undone(len(labels))
 
     __call__ = Transformers.__call__
 
@@ -71,6 +73,7 @@ class Torchtitan(Loss):
     def begin(self, labels: Tensors, weights: Weights) -> None:
         self.count = _tokens(labels)
         dist.all_reduce(self.count, group=self.setting.token_group)
+        self.factor = self.setting.undone(len(labels))
 
     def __call__(
         self,
@@ -84,6 +87,6 @@ class Torchtitan(Loss):
         loss, _ = function(logits, labels, self.count)
         full = getattr(loss, "full_tensor", None)
         whole: torch.Tensor = full() if full else loss
-        return whole
+        return whole * self.factor
 
 

@@ -18,12 +18,14 @@ import torch.distributed as dist
 
 from tally.conformance import data, forks, kills
 from tally.conformance.case import Case, error_of
+from tally.conformance.engines import ENGINES
 from tally.conformance.layouts import LAYOUTS, WORLD, Layout
 from tally.conformance.losses import Loss, find
 
 TOLERANCE = 1e-6  # of the gradient's norm, float32 against float64
 MICRO_BATCHES = (1, 3)
-LAYOUT_NAMES = (*(kind.name for kind in LAYOUTS), kills.NAME)
+WAYS = (*LAYOUTS, *ENGINES)
+LAYOUT_NAMES = (*(kind.name for kind in WAYS), kills.NAME)
 PATIENCE_S = 60  # of a rank that waits for another, before it gives up
 
 
@@ -41,13 +43,18 @@ def _run_layout(
     scenarios: Sequence[str],
     tolerance: float,
 ) -> list[Case]:
+    missing = kind.missing()
+    if missing:
+        return [Case.left_out(name, kind.name, missing)]
     layout = kind()
     cases: list[Case] = []
     for scenario in scenarios:
         if scenario == "weights" and not loss.takes_weights:
             continue
         for count in MICRO_BATCHES:
-            want = data.reference(scenario, layout.data_ranks, count)
+            want = data.reference(
+                scenario, layout.data_ranks, count, layout.kind
+            )
             error, reason = float("inf"), ""
             try:
                 if not cases and layout.holds_logits():
@@ -101,7 +108,7 @@ def _rank_main(
     for name in names:
         loss = find(name)
         loss.start()
-        for kind in LAYOUTS:
+        for kind in WAYS:
             if kind.name not in layouts:
                 continue
             found = _run_layout(name, loss, kind, scenarios, tolerance)

@@ -6,7 +6,7 @@ micro-batches, adds up the counts that loss functions return, and divides by
 their total, which it reads on the host. Tally's loss is divided already: it
 returns a count of 0, by which Megatron divides nothing.
 
-    loss_fn = MegatronLoss(group)        # the data x context parallel ranks
+    loss_fn = MegatronLoss(group, device="cuda")  # data x context parallel ranks
     def forward_step(iterator, model):
         batch = next(iterator)
         output = model(batch.tokens, ..., labels=batch.labels)
@@ -16,37 +16,34 @@ returns a count of 0, by which Megatron divides nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 
 import tally.torch
 from tally._abi import Convention
 from tally.group import Group
-from tally.step import Step
 
 
 class MegatronLoss:
     """Models of Megatron give the loss of each token, and a mask says which of
     them count and how much."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, *, device: Any = None) -> None:
         # The model has looked at the labels: all that is left is 0 or ignored.
-        self.step = Step(group, 1, convention=Convention.SUM)
+        self.step = tally.torch.Step(
+            group, 1, convention=Convention.SUM, device=device
+        )
 
     def begin(self, masks: Sequence[Optional[torch.Tensor]]) -> None:
-        """The loss masks of all micro-batches of the step, on the host."""
+        """The loss masks of all micro-batches of the step, on the device."""
         self.step.begin(len(masks))
         for mask in masks:
             if mask is None:
                 self.step.count(None)
                 continue
             weights = mask.float().contiguous()
-            labels = torch.where(
-                weights > 0,
-                torch.zeros((), dtype=torch.int64),
-                torch.tensor(tally.IGNORE_INDEX),
-            )
+            labels = torch.where(weights > 0, 0, tally.IGNORE_INDEX)
             self.step.count(labels, weights)
         self.step.reduce()
 
@@ -62,8 +59,7 @@ class MegatronLoss:
         total = (output.reshape(-1).float() * mask).sum()
         count = torch.zeros((), dtype=torch.int, device=output.device)
         report = torch.stack([total.detach(), mask.sum()])
-        loss = total * scale.to(output.device, non_blocking=True)
-        return loss, count, {"lm loss": report}
+        return total * scale, count, {"lm loss": report}
 
     def end(self) -> None:
         """After the schedule has run."""

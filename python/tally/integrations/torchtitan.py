@@ -17,6 +17,7 @@ from torchtitan.components.loss import BaseLoss, cross_entropy_loss
 
 import tally.torch
 from tally._abi import Convention
+from tally.errors import InvalidError
 from tally.group import Group
 
 
@@ -34,17 +35,21 @@ class TallyLoss(BaseLoss):  # type: ignore[misc]
         self.loss: Optional[tally.torch.TallyLoss] = None
         self._in_step = False
 
-    def attach(self, group: Group) -> None:
+    def attach(self, group: Group, *, device: Any = None) -> None:
         """Collective over the group: torchtitan's mesh "batch", or "loss" with
-        context parallelism."""
+        context parallelism. device: the trainer's."""
+        self.device = torch.device("cpu" if device is None else device)
         self.loss = tally.torch.TallyLoss(
-            self.vocab, group, convention=Convention.SUM
+            self.vocab, group, convention=Convention.SUM, device=device
         )
 
     def begin(self, labels: Sequence[torch.Tensor]) -> None:
-        """The labels of all micro-batches of the step."""
+        """The labels of all micro-batches of the step, which the loader may have
+        left on the host."""
         assert self.loss is not None, "attach a group first"
-        self.loss.begin(labels)
+        self.loss.begin(
+            [each.to(self.device, non_blocking=True) for each in labels]
+        )
         self._in_step = True
 
     def __call__(
@@ -60,9 +65,9 @@ class TallyLoss(BaseLoss):  # type: ignore[misc]
                 return total, {}
             return total / global_valid_tokens.clamp(min=1), {}
         assert self.loss is not None
-        if isinstance(pred, DTensor) or pred.device.type != "cpu":
-            total = cross_entropy_loss(pred, labels)
-            return total * self.loss.scale.to(total.device, non_blocking=True), {}
+        if isinstance(pred, DTensor) or pred.shape[-1] != self.vocab:
+            # Sharded over the vocabulary.
+            return cross_entropy_loss(pred, labels) * self.loss.scale, {}
         return self.loss(pred, labels), {}
 
     def end(self) -> None:
@@ -82,8 +87,14 @@ class TallyStep:
     loss_fn: TallyLoss
     gradient_accumulation_steps: int
     num_pipeline_parallel_microbatches: int
+    config: Any
 
     def train_step(self, data_iterator: Any) -> Any:
+        if not self.config.training.disable_cuda_graphs:
+            raise InvalidError(
+                "training.disable_cuda_graphs must be set: torchtitan's graph of "
+                "one micro-batch would pass by the order of a step's calls"
+            )
         batches = [
             next(data_iterator)
             for _ in range(
@@ -91,7 +102,6 @@ class TallyStep:
                 * self.num_pipeline_parallel_microbatches
             )
         ]
-        # The loader's, still on the host.
         self.loss_fn.begin([labels for _, labels in batches])
         try:
             return super().train_step(iter(batches))  # type: ignore[misc]

@@ -49,7 +49,9 @@ class TallyTrainer(Trainer):
         self.shift = shift
         if group is None:
             group = tally.torch.group(tally.torch.open())
-        self.tally_loss = tally.torch.TallyLoss(vocab, group)
+        self.tally_loss = tally.torch.TallyLoss(
+            vocab, group, device=self.args.device
+        )
         self._in_step = False
         self.add_callback(_EndOfStep(self))
 

@@ -25,6 +25,9 @@ static const char *const kernel_names[CUDA_KERNELS] = {
     [CUDA_LOSS_GRAD_LONG + KERNEL_F32] = "tally_loss_grad_long_f32",
     [CUDA_LOSS_GRAD_LONG + KERNEL_BF16] = "tally_loss_grad_long_bf16",
     [CUDA_LOSS_GRAD_LONG + KERNEL_F16] = "tally_loss_grad_long_f16",
+    [CUDA_MULTIPLY + KERNEL_F32] = "tally_multiply_f32",
+    [CUDA_MULTIPLY + KERNEL_BF16] = "tally_multiply_bf16",
+    [CUDA_MULTIPLY + KERNEL_F16] = "tally_multiply_f16",
 };
 
 struct cuda_parts {
@@ -288,15 +291,20 @@ static tally_status_t launch_loss(struct device *device,
     return cuda_launch(device, CUDA_BACKWARD + type, job, &shape, stream);
 }
 
+static enum kernel_element element_of(tally_dtype_t type)
+{
+    return type == TALLY_F32    ? KERNEL_F32
+           : type == TALLY_BF16 ? KERNEL_BF16
+                                : KERNEL_F16;
+}
+
 static tally_status_t cuda_loss(struct device *device,
                                 const struct device_loss *given,
                                 struct numeric_record *record,
                                 tally_stream_t stream)
 {
     bool entered;
-    enum kernel_element type = given->type == TALLY_F32    ? KERNEL_F32
-                               : given->type == TALLY_BF16 ? KERNEL_BF16
-                                                           : KERNEL_F16;
+    enum kernel_element type = element_of(given->type);
     struct kernel_job job = {
         .labels = labels_of(&given->labels),
         .logits = given->logits,
@@ -320,6 +328,25 @@ static tally_status_t cuda_loss(struct device *device,
     return status;
 }
 
+static tally_status_t cuda_multiply(struct device *device,
+                                    const struct device_multiply *given,
+                                    tally_stream_t stream)
+{
+    bool entered;
+    struct kernel_multiply job = {given->values, given->elements,
+                                  given->factor};
+    struct kernel_shape shape =
+        kernel_multiply_shape(&device->shape, given->elements);
+    tally_status_t status = cuda_enter(device, &entered);
+
+    if (status != TALLY_OK)
+        return status;
+    status = cuda_launch(device, CUDA_MULTIPLY + element_of(given->type), &job,
+                         &shape, stream);
+    cuda_leave(device, entered);
+    return status;
+}
+
 const struct device_ops device_cuda_ops = {
     .size = sizeof(struct device_ops),
     .name = "cuda",
@@ -327,4 +354,5 @@ const struct device_ops device_cuda_ops = {
     .close = cuda_close,
     .count = cuda_count,
     .loss = cuda_loss,
+    .multiply = cuda_multiply,
 };

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What a loss makes of what an engine, or an Accelerator, says of itself."""
+
+import os
+import tempfile
+import unittest
+
+import torch
+import torch.distributed as dist
+
+from torch.distributed.device_mesh import init_device_mesh
+
+import tally.torch
+from tally.errors import InvalidError
+from tally.integrations.accelerate import AccelerateLoss
+from tally.integrations.deepspeed import DeepSpeedLoss
+
+
+class Engine:
+    """An engine of one rank, as far as a loss asks it."""
+
+    device = "cpu"
+    sequence_parallel_size = 1
+    gradient_average = True
+
+    def __init__(self):
+        self.seq_data_parallel_group = dist.group.WORLD
+        self.steps = 3
+
+    def gradient_accumulation_steps(self):
+        return self.steps
+
+
+class Accelerator:
+    """Of one rank, in two dimensions that hold different tokens."""
+
+    device = torch.device("cpu:0")
+    gradient_accumulation_steps = 4
+
+    def __init__(self):
+        names = ("dp_shard", "cp")
+        mesh = init_device_mesh("cpu", (1, 1), mesh_dim_names=names)
+        mesh[names]._flatten("dp_cp")
+        self.torch_device_mesh = mesh
+
+
+class EngineLossTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        store = os.path.join(cls.folder.name, "store")
+        dist.init_process_group(
+            "gloo", init_method=f"file://{store}", rank=0, world_size=1
+        )
+        cls.opened = tally.torch.open()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.opened.close()
+        dist.destroy_process_group()
+        cls.folder.cleanup()
+
+    def test_the_scale_undoes_the_division_by_micro_batches(self):
+        engine = Engine()
+        loss_fn = DeepSpeedLoss(engine, 8, self.opened)
+        for engine.steps in (3, 1):  # a batch size may change in a run
+            labels = torch.tensor([1, 2, 3, 4, 5])
+            loss_fn.begin([labels] + [None] * (engine.steps - 1))
+            self.assertAlmostEqual(loss_fn.scale.item(), engine.steps / 5)
+            loss_fn.end()
+        loss_fn.close()
+
+    def test_another_number_of_micro_batches_is_refused(self):
+        loss_fn = DeepSpeedLoss(Engine(), 8, self.opened)
+        with self.assertRaisesRegex(InvalidError, "2 micro-batches.*steps = 3"):
+            loss_fn.begin([None, None])
+        loss_fn.close()
+
+    def test_accelerate_divides_a_short_step_by_as_many(self):
+        loss_fn = AccelerateLoss(Accelerator(), 8, self.opened)
+        loss_fn.begin([torch.tensor([1, 2, 3, 4, 5]), None])
+        self.assertAlmostEqual(loss_fn.scale.item(), 4 / 5)
+        loss_fn.end()
+        loss_fn.close()
