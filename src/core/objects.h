@@ -74,7 +74,7 @@ struct tally_group {
     void *nccl_comm;             // the trainer's, NULL: none
     const char *transport;
     struct watch *watch;
-    struct queue_fate fate; // under the progress lock
+    struct queue_fate fate;
     uint32_t step_count;
     struct group_replica replica;
 };

@@ -17,10 +17,11 @@
 // Two reductions an epoch, so results of the whole ring can be read.
 #define QUEUE_SLOTS (2 * TALLY_EPOCH_RING)
 
-// How a group ended: shared by its queues, set once, never unset.
+// How a group ended: shared by its queues, set once, never unset. Written under
+// the progress lock; that the group lives may be read without it.
 struct queue_fate {
-    tally_status_t status; // TALLY_OK while it lives
-    int32_t failed_rank;   // world rank, -1
+    _Atomic tally_status_t status; // TALLY_OK while it lives
+    int32_t failed_rank;           // world rank, -1
     char sentence[256];
 };
 

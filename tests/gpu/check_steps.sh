@@ -19,6 +19,7 @@ find src -name '*.c' ! -path 'src/transport/[nou]*/*' ! -path '*/etcd/*' \
 cat >>"$build/sources" <<END
 kernels/fatbin.c
 tests/gpu/steps.c
+tests/gpu/steps_order.c
 tests/gpu/steps_rank.c
 tests/harness/cuda/options.c
 tests/harness/processes.c
@@ -41,4 +42,8 @@ ${CC:-gcc} -pthread -o "$build/steps" "$build"/*.o -lm -ldl
 for wait in memop hostfunc; do
     echo "== TALLY_STREAM_WAIT=$wait"
     TALLY_STREAM_WAIT=$wait "$build/steps" every_kind a_peer
+done
+for mode in CUDA_LAUNCH_BLOCKING=1 CUDA_DEVICE_MAX_CONNECTIONS=1; do
+    echo "== $mode"
+    env "$mode" REPLAYS=500 "$build/steps"
 done

@@ -31,6 +31,7 @@ bool gpu_is_there(void);
 // Makes a context, once a process.
 void gpu_open(void);
 void *gpu_take(size_t bytes, const void *contents);
+void gpu_put(void *to, const void *from, size_t bytes);
 void gpu_get(void *to, const void *from, size_t bytes);
 tally_stream_t gpu_stream(void);
 void gpu_synchronize(tally_stream_t stream);

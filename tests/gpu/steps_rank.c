@@ -92,8 +92,14 @@ void *gpu_take(size_t bytes, const void *contents)
 
     must(gpu.cuMemAlloc_v2(&memory, bytes), "cuMemAlloc");
     if (contents != NULL)
-        must(gpu.cuMemcpyHtoD_v2(memory, contents, bytes), "cuMemcpyHtoD");
+        gpu_put((void *)(uintptr_t)memory, contents, bytes);
     return (void *)(uintptr_t)memory;
+}
+
+void gpu_put(void *to, const void *from, size_t bytes)
+{
+    must(gpu.cuMemcpyHtoD_v2((CUdeviceptr)(uintptr_t)to, from, bytes),
+         "cuMemcpyHtoD");
 }
 
 void gpu_get(void *to, const void *from, size_t bytes)
