@@ -19,6 +19,7 @@ find src -name '*.c' ! -path 'src/transport/[nou]*/*' ! -path '*/etcd/*' \
 cat >>"$build/sources" <<END
 kernels/fatbin.c
 tests/gpu/steps.c
+tests/gpu/steps_nccl.c
 tests/gpu/steps_rank.c
 tests/harness/cuda/options.c
 tests/harness/processes.c
