@@ -235,6 +235,14 @@ static void every_kind_of_stream(void)
     must_return(2, on_streams, NULL);
 }
 
+static double seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
 static void replayed(struct processes_member *member, const void *order)
 {
     const tally_order_t *of = order;
@@ -245,9 +253,9 @@ static void replayed(struct processes_member *member, const void *order)
     const char *text = getenv("REPLAYS");
     uint64_t replays = text != NULL ? (uint64_t)atoll(text) : 10000;
 
-    if (member->size > 1 && replays > 500)
-        replays = 500; // processes take turns on the GPU
-    rank_open(&rank, member);
+    // Processes take turns on a GPU that they share.
+    if (member->size > rank_open(&rank, member) && replays > 500)
+        replays = 500;
     fill(&batch, member->rank);
     struct arrays arrays = arrays_on_gpu(&batch);
     tally_step_t *step = rank_step(&rank, *of, TALLY_DEVICE_CUDA);
@@ -256,9 +264,13 @@ static void replayed(struct processes_member *member, const void *order)
     gpu_capture_begin(rank.stream);
     enqueue(step, *of, &arrays, rank.stream);
     void *graph = gpu_capture_end(rank.stream);
+    const double begin = seconds();
     for (uint64_t i = 0; i < replays; i++)
         gpu_replay(graph, rank.stream);
     gpu_synchronize(rank.stream);
+    if (member->rank == 0)
+        printf("  %d ranks, order %d: %.1f us a replay\n", (int)member->size,
+               (int)*of, (seconds() - begin) * 1e6 / (double)replays);
     EXPECT(read_result(step, replays + 1, &last, &max) == TALLY_OK);
     EXPECT(last.loss_hi == channel.loss_hi && last.loss_lo == channel.loss_lo);
     EXPECT(last.count == channel.count && max == 1.5f);
@@ -438,14 +450,11 @@ int main(int argc, char **argv)
             wanted = wanted || strstr(cases[i].name, argv[k]) != NULL;
         if (!wanted)
             continue;
-        struct timespec a, b;
-        clock_gettime(CLOCK_MONOTONIC, &a);
+        const double begin = seconds();
         printf("%s\n", cases[i].name);
         fflush(stdout);
         cases[i].run();
-        clock_gettime(CLOCK_MONOTONIC, &b);
-        printf("  %.1f s\n", (double)(b.tv_sec - a.tv_sec) +
-                                 (double)(b.tv_nsec - a.tv_nsec) * 1e-9);
+        printf("  %.1f s\n", seconds() - begin);
     }
     return 0;
 }

@@ -21,7 +21,8 @@ struct rank {
     bool on_stream;        // a step of the group reduces over NCCL
 };
 
-void rank_open(struct rank *rank, struct processes_member *member);
+// Returns how many GPUs the ranks share.
+int rank_open(struct rank *rank, struct processes_member *member);
 void rank_close(struct rank *rank);
 // Ends what the trainer's communicator has under way, if there is one.
 void rank_abort(struct rank *rank);

@@ -162,7 +162,7 @@ static int allgather(void *context, const void *send, void *recv, size_t bytes)
     return 0;
 }
 
-void rank_open(struct rank *rank, struct processes_member *member)
+int rank_open(struct rank *rank, struct processes_member *member)
 {
     tally_host_t host = TALLY_INIT(tally_host_t);
     tally_group_params_t params = TALLY_INIT(tally_group_params_t);
@@ -170,7 +170,8 @@ void rank_open(struct rank *rank, struct processes_member *member)
 
     // NCCL lets ranks share a GPU only if it takes them for different hosts.
     snprintf(id, sizeof(id), "rank%d", (int)member->rank);
-    if (gpu_open(member->rank) < member->size)
+    const int gpus = gpu_open(member->rank);
+    if (gpus < member->size)
         setenv("NCCL_HOSTID", id, 1);
     rank->comm = nccl_is_trainers() ? nccl_open(member) : NULL;
     params.nccl_comm = rank->comm;
@@ -183,6 +184,7 @@ void rank_open(struct rank *rank, struct processes_member *member)
     host.world_size = member->size;
     EXPECT(tally_open(&host, &rank->tally) == TALLY_OK);
     EXPECT(tally_group_create(rank->tally, &params, &rank->group) == TALLY_OK);
+    return gpus;
 }
 
 void rank_abort(struct rank *rank)
