@@ -59,7 +59,9 @@ static tally_status_t publish(tally_step_t *step, uint32_t carries,
 
     for (uint32_t k = 0; k < step->channel_count; k++)
         coefficients[k] = step->channels[k].coefficient;
-    tally_status_t status = cuda_enter(device, &entered);
+    tally_status_t status = cuda_step_check_stream(stream);
+    if (status == TALLY_OK)
+        status = cuda_enter(device, &entered);
     if (status != TALLY_OK)
         return status;
     status = cuda_step_contribute(step->device, &reduction, stream);

@@ -218,13 +218,28 @@ static void on_streams(struct processes_member *member, const void *unused)
     fill(&batch, member->rank);
     struct arrays arrays = arrays_on_gpu(&batch);
     tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
+    // NCCL may enqueue by a thread of its own, so the thread's is refused then.
+    const tally_stream_t of_thread = (tally_stream_t)2;
     const tally_stream_t streams[] = {NULL, (tally_stream_t)1,
-                                      (tally_stream_t)2, rank.stream};
+                                      nccl_reduces() ? rank.stream : of_thread,
+                                      rank.stream};
     for (int i = 0; i < 8; i++) {
         enqueue(step, TALLY_COUNT_FIRST, &arrays, streams[i % 4]);
         gpu_synchronize(streams[i % 4]); // they are not joined by events
         EXPECT(read_result(step, (uint64_t)i + 1, &channel, &max) == TALLY_OK);
         EXPECT(scale_on_gpu(step) == channel.scale);
+    }
+    if (nccl_reduces()) {
+        tally_labels_t labels = TALLY_INIT(tally_labels_t);
+        labels.type = TALLY_I64;
+        labels.values = arrays.labels;
+        labels.tokens = TOKENS;
+        EXPECT(tally_step_begin(step, 1, rank.stream) == TALLY_OK);
+        EXPECT(tally_step_count(step, 0, &labels, rank.stream) == TALLY_OK);
+        EXPECT(tally_step_reduce(step, of_thread) == TALLY_ERR_UNSUPPORTED);
+        EXPECT(tally_step_reduce(step, rank.stream) == TALLY_OK);
+        EXPECT(tally_step_end(step, rank.stream) == TALLY_OK);
+        EXPECT(read_result(step, 9, &channel, &max) == TALLY_OK);
     }
     EXPECT(tally_step_free(step) == TALLY_OK);
     rank_close(&rank);

@@ -83,6 +83,9 @@ struct cuda_reduction {
     double divisor;             // numeric_scale()
     const double *coefficients; // [channels]
 };
+// Before both: UNSUPPORTED, if it is the thread's default stream, for NCCL may
+// enqueue by a thread of its own, whose stream that would be.
+tally_status_t cuda_step_check_stream(tally_stream_t stream);
 tally_status_t cuda_step_contribute(struct cuda_step *step,
                                     const struct cuda_reduction *reduction,
                                     tally_stream_t stream);

@@ -307,6 +307,15 @@ static tally_status_t launch(struct cuda_step *step, enum cuda_kernel kernel,
     return status;
 }
 
+tally_status_t cuda_step_check_stream(tally_stream_t stream)
+{
+    return (CUstream)stream != CU_STREAM_PER_THREAD
+               ? TALLY_OK
+               : core_fail(TALLY_ERR_UNSUPPORTED,
+                           "the default stream of the thread: NCCL may enqueue "
+                           "by a thread of its own, so a stream must be given");
+}
+
 tally_status_t cuda_step_contribute(struct cuda_step *step,
                                     const struct cuda_reduction *reduction,
                                     tally_stream_t stream)
