@@ -12,6 +12,8 @@
 //     tally_finish          kernel_finish  parts of all ranks
 //     tally_publish         kernel_publish one block; see slot.h
 //     tally_wait            kernel_wait    one block
+//     tally_contribute      kernel_contribute  one block
+//     tally_settle          kernel_settle  one block, KERNEL_SETTLE_BYTES
 //     tally_maximum         kernel_maximum one warp
 //
 // TYPE is f32, bf16 or f16; "_shaped" after it is the variant that heeds

@@ -283,7 +283,7 @@ static tally_status_t settle(tally_step_t *step, tally_stream_t stream)
         return step->settled;
     }
     if (step->device != NULL) { // a failure is in the scale and the result
-        tally_status_t enqueued = cuda_step_wait(step->device, stream);
+        tally_status_t enqueued = step_device_wait(step, stream);
         if (enqueued != TALLY_OK)
             return fail(step, "tally_step_wait", enqueued);
         step->settled = TALLY_OK;

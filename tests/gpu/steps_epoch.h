@@ -30,9 +30,11 @@ tally_status_t read_result(tally_step_t *step, uint64_t epoch,
                            tally_channel_result_t *channel, float *max);
 float scale_on_gpu(tally_step_t *step);
 // What a failed epoch leaves: NaN on the device, a context that works, a group
-// that is dead.
-void expect_failed(tally_step_t *step, uint64_t epoch, tally_status_t expected,
-                   tally_stream_t stream);
+// that is dead. The trainer's communicator holds the stream until it is
+// aborted.
+void expect_failed(struct rank *rank, tally_step_t *step, uint64_t epoch,
+                   tally_status_t expected);
+double seconds(void);
 
 // The cases of steps_order.c.
 void two_steps_on_two_streams(void);
