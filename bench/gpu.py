@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Makes bench/GPU.md from what bench/gpu.cu printed and from the file as it
-was: a table for each card, of which this one's is new."""
+"""Makes bench/GPU.md from what bench/gpu.cu printed, or bench/GPU_STEPS.md from
+what bench/gpu_steps.c did, and from the file as it was: a table for each card, of
+which this one's is new."""
 import datetime
 import json
 import re
@@ -20,6 +21,57 @@ says otherwise; `bench/gpu_peers.py` has them. Beside it stands what ours takes 
 same: `loss`, or `loss_grad`. GiB: what the call holds at its peak beyond its logits;
 ours holds the gradient, or nothing in place.
 """
+
+STEPS_HEAD = """\
+# What the order on a stream costs
+
+Written by `make bench-gpu-steps`, which replaces the table of the card that it runs
+on: a step of one rank, of one channel, with 4096 labels, so that the reduction itself
+takes nothing and what is left is the way to the host and back. Microseconds, medians
+(90th percentiles), for each `TALLY_STREAM_WAIT`. In a graph: a replay of 20 steps, over
+20. Behind 50 ms: the stream sleeps for so long, and a step or nothing is enqueued
+behind; after it: the host waits for the stream, then makes the calls. The difference is
+what is exposed of a step of 50 ms.
+"""
+
+# What is measured; of which rows; what it is to be at most.
+STEPS_ROWS = [
+    ("host: `begin`", "host, begin", None, None),
+    ("host: `count`", "host, count", None, None),
+    ("host: `reduce`", "host, reduce", None, None),
+    ("host: `wait`", "host, wait", None, None),
+    ("host: `end`", "host, end", None, None),
+    ("host: the five calls", "host, five calls", None, 10),
+    ("a step, launch-bound", "launch-bound", None, None),
+    ("graph: a step", "graph, a step", None, None),
+    ("graph: `count` alone", "graph, count", None, None),
+    ("graph: four times `count`", "graph, four counts", None, None),
+    ("graph: a step without labels", "graph, a step without labels", None, None),
+    ("graph: a step less `count`", "graph, a step", "graph, count", 5),
+    ("exposed behind 50 ms", "behind 50 ms, a step", "behind 50 ms, nothing", 50),
+    ("exposed after 50 ms", "after 50 ms, a step", "after 50 ms, nothing", 50),
+]
+
+
+def steps_table(rows):
+    times = {(r["wait"], r["what"]): r for r in rows}
+    ways = list(dict.fromkeys(r["wait"] for r in rows))
+
+    def cell(way, what, less):
+        row, other = times.get((way, what)), times.get((way, less))
+        if row is None or (less and other is None):
+            return ""
+        if less:
+            return "%.1f" % (row["p50_us"] - other["p50_us"])
+        return "%.1f (%.1f)" % (row["p50_us"], row["p90_us"])
+
+    lines = ["| | %s | aim |" % " | ".join(ways),
+             "|---|%s---:|" % ("---:|" * len(ways))]
+    for name, what, less, aim in STEPS_ROWS:
+        lines.append("| %s | %s | %s |"
+                     % (name, " | ".join(cell(way, what, less) for way in ways),
+                        aim if aim else ""))
+    return "\n".join(lines) + "\n"
 
 
 def table(head, rows):
@@ -65,9 +117,12 @@ def main():
     head, *rows = [json.loads(line) for line in open(sys.argv[1])]
     before = re.split(r"^## (.*)\n\n", open(sys.argv[2]).read(), flags=re.M)
     cards = dict(zip(before[1::2], before[2::2]))
-    cards[head["device"]] = "Measured %s.\n%s\n%s" % (
-        datetime.date.today(), table(head, rows), peers_table(rows))
-    print(HEAD)
+    of_steps = "what" in rows[0]
+    cards[head["device"]] = "Measured %s%s.\n%s" % (
+        datetime.date.today(), head.get("how", ""),
+        "\n" + steps_table(rows) if of_steps
+        else "%s\n%s" % (table(head, rows), peers_table(rows)))
+    print(STEPS_HEAD if of_steps else HEAD)
     print("\n".join("## %s\n\n%s" % (card, cards[card].strip() + "\n")
                     for card in sorted(cards)), end="")
 

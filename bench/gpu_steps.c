@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What the order on a stream costs, on this machine's GPU, with one rank: so
 // the reduction itself is nothing, and what is left is the way to the host and
-// back. Prints one line of JSON a figure, in microseconds.
+// back. Prints one line of JSON a figure, in microseconds; bench/gpu.sh --steps
+// makes a table of it.
 //     gpu_steps [COUNT]
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,13 +12,16 @@
 #include "gpu/steps.h"
 
 #define LABELS 4096
-#define PER_GRAPH 20
+#define STEPS 20 // in a graph, and between two looks at the clock
+#define EXPOSED 60
+#define WORK_US 50000
 
 struct bench {
     struct rank rank;
     tally_step_t *step;
     tally_labels_t labels;
-    int64_t host_ns[5]; // of the last epoch's calls
+    int64_t *ns;
+    size_t count;
 };
 
 static int64_t now_ns(void)
@@ -28,17 +32,45 @@ static int64_t now_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-// begin, count, reduce, wait, end: the five calls.
+static void call_begin(struct bench *bench)
+{
+    EXPECT(tally_step_begin(bench->step, 1, bench->rank.stream) == TALLY_OK);
+}
+
+static void call_count(struct bench *bench)
+{
+    EXPECT(tally_step_count(bench->step, 0, &bench->labels,
+                            bench->rank.stream) == TALLY_OK);
+}
+
+static void call_reduce(struct bench *bench)
+{
+    EXPECT(tally_step_reduce(bench->step, bench->rank.stream) == TALLY_OK);
+}
+
+static void call_wait(struct bench *bench)
+{
+    EXPECT(tally_step_wait(bench->step, bench->rank.stream) == TALLY_OK);
+}
+
+static void call_end(struct bench *bench)
+{
+    EXPECT(tally_step_end(bench->step, bench->rank.stream) == TALLY_OK);
+}
+
+#define CALLS 5
+static const struct {
+    const char *name;
+    void (*make)(struct bench *);
+} calls[CALLS] = {
+    {"begin", call_begin}, {"count", call_count}, {"reduce", call_reduce},
+    {"wait", call_wait},   {"end", call_end},
+};
+
 static void five_calls(struct bench *bench)
 {
-    tally_stream_t stream = bench->rank.stream;
-
-    EXPECT(tally_step_begin(bench->step, 1, stream) == TALLY_OK);
-    EXPECT(tally_step_count(bench->step, 0, &bench->labels, stream) ==
-           TALLY_OK);
-    EXPECT(tally_step_reduce(bench->step, stream) == TALLY_OK);
-    EXPECT(tally_step_wait(bench->step, stream) == TALLY_OK);
-    EXPECT(tally_step_end(bench->step, stream) == TALLY_OK);
+    for (int i = 0; i < CALLS; i++)
+        calls[i].make(bench);
 }
 
 static int ascending(const void *a, const void *b)
@@ -59,123 +91,185 @@ static void print(const char *what, int64_t *ns, size_t count)
 }
 
 // The host's time in the calls, the stream idle.
-static void host_time(struct bench *bench, int64_t *ns, size_t count)
+static void host_time(struct bench *bench)
 {
-    for (size_t i = 0; i < count; i++) {
-        int64_t begin = now_ns();
+    int64_t *each[CALLS];
+
+    for (int k = 0; k < CALLS; k++) {
+        each[k] = calloc(bench->count, sizeof(*each[k]));
+        EXPECT(each[k] != NULL);
+    }
+    for (size_t i = 0; i < bench->count; i++) {
+        int64_t began = now_ns();
         five_calls(bench);
-        ns[i] = now_ns() - begin;
+        bench->ns[i] = now_ns() - began;
         gpu_synchronize(bench->rank.stream);
     }
-    print("host time of the five calls", ns, count);
+    print("host, five calls", bench->ns, bench->count);
+    for (size_t i = 0; i < bench->count; i++) {
+        int64_t before = now_ns();
+        for (int k = 0; k < CALLS; k++) {
+            calls[k].make(bench);
+            int64_t after = now_ns();
+            each[k][i] = after - before;
+            before = after;
+        }
+        gpu_synchronize(bench->rank.stream);
+    }
+    for (int k = 0; k < CALLS; k++) {
+        char what[32];
+        snprintf(what, sizeof(what), "host, %s", calls[k].name);
+        print(what, each[k], bench->count);
+        free(each[k]);
+    }
 }
 
-static void launch_bound(struct bench *bench, int64_t *ns, size_t count)
+static void launch_bound(struct bench *bench)
 {
-    for (size_t i = 0; i < count / PER_GRAPH; i++) {
-        int64_t begin = now_ns();
-        for (int k = 0; k < PER_GRAPH; k++)
+    for (size_t i = 0; i < bench->count / STEPS; i++) {
+        int64_t began = now_ns();
+        for (int k = 0; k < STEPS; k++)
             five_calls(bench);
         gpu_synchronize(bench->rank.stream);
-        ns[i] = (now_ns() - begin) / PER_GRAPH;
+        bench->ns[i] = (now_ns() - began) / STEPS;
     }
-    print("a step, launch-bound", ns, count / PER_GRAPH);
+    print("launch-bound", bench->ns, bench->count / STEPS);
 }
 
-static void in_a_graph(struct bench *bench, int64_t *ns, size_t count)
-{
-    gpu_capture_begin(bench->rank.stream);
-    for (int k = 0; k < PER_GRAPH; k++)
-        five_calls(bench);
-    void *graph = gpu_capture_end(bench->rank.stream);
-    for (size_t i = 0; i < count / PER_GRAPH; i++) {
-        int64_t begin = now_ns();
-        gpu_replay(graph, bench->rank.stream);
-        gpu_synchronize(bench->rank.stream);
-        ns[i] = (now_ns() - begin) / PER_GRAPH;
-    }
-    print("a step in a graph of 20 (count, publish, wait, publish)", ns,
-          count / PER_GRAPH);
-}
-
-// Four launches that do nothing but what launches cost: the same count kernel.
-static void launches_in_a_graph(struct bench *bench, int64_t *ns, size_t count)
+// Of what is being captured: a replay's time over STEPS.
+static void time_graph(struct bench *bench, const char *what)
 {
     tally_stream_t stream = bench->rank.stream;
-    const int32_t micro_batches = 4 * PER_GRAPH;
-
-    gpu_capture_begin(stream);
-    EXPECT(tally_step_begin(bench->step, micro_batches, stream) == TALLY_OK);
-    for (int k = 0; k < micro_batches; k++)
-        EXPECT(tally_step_count(bench->step, 0, &bench->labels, stream) ==
-               TALLY_OK);
-    EXPECT(tally_step_reduce(bench->step, stream) == TALLY_OK);
-    EXPECT(tally_step_end(bench->step, stream) == TALLY_OK);
     void *graph = gpu_capture_end(stream);
-    for (size_t i = 0; i < count / PER_GRAPH; i++) {
-        int64_t begin = now_ns();
+
+    for (size_t i = 0; i < bench->count / STEPS; i++) {
+        int64_t began = now_ns();
         gpu_replay(graph, stream);
         gpu_synchronize(stream);
-        ns[i] = (now_ns() - begin) / PER_GRAPH;
+        bench->ns[i] = (now_ns() - began) / STEPS;
     }
-    print("four launches of count in a graph of 80", ns, count / PER_GRAPH);
+    print(what, bench->ns, bench->count / STEPS);
 }
 
-static void sleep_us(void *argument)
+static void in_a_graph(struct bench *bench)
 {
-    const int64_t *us = argument;
-    struct timespec time = {0, *us * 1000};
+    gpu_capture_begin(bench->rank.stream);
+    for (int k = 0; k < STEPS; k++)
+        five_calls(bench);
+    time_graph(bench, "graph, a step");
+    // Without tokens nothing is launched for them.
+    gpu_capture_begin(bench->rank.stream);
+    bench->labels.tokens = 0;
+    for (int k = 0; k < STEPS; k++)
+        five_calls(bench);
+    bench->labels.tokens = LABELS;
+    time_graph(bench, "graph, a step without labels");
+}
+
+// What counting alone costs, so many times a step: one step of many
+// micro-batches.
+static void counts_in_a_graph(struct bench *bench, int32_t times,
+                              const char *what)
+{
+    tally_stream_t stream = bench->rank.stream;
+
+    gpu_capture_begin(stream);
+    EXPECT(tally_step_begin(bench->step, times * STEPS, stream) == TALLY_OK);
+    for (int k = 0; k < times * STEPS; k++)
+        call_count(bench);
+    call_reduce(bench);
+    call_end(bench);
+    time_graph(bench, what);
+}
+
+static void sleep_us(int64_t us)
+{
+    struct timespec time = {0, us * 1000};
 
     nanosleep(&time, NULL);
 }
 
-// A step of 50 ms, most of it a host function that sleeps, with and without the
-// reduction behind it: what is exposed.
-static void exposed(struct bench *bench, int64_t *ns, size_t count)
+static void work(void *argument)
 {
-    static int64_t us = 50000;
+    int64_t *worked_ns = argument;
+
+    sleep_us(WORK_US);
+    *worked_ns = now_ns();
+}
+
+static void note_time(void *argument)
+{
+    int64_t *at_ns = argument;
+
+    *at_ns = now_ns();
+}
+
+// A step of 50 ms, which is a host function that sleeps, with and without a
+// reduction behind it: what is exposed, seen by the stream.
+static void exposed_behind(struct bench *bench, bool with)
+{
+    static int64_t worked_ns, reached_ns;
     tally_stream_t stream = bench->rank.stream;
 
-    for (int with = 0; with < 2; with++) {
-        for (size_t i = 0; i < count; i++) {
-            gpu_call(stream, sleep_us, &us);
-            gpu_synchronize(stream);
-            int64_t begin = now_ns();
-            if (with != 0)
-                five_calls(bench);
-            gpu_synchronize(stream);
-            ns[i] = now_ns() - begin;
-        }
-        print(with != 0 ? "a reduction after 50 ms, to the stream's end"
-                        : "nothing after 50 ms, to the stream's end",
-              ns, count);
+    for (size_t i = 0; i < EXPOSED; i++) {
+        gpu_call(stream, work, &worked_ns);
+        if (with)
+            five_calls(bench);
+        gpu_call(stream, note_time, &reached_ns);
+        gpu_synchronize(stream);
+        bench->ns[i] = reached_ns - worked_ns;
     }
+    print(with ? "behind 50 ms, a step" : "behind 50 ms, nothing", bench->ns,
+          EXPOSED);
+}
+
+// The same, with a host that waits for the work before it makes the calls.
+static void exposed_after(struct bench *bench, bool with)
+{
+    static int64_t worked_ns;
+    tally_stream_t stream = bench->rank.stream;
+
+    for (size_t i = 0; i < EXPOSED; i++) {
+        gpu_call(stream, work, &worked_ns);
+        gpu_synchronize(stream);
+        int64_t began = now_ns();
+        if (with)
+            five_calls(bench);
+        gpu_synchronize(stream);
+        bench->ns[i] = now_ns() - began;
+    }
+    print(with ? "after 50 ms, a step" : "after 50 ms, nothing", bench->ns,
+          EXPOSED);
 }
 
 static void run(struct processes_member *member, const void *argument)
 {
-    const size_t *count = argument;
     static int32_t values[LABELS];
     struct bench bench = {.labels = TALLY_INIT(tally_labels_t)};
-    int64_t *ns = calloc(*count, sizeof(*ns));
+    const char *how = getenv("TALLY_STREAM_WAIT");
 
-    EXPECT(ns != NULL);
+    bench.count = *(const size_t *)argument;
+    bench.ns = calloc(bench.count, sizeof(*bench.ns));
+    EXPECT(bench.ns != NULL);
     rank_open(&bench.rank, member);
     bench.step = rank_step(&bench.rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     bench.labels.type = TALLY_I32;
     bench.labels.values = gpu_take(sizeof(values), values);
     bench.labels.tokens = LABELS;
-    host_time(&bench, ns, *count);
-    launch_bound(&bench, ns, *count);
-    const char *wait = getenv("TALLY_STREAM_WAIT");
-    if (wait == NULL || strcmp(wait, "memop") != 0) {
-        launches_in_a_graph(&bench, ns, *count);
-        in_a_graph(&bench, ns, *count);
+    host_time(&bench);
+    launch_bound(&bench);
+    if (how == NULL || strcmp(how, "memop") != 0) { // which is not captured
+        in_a_graph(&bench);
+        counts_in_a_graph(&bench, 1, "graph, count");
+        counts_in_a_graph(&bench, 4, "graph, four counts");
     }
-    exposed(&bench, ns, 60);
+    for (int with = 0; with < 2; with++) {
+        exposed_behind(&bench, with != 0);
+        exposed_after(&bench, with != 0);
+    }
     EXPECT(tally_step_free(bench.step) == TALLY_OK);
     rank_close(&bench.rank);
-    free(ns);
+    free(bench.ns);
 }
 
 int main(int argc, char **argv)

@@ -12,6 +12,8 @@
 //     tally_finish          kernel_finish  parts of all ranks
 //     tally_publish         kernel_publish one block; see slot.h
 //     tally_wait            kernel_wait    one block
+//     tally_contribute      kernel_contribute  one block
+//     tally_settle          kernel_settle  one block, KERNEL_SETTLE_BYTES
 //     tally_maximum         kernel_maximum one warp
 //     tally_multiply_TYPE   kernel_multiply
 //

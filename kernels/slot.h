@@ -7,6 +7,11 @@
 // answer is a 64-bit word a channel: the low 32 bits of the sequence above the
 // bits of the scale, so that one load tells whether it has come and what it is.
 // Nothing in a launch depends on the epoch: a captured one can be replayed.
+//
+// Where the stream reduces by itself (NCCL), it contributes to lanes of device
+// memory, and settles behind the reduction: scales from the totals, which go to
+// the slot. The host answers nothing and may lag behind: whoever has read slot
+// n, and then finds that n + KERNEL_SLOTS has not started, has read it whole.
 #ifndef KERNELS_SLOT_H
 #define KERNELS_SLOT_H
 
@@ -28,15 +33,24 @@ struct kernel_slot {
     uint64_t epoch;
     uint32_t carries;
     int32_t micro_batches;
-    uint64_t reserved[5];
+    uint64_t poisoned; // settled without totals: the group ends, or is dead
+    uint64_t reserved[4];
 };
 
 // Device memory, of one step.
 struct kernel_state {
     uint64_t sequence; // of the last publication
     uint64_t epoch;
-    uint64_t awaited; // sequence of the last weights
-    uint64_t expired; // the wait for this sequence ended by its deadline; 0
+    uint64_t awaited;  // sequence of the last weights
+    uint64_t expired;  // the wait for this sequence ended by its deadline; 0
+    uint64_t poisoned; // a sum was not one of all ranks, or the group is dead
+};
+
+// What a stream that reduces by itself and the host tell each other; pinned.
+struct kernel_mirror {
+    uint64_t started;  // the sequence before the reduction
+    uint64_t finished; // and behind it, if its totals can be believed
+    uint64_t dead;     // by the host, before it aborts anything: not 0
 };
 
 struct kernel_publish {
@@ -62,12 +76,49 @@ struct kernel_wait {
     uint64_t deadline_ns; // from the beginning of the wait
 };
 
+// A step has no more.
+#define KERNEL_CHANNELS_MAX 64
+
+struct kernel_contribute {
+    struct kernel_state *state;
+    struct kernel_mirror *mirror;
+    struct numeric_record *records; // folded, sealed, copied and cleared
+    int64_t *maxima;                // the same; NULL: none is offered
+    int64_t *lanes;                 // the channels' records, then MAX lanes
+    uint64_t step;                  // of the seal: its number in the group
+    int64_t rank;
+    int64_t ranks;
+    uint32_t channels;
+    uint32_t max_lanes;
+    uint32_t carries;
+    uint32_t reserved;
+};
+
+struct kernel_settle {
+    struct kernel_state *state;
+    struct kernel_mirror *mirror;
+    const int64_t *lanes; // sums and maxima of all ranks
+    char *slots;
+    uint64_t slot_bytes;
+    float *scales; // [channels], written if it carries weights
+    uint64_t step;
+    int64_t ranks;
+    uint32_t channels;
+    uint32_t max_lanes;
+    uint32_t carries;
+    int32_t micro_batches;
+    double divisor; // numeric_scale()
+    double coefficients[KERNEL_CHANNELS_MAX];
+};
+
 struct kernel_maximum {
     int64_t *code;
     const float *value;
 };
 
-// Threads of publish and wait, one block: a lane of a channel each, or fewer.
+// Threads of publish, wait, contribute and settle, one block: a channel each.
 #define KERNEL_SLOT_THREADS 128
+// Shared memory of settle: two words a warp.
+#define KERNEL_SETTLE_BYTES (2 * 4 * KERNEL_SLOT_THREADS / 32)
 
 #endif

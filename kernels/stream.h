@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The stream's side of a reduction: publish, wait, and MAX lanes; see slot.h.
+// The stream's side of a reduction: publish and wait, or contribute and settle,
+// and MAX lanes; see slot.h.
 #ifndef KERNELS_STREAM_H
 #define KERNELS_STREAM_H
 
 #include "gpu.h"
 #include "kernels/slot.h"
 #include "numeric/maximum.h"
+#include "numeric/scale.h"
+#include "numeric/seal.h"
 
 #define STREAM_NAN_BITS 0x7fc00000u
 
-GPU_FN void record_take(struct numeric_record *from, int64_t *lanes,
-                        int64_t ranks)
+GPU_FN struct numeric_record record_take(struct numeric_record *from,
+                                         int64_t ranks)
 {
     struct numeric_record record = *from;
     const struct numeric_record none = {};
@@ -18,8 +21,19 @@ GPU_FN void record_take(struct numeric_record *from, int64_t *lanes,
     numeric_record_fold(&record);
     if (!numeric_record_fits(&record, ranks))
         numeric_record_mark(&record);
-    *(struct numeric_record *)lanes = record;
     *from = none;
+    return record;
+}
+
+GPU_FN int64_t maximum_take(int64_t *maxima, uint32_t k)
+{
+    int64_t code = NUMERIC_MAXIMUM_NONE;
+
+    if (maxima != NULL) {
+        code = maxima[k];
+        maxima[k] = NUMERIC_MAXIMUM_NONE;
+    }
+    return code;
 }
 
 // One block.
@@ -33,16 +47,11 @@ GPU_FN void publish_slot(const struct kernel_publish &publish)
     int64_t *lanes = (int64_t *)(slot + 1);
 
     if (k < publish.channels)
-        record_take(&publish.records[k], lanes + k * NUMERIC_LANES,
-                    publish.ranks);
-    if (k < publish.max_lanes) {
-        int64_t code = NUMERIC_MAXIMUM_NONE;
-        if (publish.maxima != NULL) {
-            code = publish.maxima[k];
-            publish.maxima[k] = NUMERIC_MAXIMUM_NONE;
-        }
-        lanes[publish.channels * NUMERIC_LANES + k] = code;
-    }
+        ((struct numeric_record *)lanes)[k] =
+            record_take(&publish.records[k], publish.ranks);
+    if (k < publish.max_lanes)
+        lanes[publish.channels * NUMERIC_LANES + k] =
+            maximum_take(publish.maxima, k);
     gpu_fence_system();
     gpu_block_barrier();
     if (k != 0)
@@ -56,6 +65,12 @@ GPU_FN void publish_slot(const struct kernel_publish &publish)
     slot->carries = publish.carries;
     slot->micro_batches = publish.micro_batches;
     gpu_store_release(&slot->sequence, sequence);
+}
+
+// The bits, as a scale may be a NaN of the host's choice.
+GPU_FN void scale_put(float *scale, uint32_t bits)
+{
+    memcpy(scale, &bits, sizeof(bits));
 }
 
 // One block. A wait that ended by its deadline is the last: those after it have
@@ -84,8 +99,101 @@ GPU_FN void wait_for_scales(const struct kernel_wait &wait)
         gpu_pause();
         answer = gpu_load_system(word);
     }
-    const uint32_t bits = (uint32_t)answer;
-    memcpy(&wait.scales[k], &bits, sizeof(bits));
+    scale_put(&wait.scales[k], (uint32_t)answer);
+}
+
+// One block.
+GPU_FN void contribute_lanes(const struct kernel_contribute &give)
+{
+    const uint32_t k = (uint32_t)gpu_thread();
+    const uint64_t sequence = give.state->sequence + 1;
+
+    if (k < give.channels) {
+        struct numeric_record record =
+            record_take(&give.records[k], give.ranks);
+        numeric_record_seal(&record, numeric_seal_key(give.step, sequence, k),
+                            give.rank);
+        ((struct numeric_record *)give.lanes)[k] = record;
+    }
+    if (k < give.max_lanes)
+        give.lanes[give.channels * NUMERIC_LANES + k] =
+            maximum_take(give.maxima, k);
+    gpu_block_barrier();
+    if (k != 0)
+        return;
+    if (give.carries & KERNEL_SLOT_WEIGHTS)
+        give.state->epoch++;
+    give.state->sequence = sequence;
+    gpu_store_release(&give.mirror->started, sequence);
+}
+
+// Whether any thread of the block says so; all ask, each time at another place.
+GPU_FN bool block_any(bool vote, int place)
+{
+    const int warps = KERNEL_SLOT_THREADS / GPU_WARP;
+    uint32_t *votes = (uint32_t *)gpu_shared() + place * warps;
+    const uint32_t ballot = gpu_ballot(vote);
+    uint32_t any = 0;
+
+    if (gpu_lane() == 0)
+        votes[gpu_warp()] = ballot;
+    gpu_block_barrier();
+    for (int i = 0; i < warps; i++)
+        any |= votes[i];
+    return any != 0;
+}
+
+// One block. A sum that is not one of all ranks' records poisons all that come
+// after it, too: the host takes the group for dead.
+GPU_FN void settle_totals(const struct kernel_settle &settle)
+{
+    const uint32_t k = (uint32_t)gpu_thread();
+    const uint64_t sequence = settle.state->sequence;
+    struct kernel_slot *slot =
+        (struct kernel_slot *)(settle.slots +
+                               sequence % KERNEL_SLOTS * settle.slot_bytes);
+    int64_t *lanes = (int64_t *)(slot + 1);
+    struct numeric_record total = {};
+    bool wrong = k == 0 && (settle.state->poisoned != 0 ||
+                            gpu_load_system(&settle.mirror->dead) != 0);
+
+    if (k < settle.channels) {
+        const uint64_t key = numeric_seal_key(settle.step, sequence, k);
+        total = ((const struct numeric_record *)settle.lanes)[k];
+        wrong = !numeric_record_sealed(&total, key, settle.ranks) || wrong;
+        numeric_record_fold(&total);
+        total.reserved = 0;
+    }
+    const bool poisoned = block_any(wrong, 0);
+    const bool overflowed = block_any(numeric_record_overflowed(&total), 1);
+    if (k < settle.channels) {
+        ((struct numeric_record *)lanes)[k] = total;
+        if (settle.carries & KERNEL_SLOT_WEIGHTS) {
+            const float scale =
+                numeric_scale(total.weight_hi, total.weight_lo,
+                              settle.coefficients[k], settle.divisor);
+            uint32_t bits = STREAM_NAN_BITS;
+            if (!poisoned && !overflowed)
+                memcpy(&bits, &scale, sizeof(bits));
+            scale_put(&settle.scales[k], bits);
+        }
+    }
+    if (k < settle.max_lanes)
+        lanes[settle.channels * NUMERIC_LANES + k] =
+            settle.lanes[settle.channels * NUMERIC_LANES + k];
+    gpu_fence_system();
+    gpu_block_barrier();
+    if (k != 0)
+        return;
+    slot->epoch = settle.state->epoch;
+    slot->carries = settle.carries;
+    slot->micro_batches = settle.micro_batches;
+    slot->poisoned = poisoned;
+    gpu_store_release(&slot->sequence, sequence);
+    if (poisoned)
+        settle.state->poisoned = 1;
+    else
+        gpu_store_release(&settle.mirror->finished, sequence);
 }
 
 #endif

@@ -28,6 +28,17 @@ GPU_KERNEL(KERNEL_SLOT_THREADS, 1, tally_wait, struct kernel_wait wait)
     wait_for_scales(wait);
 }
 
+GPU_KERNEL(KERNEL_SLOT_THREADS, 1, tally_contribute,
+           struct kernel_contribute contribute)
+{
+    contribute_lanes(contribute);
+}
+
+GPU_KERNEL(KERNEL_SLOT_THREADS, 1, tally_settle, struct kernel_settle settle)
+{
+    settle_totals(settle);
+}
+
 GPU_KERNEL(32, 1, tally_maximum, struct kernel_maximum maximum)
 {
     if (gpu_thread() == 0)

@@ -53,9 +53,10 @@ static tally_status_t check_params(const tally_t *tally,
     tally_status_t status = check_ranks(tally, params);
     if (status != TALLY_OK)
         return status;
-    if (params->nccl_comm != NULL)
+    if (params->nccl_comm != NULL && params->replica != NULL)
         return core_fail(TALLY_ERR_UNSUPPORTED,
-                         "nccl_comm: steps do not reduce over NCCL yet");
+                         "nccl_comm: steps of a replica group are in host "
+                         "memory");
     if (params->average_ranks < 0)
         return core_fail(TALLY_ERR_INVALID, "average_ranks is %d",
                          (int)params->average_ranks);
@@ -149,6 +150,29 @@ static tally_status_t open_exchange(tally_group_t *group,
     return status;
 }
 
+// Steps that reduce over the trainer's communicator need no other way between
+// nodes.
+static tally_status_t reach_nodes(tally_group_t *group)
+{
+    tally_t *tally = group->tally;
+    tally_status_t status =
+        tally->transports->shm_only
+            ? core_fail(TALLY_ERR_TRANSPORT,
+                        "TALLY_TRANSPORT=shm, but the %d ranks do not share "
+                        "one memory: they are on %d nodes",
+                        (int)group->topology->size,
+                        (int)group->topology->node_count)
+            : join_nodes(group);
+
+    if (status != TALLY_ERR_TRANSPORT || group->nccl_comm == NULL)
+        return status;
+    core_log(&tally->log, TALLY_LOG_INFO,
+             "group \"%s\": for steps over nccl_comm alone: %s", group->key,
+             core_error_text());
+    group->transport = "none";
+    return TALLY_OK;
+}
+
 static tally_status_t find_nodes(tally_group_t *group)
 {
     tally_t *tally = group->tally;
@@ -170,15 +194,7 @@ static tally_status_t find_nodes(tally_group_t *group)
         tally->local_size / group->topology->local_size > tally->processors;
     if (group->topology->node_count == 1)
         return TALLY_OK;
-    if (tally->transports->stream_only)
-        return TALLY_OK;
-    if (!tally->transports->shm_only)
-        return join_nodes(group);
-    return core_fail(TALLY_ERR_TRANSPORT,
-                     "TALLY_TRANSPORT=shm, but the %d ranks do not share one "
-                     "memory: they are on %d nodes",
-                     (int)group->topology->size,
-                     (int)group->topology->node_count);
+    return tally->transports->stream_only ? TALLY_OK : reach_nodes(group);
 }
 
 static void release(tally_group_t *group)

@@ -74,7 +74,7 @@ struct tally_group {
     void *nccl_comm;             // the trainer's, NULL: none
     const char *transport;
     struct watch *watch;
-    struct queue_fate fate; // under the progress lock
+    struct queue_fate fate;
     uint32_t step_count;
     struct group_replica replica;
 };
@@ -121,11 +121,14 @@ struct tally_step {
     tally_status_t settled; // what wait returned in this epoch
 
     const struct device_ops *device_ops;
-    struct device *device_memory; // what they are called with
-    struct cuda_step *device;     // NULL: the host
+    struct device *device_memory;           // what they are called with
+    struct cuda_step *device;               // NULL: the host
+    const struct step_reduction *reduction; // step_device.h; with a device
     // Of the CUDA device, under the lock.
-    uint64_t answered; // tickets
-    uint64_t expired;  // seen
+    uint64_t answered;            // tickets
+    uint64_t expired;             // seen
+    struct watchdog_step watched; // where the stream reduces by itself
+    uint64_t number;              // of its seals
 
     // Device memory; on the host device, plain memory.
     struct numeric_record *counts; // [channel_count]

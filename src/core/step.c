@@ -59,18 +59,19 @@ double step_divisor(const tally_step_t *step, int32_t micro_batches,
     return 1;
 }
 
-// The error of the group, if it is dead.
+// The error of the group, if it is dead. Begin does not meet a stream's thread,
+// which has the lock most of the time: the sentence alone is under it.
 static tally_status_t check_alive(tally_step_t *step)
 {
     struct progress *progress = step->group->tally->progress;
-    tally_status_t status = TALLY_OK;
 
+    if (step->group->fate.status == TALLY_OK)
+        return TALLY_OK;
     progress_lock(progress);
-    if (step->group->fate.status != TALLY_OK)
-        status = core_fail(TALLY_ERR_DEAD, "group \"%s\" is dead: %s",
-                           step->group->key, step->group->fate.sentence);
+    core_fail(TALLY_ERR_DEAD, "group \"%s\" is dead: %s", step->group->key,
+              step->group->fate.sentence);
     progress_unlock(progress);
-    return status;
+    return TALLY_ERR_DEAD;
 }
 
 tally_status_t tally_step_begin(tally_step_t *step, int32_t micro_batches,
@@ -282,7 +283,7 @@ static tally_status_t settle(tally_step_t *step, tally_stream_t stream)
         return step->settled;
     }
     if (step->device != NULL) { // a failure is in the scale and the result
-        tally_status_t enqueued = cuda_step_wait(step->device, stream);
+        tally_status_t enqueued = step_device_wait(step, stream);
         if (enqueued != TALLY_OK)
             return fail(step, "tally_step_wait", enqueued);
         step->settled = TALLY_OK;

@@ -12,6 +12,7 @@
 #include "core/step_device.h"
 #include "core/step_layout.h"
 #include "core/step_replica.h"
+#include "core/step_stream.h"
 #include "core/struct_check.h"
 
 #define ALIGNMENT_BYTES 64
@@ -142,10 +143,14 @@ static tally_status_t create_reduction(tally_step_t *step, uint16_t tag_space)
     tally_t *tally = group->tally;
     if (group->topology->node_count > 1 && group->links == NULL)
         return core_fail(TALLY_ERR_TRANSPORT,
-                         "TALLY_TRANSPORT=%s reduces on the stream of a "
-                         "device, the %d nodes of group \"%s\" are not joined "
-                         "for steps in the memory of the host",
-                         config_text(tally->config, CONFIG_TRANSPORT),
+                         "%s%s reduces on the stream of a device, the %d nodes "
+                         "of group \"%s\" are not joined for steps in the "
+                         "memory of the host",
+                         group->nccl_comm != NULL ? "nccl_comm"
+                                                  : "TALLY_TRANSPORT=",
+                         group->nccl_comm != NULL
+                             ? ""
+                             : config_text(tally->config, CONFIG_TRANSPORT),
                          (int)group->topology->node_count, group->key);
     struct allreduce_params params = {
         .topology = group->topology,
@@ -172,8 +177,10 @@ static void release(tally_step_t *step)
         queue_free(step->queue);
         progress_unlock(step->group->tally->progress);
     }
-    if (step->device != NULL)
+    if (step->device != NULL) {
+        step_stream_leave(step);
         step_device_free(step);
+    }
     free(step->lanes);
     free(step->scales);
     free(step->losses);
@@ -208,13 +215,26 @@ static tally_status_t prepare(tally_step_t *step,
             step->group, step->lane_count,
             config_microseconds(step->group->tally->config, CONFIG_TIMEOUT),
             &step->queue);
-    if (status == TALLY_OK && step->device != NULL)
-        step_device_attach(step);
     if (status == TALLY_OK)
         status = progress_start(step->group->tally->progress);
     if (status == TALLY_OK)
         status = step_replica_prepare(step, step_layout_digest(step));
     return status;
+}
+
+// The stream's own, or the host's.
+static tally_status_t choose_reduction(tally_step_t *step, uint16_t tag_space)
+{
+    tally_status_t status = TALLY_OK;
+    bool joined = false;
+
+    if (step_stream_wanted(step))
+        status = step_stream_join(step, tag_space, &joined);
+    if (status != TALLY_OK || joined)
+        return status;
+    if (step->device != NULL)
+        step_device_attach(step, &step_reduction_by_host);
+    return create_reduction(step, tag_space);
 }
 
 // Once all ranks know that all are ready, a step is made at all of them or at
@@ -227,7 +247,7 @@ static tally_status_t build(tally_step_t *step,
 
     status = step_layout_agree(step, status, &tag_space);
     if (status == TALLY_OK)
-        status = create_reduction(step, tag_space);
+        status = choose_reduction(step, tag_space);
     if (status == TALLY_OK)
         status = step_replica_build(step, (uint16_t)(tag_space + 1));
     if (status == TALLY_OK)
@@ -325,6 +345,9 @@ tally_status_t tally_step_free(tally_step_t *step)
         return api_fail(&step->group->tally->log, "tally_step_free",
                         core_fail(TALLY_ERR_BUSY, "epoch %llu has not ended",
                                   (unsigned long long)step->epoch));
+    tally_status_t status = step_stream_settle(step);
+    if (status != TALLY_OK)
+        return api_fail(&step->group->tally->log, "tally_step_free", status);
     drain(step);
     step->group->step_count--;
     release(step);

@@ -8,7 +8,7 @@
 
 #include "core/clock.h"
 #include "core/error.h"
-#include "device/cuda/cuda.h"
+#include "core/step_stream.h"
 #include "numeric/scale.h"
 
 // The lanes of one launch's record hold so many tokens between folds.
@@ -30,8 +30,17 @@ static enum cuda_wait wait_of(const struct config *config)
     return wait;
 }
 
+const struct kernel_slot *step_device_slot(const tally_step_t *step,
+                                           uint64_t sequence)
+{
+    const struct cuda_step *device = step->device;
+
+    return (const void *)(device->slots +
+                          sequence % KERNEL_SLOTS * device->slot_bytes);
+}
+
 // The epoch that a slot begins or ends, for who reads results.
-static void note_epoch(tally_step_t *step, const struct kernel_slot *slot)
+void step_device_note_epoch(tally_step_t *step, const struct kernel_slot *slot)
 {
     struct step_epoch *epoch = &step->ring[slot->epoch % TALLY_EPOCH_RING];
 
@@ -43,21 +52,19 @@ static void note_epoch(tally_step_t *step, const struct kernel_slot *slot)
         };
         step->latest = slot->epoch;
     }
-    if ((slot->carries & KERNEL_SLOT_LOSSES) != 0)
+    if ((slot->carries & KERNEL_SLOT_LOSSES) != 0 &&
+        epoch->epoch == slot->epoch)
         epoch->loss_ticket = slot->sequence;
 }
 
 // What the stream has published goes to the queue: sequences are its tickets.
 static void take_slots(tally_step_t *step)
 {
-    const struct cuda_step *device = step->device;
     struct queue *queue = step->queue;
 
     while (queue->posted - queue->completed < KERNEL_SLOTS) {
         const uint64_t next = queue->posted + 1;
-        const struct kernel_slot *slot =
-            (const void *)(device->slots +
-                           next % KERNEL_SLOTS * device->slot_bytes);
+        const struct kernel_slot *slot = step_device_slot(step, next);
         const uint64_t sequence =
             __atomic_load_n(&slot->sequence, __ATOMIC_ACQUIRE);
 
@@ -69,7 +76,7 @@ static void take_slots(tally_step_t *step)
                           "thread did not run");
             return;
         }
-        note_epoch(step, slot);
+        step_device_note_epoch(step, slot);
         queue_post(queue, (const int64_t *)(slot + 1), slot->epoch);
     }
 }
@@ -108,7 +115,6 @@ static void answer(tally_step_t *step, uint64_t ticket)
     }
 }
 
-// Of the progress engine, before and after the queue is moved.
 static void feed(void *context)
 {
     tally_step_t *step = context;
@@ -132,6 +138,7 @@ tally_status_t step_device_create(tally_step_t *step)
     struct cuda_step_params params = {
         .channels = step->channel_count,
         .max_lanes = step->max_lanes,
+        .rank = step->group->members.index,
         .ranks = step->group->members.count,
         // Only where the host itself does not come to its own deadline.
         .deadline_us = timeout_us + timeout_us / 4 + 1000000,
@@ -153,10 +160,33 @@ tally_status_t step_device_create(tally_step_t *step)
     return TALLY_OK;
 }
 
-void step_device_attach(tally_step_t *step)
+static tally_status_t publish(tally_step_t *step, uint32_t carries,
+                              tally_stream_t stream)
 {
-    step->queue->feed = feed;
+    return cuda_step_publish(step->device, carries,
+                             (carries & KERNEL_SLOT_LOSSES) != 0,
+                             step->micro_batches, stream);
+}
+
+static tally_status_t wait_for_answer(tally_step_t *step, tally_stream_t stream)
+{
+    return cuda_step_wait(step->device, stream);
+}
+
+const struct step_reduction step_reduction_by_host = {
+    .publish = publish,
+    .wait = wait_for_answer,
+    .feed = feed,
+    .awaited = true,
+};
+
+void step_device_attach(tally_step_t *step,
+                        const struct step_reduction *reduction)
+{
+    step->reduction = reduction;
+    step->queue->feed = reduction->feed;
     step->queue->feed_context = step;
+    step->queue->awaited = reduction->awaited;
 }
 
 void step_device_drain(tally_step_t *step)
@@ -180,8 +210,12 @@ tally_status_t step_device_publish(tally_step_t *step, bool weights,
     uint32_t carries =
         (weights ? KERNEL_SLOT_WEIGHTS : 0) | (losses ? KERNEL_SLOT_LOSSES : 0);
 
-    return cuda_step_publish(step->device, carries, losses, step->micro_batches,
-                             stream);
+    return step->reduction->publish(step, carries, stream);
+}
+
+tally_status_t step_device_wait(tally_step_t *step, tally_stream_t stream)
+{
+    return step->reduction->wait(step, stream);
 }
 
 tally_status_t step_device_check_tokens(struct step_channel *channel,
@@ -201,15 +235,16 @@ void step_device_await(tally_step_t *step, uint64_t epoch)
     struct progress *progress = step->group->tally->progress;
     const struct timespec nap = {0, 50000};
     int64_t end_us = clock_now_us() + step->device->params.deadline_us;
-    bool there = false;
 
-    while (!there && clock_now_us() < end_us) {
+    while (clock_now_us() < end_us) {
         progress_lock(progress);
         const struct step_epoch *found = &step->ring[epoch % TALLY_EPOCH_RING];
-        there = step->latest > epoch ||
-                (step->latest == epoch && found->loss_ticket != 0);
+        bool there = step->latest > epoch || step_stream_failed(step) ||
+                     (step->latest == epoch && found->loss_ticket != 0);
         progress_unlock(progress);
-        if (!there)
-            nanosleep(&nap, NULL);
+        if (there)
+            return;
+        nanosleep(&nap, NULL);
+        progress_poll(progress);
     }
 }

@@ -2,16 +2,35 @@
 // A step whose memory is on a CUDA device: what step.c does differently then.
 // The stream publishes and waits by itself; here its slots are taken, given to
 // the queue, and answered, by whoever moves the progress engine, without any
-// call of CUDA.
+// call of CUDA. Where the stream reduces by itself is step_stream.h.
 #ifndef CORE_STEP_DEVICE_H
 #define CORE_STEP_DEVICE_H
 
 #include "core/objects.h"
+#include "device/cuda/cuda.h"
+
+// Who reduces what a stream publishes.
+struct step_reduction {
+    tally_status_t (*publish)(tally_step_t *step, uint32_t carries,
+                              tally_stream_t stream);
+    tally_status_t (*wait)(tally_step_t *step, tally_stream_t stream);
+    // Of the progress engine, before and after the queue is moved.
+    void (*feed)(void *step);
+    bool awaited; // the stream stands still until the host has answered
+};
+
+// The host, over shared memory and transports between nodes.
+extern const struct step_reduction step_reduction_by_host;
 
 // The memory of a step of that device. Errors: UNSUPPORTED, MEMORY, SYSTEM.
 tally_status_t step_device_create(tally_step_t *step);
 // The engine takes the stream's slots from here on; before it has the queue.
-void step_device_attach(tally_step_t *step);
+void step_device_attach(tally_step_t *step,
+                        const struct step_reduction *reduction);
+// What the stream has published, and whose epoch it begins or ends.
+const struct kernel_slot *step_device_slot(const tally_step_t *step,
+                                           uint64_t sequence);
+void step_device_note_epoch(tally_step_t *step, const struct kernel_slot *slot);
 // Once the step's queue is attached, waits for what was enqueued.
 void step_device_drain(tally_step_t *step);
 void step_device_free(tally_step_t *step);
@@ -19,12 +38,14 @@ void step_device_free(tally_step_t *step);
 // Enqueues what `publish` of the host posts.
 tally_status_t step_device_publish(tally_step_t *step, bool weights,
                                    bool losses, tally_stream_t stream);
+tally_status_t step_device_wait(tally_step_t *step, tally_stream_t stream);
 
 // Room for so many more tokens of a channel in this epoch. Errors: OVERFLOW.
 tally_status_t step_device_check_tokens(struct step_channel *channel,
                                         int64_t tokens);
 
-// Waits until the stream has published that epoch; at most the deadline.
+// Waits until the stream has published that epoch, or never will, as the group
+// is dead; at most the deadline.
 void step_device_await(tally_step_t *step, uint64_t epoch);
 
 #endif

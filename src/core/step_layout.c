@@ -9,6 +9,7 @@
 
 #include "collective/agreement.h"
 #include "core/error.h"
+#include "core/step_stream.h"
 
 // What must be equal at all ranks, as it travels.
 struct layout {
@@ -18,6 +19,7 @@ struct layout {
     int64_t convention;
     int64_t average_ranks;
     int64_t replicas;
+    int64_t on_stream;
     double schedule_divisor;
     struct {
         int64_t vocab;
@@ -42,6 +44,7 @@ static void write_layout(const tally_step_t *step, struct layout *layout)
     layout->convention = step->convention;
     layout->average_ranks = step->group->average_ranks;
     layout->replicas = step->group->replica.replicas;
+    layout->on_stream = step_stream_wanted(step);
     layout->schedule_divisor = step->schedule_divisor;
     for (uint32_t k = 0; k < step->channel_count; k++) {
         layout->channels[k].vocab = step->channels[k].vocab;
@@ -86,6 +89,8 @@ static tally_status_t compare_layouts(const struct layout *layout, int32_t rank,
         {"average_ranks", (double)layout->average_ranks,
          (double)first->average_ranks},
         {"replicas", (double)layout->replicas, (double)first->replicas},
+        {"the stream's own reduction (params.device, nccl_comm)",
+         (double)layout->on_stream, (double)first->on_stream},
         {"schedule_divisor", layout->schedule_divisor, first->schedule_divisor},
     };
 

@@ -8,6 +8,7 @@
 #include "core/objects.h"
 #include "core/step_device.h"
 #include "core/step_replica.h"
+#include "core/step_stream.h"
 #include "core/struct_check.h"
 #include "numeric/maximum.h"
 #include "numeric/scale.h"
@@ -58,13 +59,23 @@ static tally_status_t look(tally_step_t *step, uint64_t epoch,
     if (epoch == 0)
         epoch = step->latest;
     tally_status_t status = find_epoch(step, epoch, &outcome->epoch);
+    // The stream may never come to it.
+    const tally_status_t missing =
+        step_stream_failed(step) ? fate->status : TALLY_NOT_YET;
+    if (status == TALLY_NOT_YET && missing != TALLY_NOT_YET) {
+        outcome->epoch = (struct step_epoch){.epoch = epoch};
+        status = TALLY_OK;
+    }
     if (status == TALLY_OK) {
-        outcome->status = queue_result(step->queue, outcome->epoch.count_ticket,
-                                       outcome->counts);
+        outcome->status =
+            outcome->epoch.count_ticket == 0
+                ? missing
+                : queue_result(step->queue, outcome->epoch.count_ticket,
+                               outcome->counts);
         if (outcome->status == TALLY_OK)
             outcome->status =
                 outcome->epoch.loss_ticket == 0
-                    ? TALLY_NOT_YET
+                    ? missing
                     : queue_result(step->queue, outcome->epoch.loss_ticket,
                                    outcome->losses);
         memcpy(outcome->totals, outcome->counts, sizeof(outcome->totals));

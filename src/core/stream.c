@@ -352,12 +352,12 @@ static tally_status_t enqueue(struct group_stream *stream, int64_t *lanes,
         (!TRANSPORT_HAS(ops, allreduce_max) || ops->allreduce_max == NULL))
         return core_fail(TALLY_ERR_UNSUPPORTED, "%s reduces no maxima",
                          ops->name);
-    if (sums > 0)
-        status = ops->allreduce(transport_of(stream), stream->communicator,
-                                lanes, sums, queue);
-    if (status == TALLY_OK && maxima > 0)
+    if (maxima > 0)
         status = ops->allreduce_max(transport_of(stream), stream->communicator,
                                     lanes + sums, maxima, queue);
+    if (status == TALLY_OK && sums > 0)
+        status = ops->allreduce(transport_of(stream), stream->communicator,
+                                lanes, sums, queue);
     if (status != TALLY_OK)
         watchdog_fail(&stream->watchdog, status, core_error_text());
     return status;
@@ -376,6 +376,12 @@ tally_status_t stream_reduce(tally_group_t *group, int64_t *lanes, size_t sums,
         core_fail(status, "%s", group->fate.sentence);
     progress_unlock(group->tally->progress);
     return status;
+}
+
+void stream_doubt(tally_group_t *group, tally_status_t status)
+{
+    watchdog_doubt(&group->stream->watchdog, status, core_error_text(),
+                   clock_now_us());
 }
 
 void stream_leave(tally_group_t *group)

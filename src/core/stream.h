@@ -21,10 +21,15 @@ void stream_add(tally_group_t *group, struct watchdog_step *step);
 void stream_remove(tally_group_t *group, struct watchdog_step *step);
 
 // Enqueues one reduction in place, of `sums` lanes and, behind them, of
-// `maxima` lanes: device memory, on the stream, which may be in capture.
+// `maxima` lanes: device memory, on the stream, which may be in capture. The
+// sums are reduced last: seals among them vouch for the maxima, too.
 // Errors: what ended the group.
 tally_status_t stream_reduce(tally_group_t *group, int64_t *lanes, size_t sums,
                              size_t maxima, tally_stream_t stream);
+
+// A reduction's sum is wrong, as core_error_text() says: whoever is gone, if
+// anybody is, or else that, ends the group. The lock is held.
+void stream_doubt(tally_group_t *group, tally_status_t status);
 
 // Closes the communicator, at the end of the group. None: nothing.
 void stream_leave(tally_group_t *group);

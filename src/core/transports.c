@@ -160,6 +160,8 @@ static bool parse_list(struct transports *transports, const char *list)
         } else if (bytes > 0) {
             fits = fits && ++named <= TRANSPORTS_NAMED_MAX &&
                    add_entry(transports, list, bytes);
+            if (transports->count == 1)
+                transports->stream_first = !shm && !joins_nodes(transports);
         }
         list += bytes + (list[bytes] == ',');
     }

@@ -54,9 +54,10 @@ struct transports_entry {
 };
 
 struct transports {
-    bool automatic;   // "auto" is in the list
-    bool shm_only;    // only "shm" is in the list
-    bool stream_only; // nothing in the list joins nodes for steps on the host
+    bool automatic;    // "auto" is in the list
+    bool shm_only;     // only "shm" is in the list
+    bool stream_only;  // nothing in the list joins nodes for steps on the host
+    bool stream_first; // the first in the list is of streams alone
     int count;
     int group_count; // the first of them: those that may join groups
     struct transports_entry entries[TRANSPORTS_MAX];

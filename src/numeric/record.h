@@ -42,7 +42,7 @@ struct numeric_record {
     int64_t count;
     int64_t nonfinite;
     int64_t bad_labels;
-    int64_t reserved; // 0
+    int64_t reserved; // 0; on a stream, the seal (seal.h)
 };
 
 // Wraps where the sum does not fit; callers check that it does.

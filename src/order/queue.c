@@ -110,6 +110,23 @@ uint64_t queue_post(struct queue *queue, const int64_t *lanes, uint64_t epoch)
     return queue->posted;
 }
 
+void queue_take(struct queue *queue, tally_status_t status,
+                const int64_t *lanes, uint64_t epoch)
+{
+    assert(!queue_pending(queue));
+    queue_post(queue, lanes, epoch);
+    complete(queue, status);
+}
+
+void queue_skip(struct queue *queue, uint64_t ticket)
+{
+    assert(!queue_pending(queue));
+    for (size_t i = 0; i < QUEUE_SLOTS; i++)
+        queue->slots[i].status = TALLY_ERR_OVERWRITTEN;
+    queue->posted = ticket;
+    queue->completed = ticket;
+}
+
 void queue_advance(struct queue *queue)
 {
     while (queue_pending(queue)) {

@@ -17,10 +17,11 @@
 // Two reductions an epoch, so results of the whole ring can be read.
 #define QUEUE_SLOTS (2 * TALLY_EPOCH_RING)
 
-// How a group ended: shared by its queues, set once, never unset.
+// How a group ended: shared by its queues, set once, never unset. Written under
+// the progress lock; that the group lives may be read without it.
 struct queue_fate {
-    tally_status_t status; // TALLY_OK while it lives
-    int32_t failed_rank;   // world rank, -1
+    _Atomic tally_status_t status; // TALLY_OK while it lives
+    int32_t failed_rank;           // world rank, -1
     char sentence[256];
 };
 
@@ -65,6 +66,7 @@ struct queue {
     // What is posted by a stream, and answered: called before and after moves.
     void (*feed)(void *context); // NULL: nothing
     void *feed_context;
+    bool awaited; // the stream stands still until it is answered
 };
 
 // Borrows all but the allreduce, which it takes.
@@ -87,6 +89,15 @@ void queue_free(struct queue *queue);
 
 // Posts lanes (copied) and returns the ticket. At most QUEUE_SLOTS are pending.
 uint64_t queue_post(struct queue *queue, const int64_t *lanes, uint64_t epoch);
+
+// Where a stream reduces by itself: takes what has come of the next ticket, OK
+// and the lanes, or how it failed. There is no all-reduce.
+void queue_take(struct queue *queue, tally_status_t status,
+                const int64_t *lanes, uint64_t epoch);
+
+// The same, but nobody has looked in time: all tickets up to that one are
+// OVERWRITTEN.
+void queue_skip(struct queue *queue, uint64_t ticket);
 
 static inline bool queue_pending(const struct queue *queue)
 {

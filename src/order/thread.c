@@ -43,10 +43,10 @@ static bool any_pending(const struct progress *progress)
     return false;
 }
 
-static bool any_fed(const struct progress *progress)
+static bool any_awaited(const struct progress *progress)
 {
     for (struct queue *q = progress->queues; q != NULL; q = q->next)
-        if (q->feed != NULL)
+        if (q->awaited)
             return true;
     return false;
 }
@@ -114,7 +114,7 @@ struct seen {
     uint64_t moves_in_line;
     int64_t nap_us;
     int64_t aside_us;  // what it naps for while others move in line
-    bool fed;          // a stream posts
+    bool awaited;      // a stream waits for the answer to what it posts
     int64_t gap_us;    // before a post, the last time that it was long
     int64_t slept_us;  // when it fell asleep over pending work; 0: it did not
     int64_t futile_us; // what it naps for, woken for nothing
@@ -230,8 +230,8 @@ static struct rest look(struct progress *progress, struct seen *seen)
     engine_tell_waits(progress);
     note_changes(progress, seen, now_us);
     int64_t quiet_us = now_us - seen->changed_us;
-    seen->fed = any_fed(progress);
-    if (seen->fed)
+    seen->awaited = any_awaited(progress);
+    if (seen->awaited)
         return rest_of_streams(progress, quiet_us, seen->gap_us);
     if (others_move(progress, seen)) {
         rest.us = seen->aside_us;
@@ -263,7 +263,7 @@ void *engine_thread(void *argument)
     prctl(PR_SET_TIMERSLACK, 1000ul);
     while (!atomic_load(&progress->stop)) {
         // Who has the lock moves; but a stream's slot may come just after.
-        struct rest rest = {.us = seen.fed ? 0 : seen.aside_us};
+        struct rest rest = {.us = seen.awaited ? 0 : seen.aside_us};
         uint32_t rouses = sleeper_rouses(progress->sleeper);
 
         if (engine_try_lock(progress)) {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "core/error.h"
+#include "kernels/slot.h"
 #include "order/gone.h"
 
 void watchdog_init(struct watchdog *watchdog,
@@ -36,7 +37,7 @@ static void end_all(struct watchdog *watchdog)
     const struct watchdog_params *params = &watchdog->params;
 
     for (struct watchdog_step *s = watchdog->steps; s != NULL; s = s->next)
-        atomic_store(&s->mirror->dead, params->fate->status);
+        __atomic_store_n(&s->mirror->dead, 1, __ATOMIC_SEQ_CST);
     params->ops->group_abort(params->transport, params->group);
 }
 
@@ -64,8 +65,10 @@ static void fail_group(struct watchdog *watchdog, tally_status_t status,
 // The first reduction of a step that has started and not finished; 0: none.
 static uint64_t under_way(const struct watchdog_step *step)
 {
-    uint64_t finished = atomic_load(&step->mirror->finished);
-    uint64_t started = atomic_load(&step->mirror->started);
+    uint64_t finished =
+        __atomic_load_n(&step->mirror->finished, __ATOMIC_SEQ_CST);
+    uint64_t started =
+        __atomic_load_n(&step->mirror->started, __ATOMIC_SEQ_CST);
 
     return started > finished ? finished + 1 : 0;
 }
@@ -107,18 +110,25 @@ static void find_suspect(struct watchdog *watchdog)
     }
 }
 
+void watchdog_doubt(struct watchdog *watchdog, tally_status_t status,
+                    const char *sentence, int64_t now_us)
+{
+    if (watchdog->broken != TALLY_OK)
+        return;
+    watchdog->broken = status;
+    watchdog->broken_since_us = now_us;
+    snprintf(watchdog->broken_sentence, sizeof(watchdog->broken_sentence), "%s",
+             sentence);
+}
+
 static void ask_communicator(struct watchdog *watchdog, int64_t now_us)
 {
     const struct watchdog_params *params = &watchdog->params;
     tally_status_t status =
         params->ops->group_poll(params->transport, params->group);
 
-    if (status >= 0 || watchdog->broken != TALLY_OK)
-        return;
-    watchdog->broken = status;
-    watchdog->broken_since_us = now_us;
-    snprintf(watchdog->broken_sentence, sizeof(watchdog->broken_sentence), "%s",
-             core_error_text());
+    if (status < 0)
+        watchdog_doubt(watchdog, status, core_error_text(), now_us);
 }
 
 void watchdog_check(struct watchdog *watchdog, int64_t now_us)

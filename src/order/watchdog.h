@@ -7,7 +7,6 @@
 #ifndef ORDER_WATCHDOG_H
 #define ORDER_WATCHDOG_H
 
-#include <stdatomic.h>
 #include <stdint.h>
 #include <tally/transport.h>
 
@@ -16,25 +15,14 @@
 #include "core/log.h"
 #include "order/queue.h"
 
-// What a device and the host tell each other of the reductions of one step
-// object: memory of the host that is mapped into the device. Reductions are
-// numbered 1, 2, ... in the order of the stream.
-struct watchdog_mirror {
-    // By the kernel before the reduction, and by the one after it.
-    _Atomic uint64_t started;
-    _Atomic uint64_t finished;
-    // By the watchdog, before it aborts anything: a tally_status_t that is not
-    // TALLY_OK. Whoever reads it after a reduction takes nothing from its
-    // lanes: the scale is a quiet NaN.
-    _Atomic int32_t dead;
-};
+struct kernel_mirror; // kernels/slot.h
 
 // One step object at the watchdog. Zeroed by the owner, but for the mirror.
 struct watchdog_step {
     struct watchdog_step *next;
-    struct watchdog_mirror *mirror;
-    uint64_t seen;       // the reduction whose deadline runs; 0: none
-    int64_t deadline_us; // of `seen`
+    struct kernel_mirror *mirror; // by atomics alone
+    uint64_t seen;                // the reduction whose deadline runs; 0: none
+    int64_t deadline_us;          // of `seen`
 };
 
 struct watchdog_params {
@@ -76,6 +64,11 @@ void watchdog_remove_step(struct watchdog *watchdog,
 // reduction is under way and a rank of the group is gone, the communicator
 // fails, or the deadline passes; or if the group has ended otherwise.
 void watchdog_check(struct watchdog *watchdog, int64_t now_us);
+
+// A reduction has come out wrong: as if the communicator had said so. Who is
+// gone, if a rank is, is known soon.
+void watchdog_doubt(struct watchdog *watchdog, tally_status_t status,
+                    const char *sentence, int64_t now_us);
 
 // Ends the group with what the communicator said as work was given to it.
 void watchdog_fail(struct watchdog *watchdog, tally_status_t status,

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Builds the core with the kernels, without what configure finds (instruction
 # sets, transports between nodes, etcd), and runs tests/gpu/steps with it, by
-# each way of waiting. FATBIN: kernels that were built before.
+# each way of waiting; then over NCCL, where there is one, with a communicator of
+# Tally's own and with the trainer's. FATBIN: kernels that were built before;
+# NCCL_HOME: with include/nccl.h and lib, else a wheel's of python3.
 #     tests/gpu/check_steps.sh [BUILD]
 set -eu
 cd "$(dirname "$0")/../.."
@@ -19,6 +21,8 @@ find src -name '*.c' ! -path 'src/transport/[nou]*/*' ! -path '*/etcd/*' \
 cat >>"$build/sources" <<END
 kernels/fatbin.c
 tests/gpu/steps.c
+tests/gpu/steps_nccl.c
+tests/gpu/steps_order.c
 tests/gpu/steps_rank.c
 tests/harness/cuda/options.c
 tests/harness/processes.c
@@ -41,4 +45,26 @@ ${CC:-gcc} -pthread -o "$build/steps" "$build"/*.o -lm -ldl
 for wait in memop hostfunc; do
     echo "== TALLY_STREAM_WAIT=$wait"
     TALLY_STREAM_WAIT=$wait "$build/steps" every_kind a_peer
+done
+for mode in CUDA_LAUNCH_BLOCKING=1 CUDA_DEVICE_MAX_CONNECTIONS=1; do
+    echo "== $mode"
+    env "$mode" REPLAYS=500 "$build/steps"
+done
+
+nccl=${NCCL_HOME:-$(python3 -c 'import os, sys
+print(*[p for p in (d + "/nvidia/nccl" for d in sys.path)
+        if os.path.exists(p + "/include/nccl.h")][:1])' 2>/dev/null || true)}
+[ -e "$nccl/include/nccl.h" ] || {
+    echo "skipped: there is no NCCL"
+    exit 0
+}
+${CC:-gcc} -std=gnu11 -O2 -pthread -shared -fPIC -D_GNU_SOURCE -Iinclude -Isrc \
+    -isystem "$nccl/include" -isystem src/transport/nccl/cuda_minimal \
+    "-DNCCL_FOLDER=\"$nccl/lib\"" -Wl,-z,nodelete \
+    -o "$build/libtally-nccl.so" src/transport/nccl/*.c -ldl
+for adopt in "" 1; do
+    echo "== TALLY_TRANSPORT=nccl${adopt:+, over the trainer's communicator}"
+    env ${adopt:+ADOPT=1} TALLY_TRANSPORT=nccl TALLY_PLUGIN_PATH="$build" \
+        LD_LIBRARY_PATH="$nccl/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \
+        "$build/steps"
 done

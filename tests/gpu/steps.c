@@ -2,8 +2,9 @@
 // Steps on a CUDA device: ranks are processes that share one GPU. The driver is
 // this machine's; without a GPU all is skipped.
 //     gpu_steps [CASE ...]
-// REPLAYS: of a captured graph; 10000 where it is not set.
-#include "gpu/steps.h"
+// RANKS: of cases that compare with the host; 2 where it is not set. REPLAYS:
+// see steps_order.c.
+#include "gpu/steps_epoch.h"
 
 #include <math.h>
 #include <signal.h>
@@ -13,15 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TOKENS 8
-#define VOCAB 1000
-
-struct batch {
-    int64_t labels[TOKENS];
-    float logits[TOKENS * VOCAB];
-};
-
-static void fill(struct batch *batch, int rank)
+void batch_fill(struct batch *batch, int rank)
 {
     uint64_t state = (uint64_t)rank * 977 + 1;
 
@@ -37,11 +30,7 @@ static void fill(struct batch *batch, int rank)
     }
 }
 
-struct arrays {
-    void *labels, *logits, *gradient, *value;
-};
-
-static struct arrays arrays_on_gpu(const struct batch *batch)
+struct arrays arrays_on_gpu(const struct batch *batch)
 {
     struct arrays arrays = {
         .labels = gpu_take(sizeof(batch->labels), batch->labels),
@@ -54,9 +43,8 @@ static struct arrays arrays_on_gpu(const struct batch *batch)
     return arrays;
 }
 
-// One epoch, enqueued.
-static void enqueue(tally_step_t *step, tally_order_t order,
-                    const struct arrays *arrays, tally_stream_t stream)
+void enqueue(tally_step_t *step, tally_order_t order,
+             const struct arrays *arrays, tally_stream_t stream)
 {
     tally_labels_t labels = TALLY_INIT(tally_labels_t);
     tally_logits_t logits = TALLY_INIT(tally_logits_t);
@@ -81,8 +69,8 @@ static void enqueue(tally_step_t *step, tally_order_t order,
     EXPECT(tally_step_end(step, stream) == TALLY_OK);
 }
 
-static tally_status_t read_result(tally_step_t *step, uint64_t epoch,
-                                  tally_channel_result_t *channel, float *max)
+tally_status_t read_result(tally_step_t *step, uint64_t epoch,
+                           tally_channel_result_t *channel, float *max)
 {
     tally_result_t result = TALLY_INIT(tally_result_t);
 
@@ -96,7 +84,7 @@ static tally_status_t read_result(tally_step_t *step, uint64_t epoch,
     return status;
 }
 
-static float scale_on_gpu(tally_step_t *step)
+float scale_on_gpu(tally_step_t *step)
 {
     const float *at;
     float scale;
@@ -117,7 +105,7 @@ static void as_on_the_host(struct processes_member *member, const void *order)
     float host_max, max;
 
     rank_open(&rank, member);
-    fill(&batch, member->rank);
+    batch_fill(&batch, member->rank);
     struct arrays arrays = arrays_on_gpu(&batch);
     static float gradient[TOKENS * VOCAB];
     static float own[TOKENS * VOCAB];
@@ -125,20 +113,22 @@ static void as_on_the_host(struct processes_member *member, const void *order)
     struct arrays plain = {batch.labels, batch.logits, own, &value};
     tally_step_t *on_host = rank_step(&rank, *of, TALLY_DEVICE_HOST);
     tally_step_t *step = rank_step(&rank, *of, TALLY_DEVICE_CUDA);
-    enqueue(on_host, *of, &plain, NULL);
-    enqueue(step, *of, &arrays, rank.stream);
-    EXPECT(read_result(on_host, 1, &host, &host_max) == TALLY_OK);
-    EXPECT(read_result(step, 1, &device, &max) == TALLY_OK);
-    gpu_synchronize(rank.stream);
-    EXPECT(host.count == device.count && host.count > 0);
-    EXPECT(host.weight_hi == device.weight_hi);
-    EXPECT(host.weight_lo == device.weight_lo);
-    EXPECT(host.scale == device.scale);
-    EXPECT(scale_on_gpu(step) == host.scale);
-    EXPECT(max == 1.5f && host_max == 1.5f);
-    EXPECT(fabs(host.loss_sum - device.loss_sum) <=
-           (double)host.count * 2e-6 + host.loss_sum * 0x1p-22);
-    EXPECT(device.loss_sum > 0);
+    for (uint64_t epoch = 1; epoch <= 3; epoch++) {
+        enqueue(on_host, *of, &plain, NULL);
+        enqueue(step, *of, &arrays, rank.stream);
+        EXPECT(read_result(on_host, epoch, &host, &host_max) == TALLY_OK);
+        EXPECT(read_result(step, epoch, &device, &max) == TALLY_OK);
+        gpu_synchronize(rank.stream);
+        EXPECT(host.count == device.count && host.count > 0);
+        EXPECT(host.weight_hi == device.weight_hi);
+        EXPECT(host.weight_lo == device.weight_lo);
+        EXPECT(host.scale == device.scale);
+        EXPECT(scale_on_gpu(step) == host.scale);
+        EXPECT(max == 1.5f && host_max == 1.5f);
+        EXPECT(fabs(host.loss_sum - device.loss_sum) <=
+               (double)host.count * 2e-6 + host.loss_sum * 0x1p-22);
+        EXPECT(device.loss_sum > 0);
+    }
     gpu_get(gradient, arrays.gradient, sizeof(gradient));
     for (int i = 0; i < TOKENS * VOCAB; i++)
         EXPECT(fabsf(gradient[i] - own[i]) <= 1e-6f + fabsf(own[i]) * 1e-4f);
@@ -147,17 +137,24 @@ static void as_on_the_host(struct processes_member *member, const void *order)
     rank_close(&rank);
 }
 
-static const tally_order_t count_first = TALLY_COUNT_FIRST;
-static const tally_order_t scale_late = TALLY_SCALE_LATE;
+const tally_order_t count_first = TALLY_COUNT_FIRST;
+const tally_order_t scale_late = TALLY_SCALE_LATE;
+
+static int32_t ranks_wanted(void)
+{
+    const char *text = getenv("RANKS");
+
+    return text != NULL ? (int32_t)atoi(text) : 2;
+}
 
 static void count_first_is_as_on_the_host(void)
 {
-    must_return(2, as_on_the_host, &count_first);
+    must_return(ranks_wanted(), as_on_the_host, &count_first);
 }
 
 static void scale_late_is_as_on_the_host(void)
 {
-    must_return(2, as_on_the_host, &scale_late);
+    must_return(ranks_wanted(), as_on_the_host, &scale_late);
 }
 
 static void hold(void *argument)
@@ -180,7 +177,7 @@ static void enqueued_whole(struct processes_member *member, const void *unused)
 
     (void)unused;
     rank_open(&rank, member);
-    fill(&batch, member->rank);
+    batch_fill(&batch, member->rank);
     struct arrays arrays = arrays_on_gpu(&batch);
     tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
@@ -215,16 +212,31 @@ static void on_streams(struct processes_member *member, const void *unused)
 
     (void)unused;
     rank_open(&rank, member);
-    fill(&batch, member->rank);
+    batch_fill(&batch, member->rank);
     struct arrays arrays = arrays_on_gpu(&batch);
     tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
+    // NCCL may enqueue by a thread of its own, so the thread's is refused then.
+    const tally_stream_t of_thread = (tally_stream_t)2;
     const tally_stream_t streams[] = {NULL, (tally_stream_t)1,
-                                      (tally_stream_t)2, rank.stream};
+                                      nccl_reduces() ? rank.stream : of_thread,
+                                      rank.stream};
     for (int i = 0; i < 8; i++) {
         enqueue(step, TALLY_COUNT_FIRST, &arrays, streams[i % 4]);
         gpu_synchronize(streams[i % 4]); // they are not joined by events
         EXPECT(read_result(step, (uint64_t)i + 1, &channel, &max) == TALLY_OK);
         EXPECT(scale_on_gpu(step) == channel.scale);
+    }
+    if (nccl_reduces()) {
+        tally_labels_t labels = TALLY_INIT(tally_labels_t);
+        labels.type = TALLY_I64;
+        labels.values = arrays.labels;
+        labels.tokens = TOKENS;
+        EXPECT(tally_step_begin(step, 1, rank.stream) == TALLY_OK);
+        EXPECT(tally_step_count(step, 0, &labels, rank.stream) == TALLY_OK);
+        EXPECT(tally_step_reduce(step, of_thread) == TALLY_ERR_UNSUPPORTED);
+        EXPECT(tally_step_reduce(step, rank.stream) == TALLY_OK);
+        EXPECT(tally_step_end(step, rank.stream) == TALLY_OK);
+        EXPECT(read_result(step, 9, &channel, &max) == TALLY_OK);
     }
     EXPECT(tally_step_free(step) == TALLY_OK);
     rank_close(&rank);
@@ -235,91 +247,8 @@ static void every_kind_of_stream(void)
     must_return(2, on_streams, NULL);
 }
 
-static void replayed(struct processes_member *member, const void *order)
-{
-    const tally_order_t *of = order;
-    static struct batch batch;
-    struct rank rank;
-    tally_channel_result_t channel, last;
-    float max;
-    const char *text = getenv("REPLAYS");
-    uint64_t replays = text != NULL ? (uint64_t)atoll(text) : 10000;
-
-    if (member->size > 1 && replays > 500)
-        replays = 500; // processes take turns on the GPU
-    rank_open(&rank, member);
-    fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
-    tally_step_t *step = rank_step(&rank, *of, TALLY_DEVICE_CUDA);
-    enqueue(step, *of, &arrays, rank.stream);
-    EXPECT(read_result(step, 1, &channel, &max) == TALLY_OK);
-    gpu_capture_begin(rank.stream);
-    enqueue(step, *of, &arrays, rank.stream);
-    void *graph = gpu_capture_end(rank.stream);
-    for (uint64_t i = 0; i < replays; i++)
-        gpu_replay(graph, rank.stream);
-    gpu_synchronize(rank.stream);
-    EXPECT(read_result(step, replays + 1, &last, &max) == TALLY_OK);
-    EXPECT(last.loss_hi == channel.loss_hi && last.loss_lo == channel.loss_lo);
-    EXPECT(last.count == channel.count && max == 1.5f);
-    EXPECT(scale_on_gpu(step) == channel.scale);
-    EXPECT(tally_step_free(step) == TALLY_OK);
-    rank_close(&rank);
-}
-
-static bool waits_by_kernel(void)
-{
-    const char *text = getenv("TALLY_STREAM_WAIT");
-
-    return text == NULL || strcmp(text, "memop") != 0;
-}
-
-static void a_graph_is_replayed(void)
-{
-    if (!waits_by_kernel()) {
-        puts("  skipped: not by a stream memory operation");
-        return;
-    }
-    must_return(1, replayed, &count_first);
-    must_return(1, replayed, &scale_late);
-    must_return(2, replayed, &count_first);
-}
-
-static void on_two_streams(struct processes_member *member, const void *unused)
-{
-    static struct batch batch;
-    struct rank rank;
-    tally_channel_result_t channel;
-    float max;
-
-    (void)unused;
-    rank_open(&rank, member);
-    fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
-    struct arrays others = arrays_on_gpu(&batch);
-    tally_stream_t second = gpu_stream();
-    tally_step_t *a = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
-    tally_step_t *b = rank_step(&rank, TALLY_SCALE_LATE, TALLY_DEVICE_CUDA);
-    for (uint64_t i = 1; i <= 20; i++) {
-        enqueue(a, TALLY_COUNT_FIRST, &arrays, rank.stream);
-        enqueue(b, TALLY_SCALE_LATE, &others, second);
-        EXPECT(read_result(a, i, &channel, &max) == TALLY_OK);
-        EXPECT(read_result(b, i, &channel, &max) == TALLY_OK);
-    }
-    EXPECT(tally_step_free(a) == TALLY_OK);
-    EXPECT(tally_step_free(b) == TALLY_OK);
-    rank_close(&rank);
-}
-
-static void two_steps_on_two_streams(void)
-{
-    must_return(2, on_two_streams, NULL);
-}
-
-// What a failed epoch leaves: NaN on the device, a context that works, a group
-// that is dead.
-static void expect_failed(tally_step_t *step, uint64_t epoch,
-                          tally_status_t expected, tally_stream_t stream)
+void expect_failed(struct rank *rank, tally_step_t *step, uint64_t epoch,
+                   tally_status_t expected)
 {
     tally_channel_result_t channel;
     float max;
@@ -328,10 +257,13 @@ static void expect_failed(tally_step_t *step, uint64_t epoch,
     if (status != expected)
         fprintf(stderr, "status %d: %s\n", (int)status, tally_last_error());
     EXPECT(status == expected);
-    gpu_synchronize(stream);
+    if (rank->comm != NULL && expected == TALLY_ERR_PEER)
+        EXPECT(tally_step_free(step) == TALLY_ERR_BUSY);
+    rank_abort(rank);
+    gpu_synchronize(rank->stream);
     float scale = scale_on_gpu(step);
     EXPECT(isnan(scale));
-    EXPECT(tally_step_begin(step, 1, stream) == TALLY_ERR_DEAD);
+    EXPECT(tally_step_begin(step, 1, rank->stream) == TALLY_ERR_DEAD);
 }
 
 static void killed(struct processes_member *member, const void *unused)
@@ -343,7 +275,7 @@ static void killed(struct processes_member *member, const void *unused)
 
     (void)unused;
     rank_open(&rank, member);
-    fill(&batch, member->rank);
+    batch_fill(&batch, member->rank);
     struct arrays arrays = arrays_on_gpu(&batch);
     tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
@@ -354,7 +286,7 @@ static void killed(struct processes_member *member, const void *unused)
         kill(getpid(), SIGKILL);
     }
     enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
-    expect_failed(step, 2, TALLY_ERR_PEER, rank.stream);
+    expect_failed(&rank, step, 2, TALLY_ERR_PEER);
     EXPECT(tally_step_free(step) == TALLY_OK);
     rank_close(&rank);
 }
@@ -366,38 +298,12 @@ static void a_peer_is_killed_while_the_stream_waits(void)
     must_end(2, killed, NULL, ends);
 }
 
-static void crossed(struct processes_member *member, const void *unused)
+double seconds(void)
 {
-    static struct batch batch;
-    struct rank rank;
+    struct timespec now;
 
-    (void)unused;
-    rank_open(&rank, member);
-    fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
-    tally_step_t *steps[2];
-    for (int i = 0; i < 2; i++)
-        steps[i] = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
-    for (int i = 0; i < 2; i++)
-        enqueue(steps[i ^ member->rank], TALLY_COUNT_FIRST, &arrays,
-                rank.stream);
-    expect_failed(steps[member->rank], 1, TALLY_ERR_TIMEOUT, rank.stream);
-    for (int i = 0; i < 2; i++)
-        EXPECT(tally_step_free(steps[i]) == TALLY_OK);
-    processes_barrier(member);
-    rank_close(&rank);
-}
-
-static void opposite_orders_end_by_the_deadline(void)
-{
-    if (getenv("CUDA_LAUNCH_BLOCKING") != NULL) {
-        puts("  skipped: launches block, so the second step finds the group "
-             "dead");
-        return;
-    }
-    setenv("TALLY_TIMEOUT", "2", 1);
-    must_return(2, crossed, NULL);
-    unsetenv("TALLY_TIMEOUT");
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
 static const struct {
@@ -413,9 +319,13 @@ static const struct {
     CASE(nothing_waits_for_the_stream),
     CASE(every_kind_of_stream),
     CASE(two_steps_on_two_streams),
+    CASE(two_groups_on_two_streams),
     CASE(a_graph_is_replayed),
+    CASE(a_graph_sees_new_labels),
+    CASE(two_graphs_take_turns),
     CASE(a_peer_is_killed_while_the_stream_waits),
     CASE(opposite_orders_end_by_the_deadline),
+    CASE(opposite_orders_of_groups_end_by_the_deadline),
 #undef CASE
 };
 
@@ -431,14 +341,11 @@ int main(int argc, char **argv)
             wanted = wanted || strstr(cases[i].name, argv[k]) != NULL;
         if (!wanted)
             continue;
-        struct timespec a, b;
-        clock_gettime(CLOCK_MONOTONIC, &a);
+        const double begin = seconds();
         printf("%s\n", cases[i].name);
         fflush(stdout);
         cases[i].run();
-        clock_gettime(CLOCK_MONOTONIC, &b);
-        printf("  %.1f s\n", (double)(b.tv_sec - a.tv_sec) +
-                                 (double)(b.tv_nsec - a.tv_nsec) * 1e-9);
+        printf("  %.1f s\n", seconds() - begin);
     }
     return 0;
 }

@@ -17,10 +17,15 @@ struct rank {
     tally_t *tally;
     tally_group_t *group;
     tally_stream_t stream; // does not wait for the default one
+    void *comm;            // the trainer's; NULL: none, or aborted
+    bool on_stream;        // a step of the group reduces over NCCL
 };
 
-void rank_open(struct rank *rank, struct processes_member *member);
+// Returns how many GPUs the ranks share.
+int rank_open(struct rank *rank, struct processes_member *member);
 void rank_close(struct rank *rank);
+// Ends what the trainer's communicator has under way, if there is one.
+void rank_abort(struct rank *rank);
 // Of one channel, in TALLY_GRADIENT_AVERAGE, with one MAX lane.
 tally_step_t *rank_step(struct rank *rank, tally_order_t order,
                         tally_device_t device);
@@ -28,9 +33,11 @@ tally_step_t *rank_step(struct rank *rank, tally_order_t order,
 // Whether there is a GPU; asks a process of its own, as a context does not
 // survive a fork.
 bool gpu_is_there(void);
-// Makes a context, once a process.
-void gpu_open(void);
+// Makes a context, once a process: on the GPU of that number, or the one that
+// several share. Returns how many there are.
+int gpu_open(int number);
 void *gpu_take(size_t bytes, const void *contents);
+void gpu_put(void *to, const void *from, size_t bytes);
 void gpu_get(void *to, const void *from, size_t bytes);
 tally_stream_t gpu_stream(void);
 void gpu_synchronize(tally_stream_t stream);
@@ -38,6 +45,15 @@ void gpu_call(tally_stream_t stream, void (*function)(void *), void *argument);
 void gpu_capture_begin(tally_stream_t stream);
 void *gpu_capture_end(tally_stream_t stream);
 void gpu_replay(void *graph, tally_stream_t stream);
+void gpu_forget(void *graph);
+
+// Whether TALLY_TRANSPORT=nccl; and, with ADOPT=1, over the trainer's
+// communicator, that is made here.
+bool nccl_reduces(void);
+bool nccl_is_trainers(void);
+void *nccl_open(struct processes_member *member);
+void nccl_abort(void *comm);
+void nccl_close(void *comm);
 
 // Runs ranks that all must return; else ends the test.
 void must_return(int32_t ranks,

@@ -26,7 +26,9 @@
     F(cuStreamBeginCapture_v2, (CUstream, int))                                \
     F(cuStreamEndCapture, (CUstream, void **))                                 \
     F(cuGraphInstantiateWithFlags, (void **, void *, unsigned long long))      \
-    F(cuGraphLaunch, (void *, CUstream))
+    F(cuGraphLaunch, (void *, CUstream))                                       \
+    F(cuGraphDestroy, (void *))                                                \
+    F(cuGraphExecDestroy, (void *))
 
 static struct {
     void *library;
@@ -74,16 +76,20 @@ static void must(CUresult error, const char *what)
     _exit(3);
 }
 
-void gpu_open(void)
+int gpu_open(int number)
 {
     CUcontext context;
+    CUdevice device;
+    int count = 0;
 
-    if (gpu.library != NULL)
-        return;
-    EXPECT(load());
+    if (gpu.library == NULL)
+        EXPECT(load());
     must(gpu.cuInit(0), "cuInit");
-    must(gpu.cuDevicePrimaryCtxRetain(&context, 0), "context");
+    must(gpu.cuDeviceGetCount(&count), "cuDeviceGetCount");
+    must(gpu.cuDeviceGet(&device, number % count), "cuDeviceGet");
+    must(gpu.cuDevicePrimaryCtxRetain(&context, device), "context");
     must(gpu.cuCtxSetCurrent(context), "context");
+    return count;
 }
 
 void *gpu_take(size_t bytes, const void *contents)
@@ -92,8 +98,14 @@ void *gpu_take(size_t bytes, const void *contents)
 
     must(gpu.cuMemAlloc_v2(&memory, bytes), "cuMemAlloc");
     if (contents != NULL)
-        must(gpu.cuMemcpyHtoD_v2(memory, contents, bytes), "cuMemcpyHtoD");
+        gpu_put((void *)(uintptr_t)memory, contents, bytes);
     return (void *)(uintptr_t)memory;
+}
+
+void gpu_put(void *to, const void *from, size_t bytes)
+{
+    must(gpu.cuMemcpyHtoD_v2((CUdeviceptr)(uintptr_t)to, from, bytes),
+         "cuMemcpyHtoD");
 }
 
 void gpu_get(void *to, const void *from, size_t bytes)
@@ -136,6 +148,7 @@ void *gpu_capture_end(tally_stream_t stream)
     must(gpu.cuStreamEndCapture(stream, &graph), "cuStreamEndCapture");
     must(gpu.cuGraphInstantiateWithFlags(&executable, graph, 0),
          "cuGraphInstantiate");
+    must(gpu.cuGraphDestroy(graph), "cuGraphDestroy");
     return executable;
 }
 
@@ -144,17 +157,31 @@ void gpu_replay(void *graph, tally_stream_t stream)
     must(gpu.cuGraphLaunch(graph, stream), "cuGraphLaunch");
 }
 
+void gpu_forget(void *graph)
+{
+    must(gpu.cuGraphExecDestroy(graph), "cuGraphExecDestroy");
+}
+
 static int allgather(void *context, const void *send, void *recv, size_t bytes)
 {
     processes_exchange(context, send, recv, bytes);
     return 0;
 }
 
-void rank_open(struct rank *rank, struct processes_member *member)
+int rank_open(struct rank *rank, struct processes_member *member)
 {
     tally_host_t host = TALLY_INIT(tally_host_t);
+    tally_group_params_t params = TALLY_INIT(tally_group_params_t);
+    char id[32];
 
-    gpu_open();
+    // NCCL lets ranks share a GPU only if it takes them for different hosts.
+    snprintf(id, sizeof(id), "rank%d", (int)member->rank);
+    const int gpus = gpu_open(member->rank);
+    if (gpus < member->size)
+        setenv("NCCL_HOSTID", id, 1);
+    rank->comm = nccl_is_trainers() ? nccl_open(member) : NULL;
+    params.nccl_comm = rank->comm;
+    rank->on_stream = false;
     rank->member = member;
     rank->stream = gpu_stream();
     host.context = member;
@@ -162,7 +189,15 @@ void rank_open(struct rank *rank, struct processes_member *member)
     host.rank = member->rank;
     host.world_size = member->size;
     EXPECT(tally_open(&host, &rank->tally) == TALLY_OK);
-    EXPECT(tally_group_create(rank->tally, NULL, &rank->group) == TALLY_OK);
+    EXPECT(tally_group_create(rank->tally, &params, &rank->group) == TALLY_OK);
+    return gpus;
+}
+
+void rank_abort(struct rank *rank)
+{
+    if (rank->comm != NULL)
+        nccl_abort(rank->comm);
+    rank->comm = NULL;
 }
 
 void rank_close(struct rank *rank)
@@ -170,6 +205,8 @@ void rank_close(struct rank *rank)
     EXPECT(tally_group_free(rank->group) == TALLY_OK);
     EXPECT(tally_close(rank->tally) == TALLY_OK);
     gpu_synchronize(rank->stream);
+    if (rank->comm != NULL)
+        nccl_close(rank->comm);
 }
 
 tally_step_t *rank_step(struct rank *rank, tally_order_t order,
@@ -177,6 +214,7 @@ tally_step_t *rank_step(struct rank *rank, tally_order_t order,
 {
     tally_channel_t channel = TALLY_INIT(tally_channel_t);
     tally_step_params_t params = TALLY_INIT(tally_step_params_t);
+    tally_group_info_t info = TALLY_INIT(tally_group_info_t);
     tally_step_t *step;
 
     channel.vocab = 1000;
@@ -187,6 +225,11 @@ tally_step_t *rank_step(struct rank *rank, tally_order_t order,
     params.max_lanes = 1;
     params.device = device;
     EXPECT(tally_step_create(rank->group, &params, &step) == TALLY_OK);
+    EXPECT(tally_group_describe(rank->group, &info) == TALLY_OK);
+    EXPECT(
+        (strcmp(info.transport, "nccl") == 0) ==
+        (rank->on_stream || (nccl_reduces() && device == TALLY_DEVICE_CUDA)));
+    rank->on_stream = strcmp(info.transport, "nccl") == 0;
     return step;
 }
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
-# Steps on a CUDA device, by a driver that runs the kernels on the emulator.
+# Steps on a CUDA device, by a driver that runs the kernels on the emulator;
+# their host reduces, and then an NCCL between processes.
 set -eu
 double=$PWD/tests/harness/cuda/.libs
 [ -e "$double/libcuda.so.1" ] || {
@@ -13,6 +14,12 @@ grep -q '^#define HAVE_KERNELS 1' config.h || {
 }
 export LD_LIBRARY_PATH="$double${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 REPLAYS=${REPLAYS:-20} tests/gpu/steps
+for adopt in "" 1; do
+    [ -e "$double/libnccl.so.2" ] || break # this build has no NCCL
+    echo "== TALLY_TRANSPORT=nccl${adopt:+, over the trainer's communicator}"
+    TALLY_TRANSPORT=nccl TALLY_PLUGIN_PATH=$PWD/.libs REPLAYS=${REPLAYS:-20} \
+        ${adopt:+env ADOPT=1} tests/gpu/steps
+done
 for wait in memop hostfunc; do
     echo "== TALLY_STREAM_WAIT=$wait"
     TALLY_STREAM_WAIT=$wait tests/gpu/steps every_kind a_peer

@@ -144,19 +144,55 @@ START_TEST(the_trainers_communicator_must_be_of_the_groups_ranks)
 }
 END_TEST
 
-START_TEST(the_host_device_takes_no_communicator)
+START_TEST(a_replica_group_takes_no_communicator)
 {
     tally_group_params_t params = TALLY_INIT(tally_group_params_t);
+    tally_replica_params_t replica = TALLY_INIT(tally_replica_params_t);
     tally_group_t *group;
     struct job job;
 
     job_open(&job, NULL, NULL);
     params.nccl_comm = &params;
+    params.replica = &replica;
     job_assert_fails(tally_group_create(job.tally, &params, &group),
                      TALLY_ERR_UNSUPPORTED,
-                     "tally_group_create: nccl_comm: steps do not reduce over "
-                     "NCCL yet");
+                     "tally_group_create: nccl_comm: steps of a replica group "
+                     "are in host memory");
     job_close(&job);
+}
+END_TEST
+
+static void beside_a_communicator_as_rank(struct ranks_member *member)
+{
+    const int64_t labels[] = {1, 2};
+    tally_group_params_t params = TALLY_INIT(tally_group_params_t);
+    tally_labels_t given = job_labels(labels, 2);
+    tally_result_t result = TALLY_INIT(tally_result_t);
+    struct job job;
+
+    nccl_scene_open(&job, member, &nccl_own);
+    ck_assert_int_eq(tally_group_free(job.group), TALLY_OK);
+    params.nccl_comm = &params; // of steps on a device, so nobody looks at it
+    ck_assert_int_eq(tally_group_create(job.tally, &params, &job.group),
+                     TALLY_OK);
+    tally_step_t *step = job_step(&job, TALLY_COUNT_FIRST, 1, 7);
+    ck_assert_int_eq(tally_step_begin(step, 1, NULL), TALLY_OK);
+    ck_assert_int_eq(tally_step_count(step, 0, &given, NULL), TALLY_OK);
+    ck_assert_int_eq(tally_step_reduce(step, NULL), TALLY_OK);
+    ck_assert_int_eq(tally_step_end(step, NULL), TALLY_OK);
+    ck_assert_int_eq(tally_step_result(step, 1, TALLY_RESULT_WAIT, &result),
+                     TALLY_OK);
+    ck_assert_int_eq(result.members, NCCL_SCENE_RANKS);
+    ck_assert_int_eq(tally_step_free(step), TALLY_OK);
+    job_close(&job);
+}
+
+START_TEST(steps_on_the_host_reduce_beside_a_communicator)
+{
+    nccl_scene_load();
+    ranks_run(NCCL_SCENE_RANKS, beside_a_communicator_as_rank, NULL);
+    ck_assert_int_eq(atomic_load(&nccl_scene.nccl->inits), 0);
+    nccl_scene_check(0);
 }
 END_TEST
 
@@ -277,7 +313,8 @@ int main(void)
     tcase_add_test(tests, what_keeps_all_from_nccl_is_said_at_all);
     tcase_add_test(tests,
                    the_trainers_communicator_must_be_of_the_groups_ranks);
-    tcase_add_test(tests, the_host_device_takes_no_communicator);
+    tcase_add_test(tests, a_replica_group_takes_no_communicator);
+    tcase_add_test(tests, steps_on_the_host_reduce_beside_a_communicator);
     tcase_add_test(tests, where_no_transport_is_of_the_kind_that_is_said);
     tcase_add_test(tests,
                    an_nccl_that_does_not_fit_is_refused_with_both_versions);

@@ -21,12 +21,14 @@ enum cuda_wait {
 struct cuda_step_params {
     uint32_t channels;
     uint32_t max_lanes;
+    int64_t rank; // of the group
     int64_t ranks;
     int64_t deadline_us; // of a wait, later than the host's own
     enum cuda_wait wait;
 };
 
-// The host reads slots and expired, and writes answers, by atomics alone.
+// The host reads slots, expired and the mirror, and writes answers and `dead`,
+// by atomics alone.
 struct cuda_step {
     struct device *device;
     struct cuda_step_params params;
@@ -36,21 +38,28 @@ struct cuda_step {
     size_t slot_bytes;
     uint64_t *answers; // [KERNEL_SLOTS][channels]
     uint64_t *expired; // sequence of the wait that the stream gave up; 0
+    struct kernel_mirror *mirror;
     // Device memory.
     struct numeric_record *counts; // [channels]
     struct numeric_record *losses; // [channels]
     float *scales;                 // [channels]
     int64_t *maxima;               // [max_lanes]
+    int64_t *lanes;                // what a stream reduces by itself
     struct kernel_state *state;
     void *memory;
     // As the device sees them.
     char *device_slots;
     uint64_t *device_answers;
     uint64_t *device_expired;
+    struct kernel_mirror *device_mirror;
     uint64_t published; // by launches of the host program, not by replays
     uint64_t awaited;
     bool captured; // so the device may be ahead of `published`
 };
+
+// Makes the device's context the thread's, until cuda_leave, if it is not.
+tally_status_t cuda_enter(struct device *device, bool *entered);
+void cuda_leave(struct device *device, bool entered);
 
 tally_status_t cuda_step_create(struct device *device,
                                 const struct cuda_step_params *params,
@@ -63,6 +72,26 @@ tally_status_t cuda_step_publish(struct cuda_step *step, uint32_t carries,
                                  bool maxima, int32_t micro_batches,
                                  tally_stream_t stream);
 tally_status_t cuda_step_wait(struct cuda_step *step, tally_stream_t stream);
+
+// Where the stream reduces by itself, what comes before that, and behind.
+// number: of the step, among those that the group has; the same at all ranks.
+struct cuda_reduction {
+    uint64_t number;
+    uint32_t carries;
+    int32_t micro_batches;
+    bool maxima;
+    double divisor;             // numeric_scale()
+    const double *coefficients; // [channels]
+};
+// Before both: UNSUPPORTED, if it is the thread's default stream, for NCCL may
+// enqueue by a thread of its own, whose stream that would be.
+tally_status_t cuda_step_check_stream(tally_stream_t stream);
+tally_status_t cuda_step_contribute(struct cuda_step *step,
+                                    const struct cuda_reduction *reduction,
+                                    tally_stream_t stream);
+tally_status_t cuda_step_settle(struct cuda_step *step,
+                                const struct cuda_reduction *reduction,
+                                tally_stream_t stream);
 tally_status_t cuda_step_maximum(struct cuda_step *step, uint32_t lane,
                                  const float *value, tally_stream_t stream);
 

@@ -11,6 +11,8 @@ enum cuda_kernel {
     CUDA_COUNT,
     CUDA_PUBLISH,
     CUDA_WAIT,
+    CUDA_CONTRIBUTE,
+    CUDA_SETTLE,
     CUDA_MAXIMUM,
     CUDA_LOSS,                                              // of three types
     CUDA_BACKWARD = CUDA_LOSS + KERNEL_ELEMENTS,            // the same
@@ -32,10 +34,6 @@ struct device {
     // others may still be by work under way.
     struct cuda_parts *parts;
 };
-
-// Makes the device's context the thread's, until cuda_leave, if it is not.
-tally_status_t cuda_enter(struct device *device, bool *entered);
-void cuda_leave(struct device *device, bool entered);
 
 // In the device's context. Nothing, where the shape has no blocks.
 tally_status_t cuda_launch(struct device *device, enum cuda_kernel kernel,

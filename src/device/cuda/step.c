@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A step on a stream: its memory, and what is enqueued for it. What the host
 // answers is core/step_device.c.
+#include <assert.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,26 +14,34 @@
 
 #define ALIGNMENT_BYTES 256
 
+static_assert(KERNEL_CHANNELS_MAX >= TALLY_CHANNELS_MAX, "a factor each");
+static_assert(KERNEL_SLOT_THREADS >= TALLY_CHANNELS_MAX, "a thread each");
+
 static size_t rounded(size_t bytes)
 {
     return (bytes + ALIGNMENT_BYTES - 1) / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
 }
 
-// Places, in pinned memory: slots, answers, expired.
+static size_t lane_count(const struct cuda_step *step)
+{
+    return NUMERIC_LANES * step->params.channels + step->params.max_lanes;
+}
+
+// Places, in pinned memory: slots, answers, expired, the mirror.
 static tally_status_t allocate_pinned(struct cuda_step *step)
 {
     const struct cuda_driver *driver = step->device->driver;
-    size_t lanes =
-        NUMERIC_LANES * step->params.channels + step->params.max_lanes;
     CUdeviceptr on_device = 0;
     void *memory;
 
-    step->slot_bytes =
-        rounded(sizeof(struct kernel_slot) + lanes * sizeof(int64_t));
+    step->slot_bytes = rounded(sizeof(struct kernel_slot) +
+                               lane_count(step) * sizeof(int64_t));
     size_t slots = KERNEL_SLOTS * step->slot_bytes;
     size_t answers =
         rounded(KERNEL_SLOTS * step->params.channels * sizeof(*step->answers));
-    size_t all = slots + answers + ALIGNMENT_BYTES;
+    size_t expired = slots + answers;
+    size_t mirror = expired + ALIGNMENT_BYTES;
+    size_t all = mirror + ALIGNMENT_BYTES;
     CUresult error = driver->cuMemHostAlloc(
         &memory, all, CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP);
     if (error != CUDA_SUCCESS)
@@ -47,8 +56,10 @@ static tally_status_t allocate_pinned(struct cuda_step *step)
     step->device_slots = device;
     step->answers = (uint64_t *)(void *)(step->pinned + slots);
     step->device_answers = (uint64_t *)(void *)(device + slots);
-    step->expired = (uint64_t *)(void *)(step->pinned + slots + answers);
-    step->device_expired = (uint64_t *)(void *)(device + slots + answers);
+    step->expired = (uint64_t *)(void *)(step->pinned + expired);
+    step->device_expired = (uint64_t *)(void *)(device + expired);
+    step->mirror = (struct kernel_mirror *)(void *)(step->pinned + mirror);
+    step->device_mirror = (struct kernel_mirror *)(void *)(device + mirror);
     return TALLY_OK;
 }
 
@@ -59,7 +70,9 @@ static tally_status_t allocate_memory(struct cuda_step *step)
         rounded(step->params.channels * sizeof(struct numeric_record));
     size_t scales = rounded(step->params.channels * sizeof(float));
     size_t maxima = rounded(step->params.max_lanes * sizeof(int64_t));
-    size_t all = 2 * records + scales + maxima + sizeof(struct kernel_state);
+    size_t lanes = rounded(lane_count(step) * sizeof(int64_t));
+    size_t all =
+        2 * records + scales + maxima + lanes + sizeof(struct kernel_state);
     CUdeviceptr memory;
     CUresult error = driver->cuMemAlloc_v2(&memory, all);
 
@@ -71,7 +84,8 @@ static tally_status_t allocate_memory(struct cuda_step *step)
     step->losses = (struct numeric_record *)(void *)(at += records);
     step->scales = (float *)(void *)(at += records);
     step->maxima = (int64_t *)(void *)(at += scales);
-    step->state = (struct kernel_state *)(void *)(at + maxima);
+    step->lanes = (int64_t *)(void *)(at += maxima);
+    step->state = (struct kernel_state *)(void *)(at + lanes);
     error = driver->cuMemsetD8_v2(memory, 0, all);
     // INT64_MIN, NUMERIC_MAXIMUM_NONE: its last byte.
     for (uint32_t i = 0; error == CUDA_SUCCESS && i < step->params.max_lanes;
@@ -156,6 +170,8 @@ void cuda_step_free(struct cuda_step *step)
 }
 
 static const struct kernel_shape one_block = {1, 1, KERNEL_SLOT_THREADS, 0};
+static const struct kernel_shape settle_block = {1, 1, KERNEL_SLOT_THREADS,
+                                                 KERNEL_SETTLE_BYTES};
 static const struct kernel_shape one_warp = {1, 1, 32, 0};
 
 // In the device's context.
@@ -167,6 +183,12 @@ static bool is_capturing(struct cuda_step *step, tally_stream_t stream)
     return status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
+static struct numeric_record *records_of(const struct cuda_step *step,
+                                         uint32_t carries)
+{
+    return (carries & KERNEL_SLOT_LOSSES) != 0 ? step->losses : step->counts;
+}
+
 tally_status_t cuda_step_publish(struct cuda_step *step, uint32_t carries,
                                  bool maxima, int32_t micro_batches,
                                  tally_stream_t stream)
@@ -176,8 +198,7 @@ tally_status_t cuda_step_publish(struct cuda_step *step, uint32_t carries,
         .state = step->state,
         .slots = step->device_slots,
         .slot_bytes = step->slot_bytes,
-        .records =
-            (carries & KERNEL_SLOT_LOSSES) != 0 ? step->losses : step->counts,
+        .records = records_of(step, carries),
         .maxima = maxima ? step->maxima : NULL,
         .channels = step->params.channels,
         .max_lanes = step->params.max_lanes,
@@ -271,17 +292,80 @@ tally_status_t cuda_step_wait(struct cuda_step *step, tally_stream_t stream)
     return status;
 }
 
-tally_status_t cuda_step_maximum(struct cuda_step *step, uint32_t lane,
-                                 const float *value, tally_stream_t stream)
+static tally_status_t launch(struct cuda_step *step, enum cuda_kernel kernel,
+                             const void *params,
+                             const struct kernel_shape *shape,
+                             tally_stream_t stream)
 {
     bool entered;
-    struct kernel_maximum maximum = {&step->maxima[lane], value};
     tally_status_t status = cuda_enter(step->device, &entered);
 
     if (status != TALLY_OK)
         return status;
-    status =
-        cuda_launch(step->device, CUDA_MAXIMUM, &maximum, &one_warp, stream);
+    status = cuda_launch(step->device, kernel, params, shape, stream);
     cuda_leave(step->device, entered);
     return status;
+}
+
+tally_status_t cuda_step_check_stream(tally_stream_t stream)
+{
+    return (CUstream)stream != CU_STREAM_PER_THREAD
+               ? TALLY_OK
+               : core_fail(TALLY_ERR_UNSUPPORTED,
+                           "the default stream of the thread: NCCL may enqueue "
+                           "by a thread of its own, so a stream must be given");
+}
+
+tally_status_t cuda_step_contribute(struct cuda_step *step,
+                                    const struct cuda_reduction *reduction,
+                                    tally_stream_t stream)
+{
+    const struct kernel_contribute contribute = {
+        .state = step->state,
+        .mirror = step->device_mirror,
+        .records = records_of(step, reduction->carries),
+        .maxima = reduction->maxima ? step->maxima : NULL,
+        .lanes = step->lanes,
+        .step = reduction->number,
+        .rank = step->params.rank,
+        .ranks = step->params.ranks,
+        .channels = step->params.channels,
+        .max_lanes = step->params.max_lanes,
+        .carries = reduction->carries,
+    };
+
+    return launch(step, CUDA_CONTRIBUTE, &contribute, &one_block, stream);
+}
+
+tally_status_t cuda_step_settle(struct cuda_step *step,
+                                const struct cuda_reduction *reduction,
+                                tally_stream_t stream)
+{
+    struct kernel_settle settle = {
+        .state = step->state,
+        .mirror = step->device_mirror,
+        .lanes = step->lanes,
+        .slots = step->device_slots,
+        .slot_bytes = step->slot_bytes,
+        .scales = step->scales,
+        .step = reduction->number,
+        .ranks = step->params.ranks,
+        .channels = step->params.channels,
+        .max_lanes = step->params.max_lanes,
+        .carries = reduction->carries,
+        .micro_batches = reduction->micro_batches,
+        .divisor = reduction->divisor,
+    };
+
+    memcpy(settle.coefficients, reduction->coefficients,
+           step->params.channels * sizeof(*settle.coefficients));
+    return launch(step, CUDA_SETTLE, &settle, &settle_block, stream);
+}
+
+tally_status_t cuda_step_maximum(struct cuda_step *step, uint32_t lane,
+                                 const float *value, tally_stream_t stream)
+{
+    struct kernel_maximum maximum = {&step->maxima[lane], value};
+
+    return launch(step, CUDA_MAXIMUM, &maximum, &one_warp, stream);
 }

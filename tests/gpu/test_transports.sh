@@ -1,0 +1,50 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+# Steps on a GPU over every transport between nodes, on the loopback: what they
+# give is compared with the host device over the same transport, on 2, 4 and 8
+# ranks that share the GPU (RANKS); and a graph is replayed.
+# The GPU is the double of libcuda here; DOUBLE=no: this machine's.
+srcdir=${srcdir:-$(dirname "$0")/../..}
+. "$srcdir/tests/harness/shell.sh"
+
+double=$PWD/tests/harness/cuda/.libs
+if [ "${DOUBLE:-yes}" = yes ]; then
+    [ -e "$double/libcuda.so.1" ] ||
+        check_skip "this build has no C++, so no double of libcuda"
+    LD_LIBRARY_PATH="$double${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    export LD_LIBRARY_PATH
+fi
+grep -q '^#define HAVE_KERNELS 1' config.h ||
+    check_skip "this build has no CUDA kernels (no nvcc)"
+for backend in ucx ofi; do
+    [ -e ".libs/libtally-$backend.so" ] ||
+        echo "skipped: this build has no libtally-$backend.so"
+done
+transport_ways | grep -v '^TALLY_TRANSPORT=shm' >"$scratch/ways"
+[ -s "$scratch/ways" ] || check_skip "this build has no transport between nodes"
+
+# Ends as it does by itself; fails after a long time.
+steps() { # SETTINGS CASE...
+    with=$1
+    shift
+    # shellcheck disable=SC2086
+    timeout 600 env TALLY_PLUGIN_PATH="$PWD/.libs" TALLY_STRICT_ENV=1 \
+        TALLY_LOG=info $with tests/gpu/steps "$@" >"$scratch/out" 2>&1 </dev/null
+    status=$?
+    [ $status -eq 0 ] || cat "$scratch/out"
+    return $status
+}
+
+steps "TALLY_TRANSPORT=shm" none || check_skip "there is no GPU"
+while read -r settings; do
+    name=$(echo "$settings" | sed 's/^TALLY_TRANSPORT=\([a-z]*\).*/\1/')
+    for n in ${RANKS:-2 4 8}; do
+        check "$n ranks are as on the host, $settings" \
+            steps "$settings RANKS=$n" as_on_the_host
+    done
+    check "they reduced over $name" \
+        grep -q "transport $name" "$scratch/out"
+    check "a graph is replayed, $settings" \
+        steps "$settings REPLAYS=${REPLAYS:-100}" a_graph
+done <"$scratch/ways"
+check_end
