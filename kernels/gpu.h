@@ -94,6 +94,11 @@ GPU_FN uint32_t gpu_shuffle_next(uint32_t x)
     return __shfl_down_sync(~0u, x, 1);
 }
 
+GPU_FN uint32_t gpu_ballot(bool vote)
+{
+    return __ballot_sync(~0u, vote);
+}
+
 GPU_FN void gpu_block_barrier()
 {
     __syncthreads();

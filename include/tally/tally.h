@@ -167,8 +167,8 @@ typedef struct tally_group_params {
     // The trainer's communicator (ncclComm_t) over the same ranks in the same
     // order: steps in the memory of a CUDA device reduce over it, rather than
     // over one that Tally makes. Tally never aborts nor destroys it; its owner
-    // does, after tally_group_free. At all ranks of the group, or at none. Not
-    // used by steps yet: UNSUPPORTED. NULL: none.
+    // does, after tally_group_free. At all ranks of the group, or at none; not
+    // with `replica`: UNSUPPORTED. NULL: none.
     void *nccl_comm;
     // The group is one replica among several: its step (it has one) is decided
     // among them. The same at all its ranks. NULL: it is not.

@@ -22,6 +22,7 @@ char *gpu_shared();
 float gpu_shuffle_xor(float x, int mask);
 uint32_t gpu_shuffle_xor(uint32_t x, int mask);
 uint32_t gpu_shuffle_next(uint32_t x);
+uint32_t gpu_ballot(bool vote);
 void gpu_block_barrier();
 void gpu_cluster_arrive();
 void gpu_cluster_wait();

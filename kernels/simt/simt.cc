@@ -89,7 +89,7 @@ void meet(struct meeting *meeting, int expected, int kind, const char *what)
     rest();
 }
 
-enum { MEET_SHUFFLE, MEET_NEXT, MEET_BLOCK };
+enum { MEET_SHUFFLE, MEET_NEXT, MEET_BALLOT, MEET_BLOCK };
 
 // All lanes' values, in the order of lanes.
 const uint32_t *warp_exchange(uint32_t x, int kind)
@@ -294,6 +294,16 @@ uint32_t gpu_shuffle_next(uint32_t x)
     int from = std::min(self().index % WARP + 1, WARP - 1);
 
     return warp_exchange(x, MEET_NEXT)[from];
+}
+
+uint32_t gpu_ballot(bool vote)
+{
+    const uint32_t *all = warp_exchange(vote, MEET_BALLOT);
+    uint32_t votes = 0;
+
+    for (int i = 0; i < WARP; i++)
+        votes |= all[i] << i;
+    return votes;
 }
 
 void gpu_block_barrier()
