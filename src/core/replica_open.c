@@ -93,7 +93,10 @@ static tally_status_t open_transport(const struct replica_open_params *params,
         struct transports_entry *entry = &transports->entries[i];
         if (strcmp(wanted, "auto") != 0 && strcmp(wanted, entry->name) != 0)
             continue;
-        status = transports_open(transports, entry, TRANSPORTS_FOR_REPLICAS);
+        status = transports_need(transports, entry, TALLY_TAGGED_P2P);
+        if (status == TALLY_OK)
+            status =
+                transports_open(transports, entry, TRANSPORTS_FOR_REPLICAS);
         if (status == TALLY_OK) {
             *out = entry;
             return TALLY_OK;
