@@ -275,9 +275,9 @@ static tally_status_t launch_loss(struct device *device,
 
     if (job->gradient != NULL &&
         kernel_loss_grad_fits(&device->shape, type, job)) {
-        int kernel = kernel_loss_grad_is_long(type, job->width)
-                         ? CUDA_LOSS_GRAD_LONG
-                         : CUDA_LOSS_GRAD;
+        uint32_t kernel = kernel_loss_grad_is_long(type, job->width)
+                              ? CUDA_LOSS_GRAD_LONG
+                              : CUDA_LOSS_GRAD;
         shape = kernel_loss_grad_shape(type, job->width, job->labels.tokens);
         return cuda_launch(device, kernel + type, job, &shape, stream);
     }
