@@ -431,10 +431,11 @@ const struct config_row config_table[CONFIG_COUNT] = {
             .type = CONFIG_INTEGER,
             .type_text = "seconds, 0: never",
             .preset = "0",
-            .doc = "Where too few are left to decide for so long, and the "
-                   "leases of those that are missing are over, those that are "
-                   "left go on without them, in a lineage that they force: "
-                   "doc/fault.md. For TALLY_QUORUM=etcd.",
+            .doc =
+                "Where too few are left to decide for so long, and the "
+                "leases of those that are missing are over, those that are "
+                "left go on without them, in a lineage that they force, with "
+                "TALLY_QUORUM=etcd: doc/fault.md",
             .minimum = 1,
             .maximum = 604800,
             .zero = true,

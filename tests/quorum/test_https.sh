@@ -107,8 +107,12 @@ start_etcd server --client-cert-auth --trusted-ca-file "$keys/ours.pem"
 check "a replica group shows its certificate" joins \
     TALLY_ETCD_CA="$keys/ours.pem" TALLY_ETCD_CERT="$keys/group.pem" \
     TALLY_ETCD_KEY="$keys/group.key"
-refused "etcd asks for one" TALLY_ETCD_CA="$keys/ours.pem"
-refused "etcd does not know this one" TALLY_ETCD_CA="$keys/ours.pem" \
+# TLS 1.3 says so after the handshake, when the connection may be gone already:
+# the reason is not always there to be named.
+check "etcd asks for one" not joins TALLY_BOOTSTRAP_TIMEOUT=3 \
+    TALLY_ETCD_CA="$keys/ours.pem"
+check "etcd does not know this one" not joins TALLY_BOOTSTRAP_TIMEOUT=3 \
+    TALLY_ETCD_CA="$keys/ours.pem" \
     TALLY_ETCD_CERT="$keys/stranger.pem" TALLY_ETCD_KEY="$keys/stranger.key"
 stop_etcd
 check_end

@@ -172,7 +172,10 @@ START_TEST(the_operator_ends_a_lineage_by_a_key)
         ck_assert_int_ne(event.kind, QUORUM_FORCE);
     write_force("4");
     ck_assert_uint_eq(scene_await(self, QUORUM_FORCE, 0).ends, 4);
-    ck_assert_uint_eq(scene_await(other, QUORUM_FORCE, 0).ends, 4);
+    do // it may have looked between the two
+        theirs = scene_await(other, QUORUM_FORCE, 0).ends;
+    while (theirs == 3);
+    ck_assert_uint_eq(theirs, 4);
     quorum_close(other);
     quorum_close(self);
 }
