@@ -5,19 +5,6 @@
 // listed one of which a later start is heard is gone: it is forced without it.
 #include "replica/node.h"
 
-static uint64_t listed_peers(const struct replica_epoch *list)
-{
-    return list->members | replica_epoch_acceptors(list);
-}
-
-static bool is_listed(const struct replica_epoch *list,
-                      struct replica_name name)
-{
-    return name.rank == 0 &&
-           (replica_epoch_member(list, name.peer, name.incarnation) ||
-            replica_epoch_acceptor(list, name) >= 0);
-}
-
 // Asks all anew: who is sealed says the same again.
 static void gather(struct replica *node)
 {
@@ -31,7 +18,7 @@ void replica_lineage_force(struct replica *node,
                            const struct replica_epoch *epoch)
 {
     if (!node->located || node->fenced ||
-        !is_listed(epoch, node->params.self) || epoch->members == 0 ||
+        !replica_epoch_names(epoch, node->params.self) || epoch->members == 0 ||
         epoch->acceptor_count % 2 == 0)
         return;
     node->forcing = true;
@@ -44,7 +31,8 @@ void replica_lineage_repeat(struct replica *node)
     struct replica_message seal = replica_message_for(node, REPLICA_SEAL);
 
     seal.survivors = node->force;
-    replica_send(node, listed_peers(&node->force) & ~node->sealed_peers, &seal);
+    replica_send(node, replica_epoch_peers(&node->force) & ~node->sealed_peers,
+                 &seal);
 }
 
 void replica_lineage_seal(struct replica *node,
@@ -52,7 +40,7 @@ void replica_lineage_seal(struct replica *node,
 {
     struct replica_message sealed = replica_message_for(node, REPLICA_SEALED);
 
-    if (!is_listed(&message->survivors, node->params.self)) {
+    if (!replica_epoch_names(&message->survivors, node->params.self)) {
         // Another start of it is: that one is gone, as this message tells.
         replica_learner_ask(node, replica_bit(message->from.peer));
         return;
@@ -134,13 +122,13 @@ void replica_lineage_sealed(struct replica *node,
 {
     uint16_t peer = message->from.peer;
 
-    if (!node->forcing || !is_listed(&node->force, message->from))
+    if (!node->forcing || !replica_epoch_names(&node->force, message->from))
         return;
     node->sealed_peers |= replica_bit(peer);
     if (replica_epoch_member(&node->force, peer, message->from.incarnation) &&
         message->state.index > node->frontier.index)
         node->frontier = message->state;
-    if ((listed_peers(&node->force) & ~node->sealed_peers) == 0)
+    if ((replica_epoch_peers(&node->force) & ~node->sealed_peers) == 0)
         propose_lineage(node);
 }
 
@@ -157,7 +145,7 @@ void replica_lineage_adopt(struct replica *node,
     }
     if (lineage <= node->at.epoch.lineage)
         return;
-    if (!is_listed(&position->epoch, node->params.self)) {
+    if (!replica_epoch_names(&position->epoch, node->params.self)) {
         node->sealed = true;
         replica_coordinator_fence(node);
         return;

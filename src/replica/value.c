@@ -64,6 +64,19 @@ uint64_t replica_epoch_acceptors(const struct replica_epoch *epoch)
     return peers;
 }
 
+uint64_t replica_epoch_peers(const struct replica_epoch *epoch)
+{
+    return epoch->members | replica_epoch_acceptors(epoch);
+}
+
+bool replica_epoch_names(const struct replica_epoch *epoch,
+                         struct replica_name name)
+{
+    return name.rank == 0 &&
+           (replica_epoch_member(epoch, name.peer, name.incarnation) ||
+            replica_epoch_acceptor(epoch, name) >= 0);
+}
+
 uint64_t replica_records_digest(uint64_t digest,
                                 const struct numeric_record *records,
                                 uint32_t count)

@@ -77,6 +77,11 @@ bool replica_epoch_member(const struct replica_epoch *epoch, uint16_t peer,
 // The peers of acceptors.
 uint64_t replica_epoch_acceptors(const struct replica_epoch *epoch);
 
+// The peers of members and acceptors, and whether that start is one of them.
+uint64_t replica_epoch_peers(const struct replica_epoch *epoch);
+bool replica_epoch_names(const struct replica_epoch *epoch,
+                         struct replica_name name);
+
 uint64_t replica_records_digest(uint64_t digest,
                                 const struct numeric_record *records,
                                 uint32_t count);

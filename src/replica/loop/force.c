@@ -10,29 +10,19 @@
 // From one that fails to the next of the same process.
 #define AGAIN_US 5000000
 
-// Whether the process runs that the epoch names.
-static bool is_heard(uint64_t there, const uint64_t *incarnations,
-                     struct replica_name name)
-{
-    return (there & replica_bit(name.peer)) != 0 &&
-           incarnations[name.peer] == name.incarnation;
-}
-
 // Members and acceptors of the epoch that are heard.
 static uint64_t survivors_of(const struct replica_epoch *epoch, uint64_t there,
                              const uint64_t *incarnations)
 {
     uint64_t set = 0;
 
-    for (uint64_t rest = epoch->members; rest != 0; rest &= rest - 1) {
+    for (uint64_t rest = replica_epoch_peers(epoch) & there; rest != 0;
+         rest &= rest - 1) {
         uint16_t peer = (uint16_t)__builtin_ctzll(rest);
-        if (is_heard(there, incarnations,
-                     (struct replica_name){peer, 0, epoch->incarnations[peer]}))
+        if (replica_epoch_names(
+                epoch, (struct replica_name){peer, 0, incarnations[peer]}))
             set |= replica_bit(peer);
     }
-    for (uint32_t i = 0; i < epoch->acceptor_count; i++)
-        if (is_heard(there, incarnations, epoch->acceptors[i]))
-            set |= replica_bit(epoch->acceptors[i].peer);
     return set;
 }
 
@@ -41,35 +31,29 @@ static bool is_quorum(const struct replica_epoch *epoch, uint64_t survivors,
 {
     int heard = 0;
 
-    for (uint32_t i = 0; i < epoch->acceptor_count; i++)
-        heard += is_heard(survivors, incarnations, epoch->acceptors[i]);
+    for (uint32_t i = 0; i < epoch->acceptor_count; i++) {
+        struct replica_name name = epoch->acceptors[i];
+        heard += (survivors & replica_bit(name.peer)) != 0 &&
+                 incarnations[name.peer] == name.incarnation;
+    }
     return heard >= replica_epoch_quorum(epoch);
 }
 
-static bool lease_is_over(const struct replica_loop *loop,
-                          struct replica_name name)
-{
-    return loop->force.registered[name.peer] != name.incarnation;
-}
-
-// One that is cut off from here but not from the register may go on with
-// others.
+// Whether their leases are. One that is cut off from here but not from the
+// register may go on with others.
 static bool all_missing_are_over(const struct replica_loop *loop,
                                  uint64_t survivors)
 {
     const struct replica_epoch *epoch = &loop->node->at.epoch;
+    const uint64_t *registered = loop->force.registered;
 
-    for (uint64_t rest = epoch->members & ~survivors; rest != 0;
+    for (uint64_t rest = replica_epoch_peers(epoch) & ~survivors; rest != 0;
          rest &= rest - 1) {
         uint16_t peer = (uint16_t)__builtin_ctzll(rest);
-        if (!lease_is_over(loop, (struct replica_name){
-                                     peer, 0, epoch->incarnations[peer]}))
+        if (replica_epoch_names(
+                epoch, (struct replica_name){peer, 0, registered[peer]}))
             return false;
     }
-    for (uint32_t i = 0; i < epoch->acceptor_count; i++)
-        if ((survivors & replica_bit(epoch->acceptors[i].peer)) == 0 &&
-            !lease_is_over(loop, epoch->acceptors[i]))
-            return false;
     return true;
 }
 
