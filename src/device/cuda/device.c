@@ -201,6 +201,20 @@ tally_status_t cuda_launch(struct device *device, enum cuda_kernel kernel,
                : cuda_driver_fail(device->driver, kernel_names[kernel], error);
 }
 
+tally_status_t cuda_run(struct device *device, enum cuda_kernel kernel,
+                        const void *params, const struct kernel_shape *shape,
+                        tally_stream_t stream)
+{
+    bool entered;
+    tally_status_t status = cuda_enter(device, &entered);
+
+    if (status != TALLY_OK)
+        return status;
+    status = cuda_launch(device, kernel, params, shape, stream);
+    cuda_leave(device, entered);
+    return status;
+}
+
 static struct kernel_labels labels_of(const struct device_labels *labels)
 {
     return (struct kernel_labels){
@@ -218,17 +232,11 @@ static tally_status_t cuda_count(struct device *device,
                                  struct numeric_record *record,
                                  tally_stream_t stream)
 {
-    bool entered;
     struct kernel_count count = {labels_of(labels), record};
     struct kernel_shape shape =
         kernel_count_shape(&device->shape, labels->tokens);
-    tally_status_t status = cuda_enter(device, &entered);
 
-    if (status != TALLY_OK)
-        return status;
-    status = cuda_launch(device, CUDA_COUNT, &count, &shape, stream);
-    cuda_leave(device, entered);
-    return status;
+    return cuda_run(device, CUDA_COUNT, &count, &shape, stream);
 }
 
 // Room for the parts of so many rows. What was handed out before stays.
@@ -334,19 +342,13 @@ static tally_status_t cuda_multiply(struct device *device,
                                     const struct device_multiply *given,
                                     tally_stream_t stream)
 {
-    bool entered;
     struct kernel_multiply job = {given->values, given->elements,
                                   given->factor};
     struct kernel_shape shape =
         kernel_multiply_shape(&device->shape, given->elements);
-    tally_status_t status = cuda_enter(device, &entered);
 
-    if (status != TALLY_OK)
-        return status;
-    status = cuda_launch(device, CUDA_MULTIPLY + element_of(given->type), &job,
-                         &shape, stream);
-    cuda_leave(device, entered);
-    return status;
+    return cuda_run(device, CUDA_MULTIPLY + element_of(given->type), &job,
+                    &shape, stream);
 }
 
 const struct device_ops device_cuda_ops = {

@@ -39,5 +39,9 @@ struct device {
 tally_status_t cuda_launch(struct device *device, enum cuda_kernel kernel,
                            const void *params, const struct kernel_shape *shape,
                            tally_stream_t stream);
+// The same, in any context.
+tally_status_t cuda_run(struct device *device, enum cuda_kernel kernel,
+                        const void *params, const struct kernel_shape *shape,
+                        tally_stream_t stream);
 
 #endif

@@ -292,21 +292,6 @@ tally_status_t cuda_step_wait(struct cuda_step *step, tally_stream_t stream)
     return status;
 }
 
-static tally_status_t launch(struct cuda_step *step, enum cuda_kernel kernel,
-                             const void *params,
-                             const struct kernel_shape *shape,
-                             tally_stream_t stream)
-{
-    bool entered;
-    tally_status_t status = cuda_enter(step->device, &entered);
-
-    if (status != TALLY_OK)
-        return status;
-    status = cuda_launch(step->device, kernel, params, shape, stream);
-    cuda_leave(step->device, entered);
-    return status;
-}
-
 tally_status_t cuda_step_check_stream(tally_stream_t stream)
 {
     return (CUstream)stream != CU_STREAM_PER_THREAD
@@ -334,7 +319,8 @@ tally_status_t cuda_step_contribute(struct cuda_step *step,
         .carries = reduction->carries,
     };
 
-    return launch(step, CUDA_CONTRIBUTE, &contribute, &one_block, stream);
+    return cuda_run(step->device, CUDA_CONTRIBUTE, &contribute, &one_block,
+                    stream);
 }
 
 tally_status_t cuda_step_settle(struct cuda_step *step,
@@ -359,7 +345,7 @@ tally_status_t cuda_step_settle(struct cuda_step *step,
 
     memcpy(settle.coefficients, reduction->coefficients,
            step->params.channels * sizeof(*settle.coefficients));
-    return launch(step, CUDA_SETTLE, &settle, &settle_block, stream);
+    return cuda_run(step->device, CUDA_SETTLE, &settle, &settle_block, stream);
 }
 
 tally_status_t cuda_step_maximum(struct cuda_step *step, uint32_t lane,
@@ -367,5 +353,5 @@ tally_status_t cuda_step_maximum(struct cuda_step *step, uint32_t lane,
 {
     struct kernel_maximum maximum = {&step->maxima[lane], value};
 
-    return launch(step, CUDA_MAXIMUM, &maximum, &one_warp, stream);
+    return cuda_run(step->device, CUDA_MAXIMUM, &maximum, &one_warp, stream);
 }
