@@ -59,6 +59,10 @@ struct group_replica {
 
 struct step_replica;
 
+// Of one reduction: records of the channels, then MAX lanes.
+#define STEP_LANES_MAX                                                         \
+    (NUMERIC_LANES * TALLY_CHANNELS_MAX + TALLY_MAX_LANES_MAX)
+
 struct tally_group {
     tally_t *tally;
     char key[32];

@@ -13,18 +13,19 @@
 #include "numeric/maximum.h"
 #include "numeric/scale.h"
 
-#define LANES_MAX (NUMERIC_LANES * TALLY_CHANNELS_MAX + TALLY_MAX_LANES_MAX)
-
 // One epoch's reductions, copied out of the ring.
 struct outcome {
     struct step_epoch epoch;
     tally_status_t status;
     int32_t failed_rank;
     char sentence[sizeof(((struct queue_fate *)0)->sentence)];
-    int64_t counts[LANES_MAX]; // the reduction that carries the weights
-    int64_t totals[LANES_MAX]; // the same, of all replicas that are counted
-    tally_result_t replica;    // what is known of these
-    int64_t losses[LANES_MAX]; // the one that carries losses and maxima
+    // The reduction that carries the weights, and the same of all replicas that
+    // are counted.
+    int64_t counts[STEP_LANES_MAX];
+    int64_t totals[STEP_LANES_MAX];
+    tally_result_t replica; // what is known of these
+    // The one that carries losses and maxima.
+    int64_t losses[STEP_LANES_MAX];
 };
 
 static tally_status_t find_epoch(const tally_step_t *step, uint64_t epoch,
@@ -201,7 +202,7 @@ static tally_status_t wait_for(tally_step_t *step, struct outcome *outcome,
                                uint64_t epoch)
 {
     struct progress *progress = step->group->tally->progress;
-    int64_t lanes[LANES_MAX];
+    int64_t lanes[STEP_LANES_MAX];
     if (step->device != NULL)
         step_device_await(step, epoch != 0 ? epoch : step->epoch);
     tally_status_t status = look(step, epoch, outcome);

@@ -10,7 +10,6 @@
 #include "core/step_device.h"
 #include "core/stream.h"
 
-#define LANES_MAX (NUMERIC_LANES * TALLY_CHANNELS_MAX + TALLY_MAX_LANES_MAX)
 #define SETTLE_US ((int64_t)2000000)
 #define NAP_US 1000
 
@@ -127,7 +126,7 @@ static void feed(void *context)
     tally_step_t *step = context;
     struct queue *queue = step->queue;
     struct kernel_slot head;
-    int64_t lanes[LANES_MAX];
+    int64_t lanes[STEP_LANES_MAX];
 
     for (;;) {
         const uint64_t next = queue->posted + 1;
