@@ -141,17 +141,15 @@ static tally_status_t create_reduction(tally_step_t *step, uint16_t tag_space)
 {
     tally_group_t *group = step->group;
     tally_t *tally = group->tally;
+    bool lent = group->nccl_comm != NULL;
     if (group->topology->node_count > 1 && group->links == NULL)
-        return core_fail(TALLY_ERR_TRANSPORT,
-                         "%s%s reduces on the stream of a device, the %d nodes "
-                         "of group \"%s\" are not joined for steps in the "
-                         "memory of the host",
-                         group->nccl_comm != NULL ? "nccl_comm"
-                                                  : "TALLY_TRANSPORT=",
-                         group->nccl_comm != NULL
-                             ? ""
-                             : config_text(tally->config, CONFIG_TRANSPORT),
-                         (int)group->topology->node_count, group->key);
+        return core_fail(
+            TALLY_ERR_TRANSPORT,
+            "%s%s reduces on the stream of a device, the %d nodes of group "
+            "\"%s\" are not joined for steps in the memory of the host",
+            lent ? "nccl_comm" : "TALLY_TRANSPORT=",
+            lent ? "" : config_text(tally->config, CONFIG_TRANSPORT),
+            (int)group->topology->node_count, group->key);
     struct allreduce_params params = {
         .topology = group->topology,
         .links = group->links,

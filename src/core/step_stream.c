@@ -211,12 +211,8 @@ static bool is_settled(const tally_step_t *step)
 tally_status_t step_stream_settle(tally_step_t *step)
 {
     const struct timespec nap = {0, NAP_US * 1000};
-    struct progress *progress = step->group->tally->progress;
 
-    progress_lock(progress);
-    bool failed = step_stream_failed(step);
-    progress_unlock(progress);
-    if (!failed || step->group->nccl_comm == NULL)
+    if (!step_stream_failed(step) || step->group->nccl_comm == NULL)
         return TALLY_OK;
     for (int64_t us = 0; us < SETTLE_US; us += NAP_US) {
         if (is_settled(step))

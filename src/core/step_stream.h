@@ -18,8 +18,7 @@ bool step_stream_wanted(const tally_step_t *step);
 tally_status_t step_stream_join(tally_step_t *step, uint64_t number,
                                 bool *joined);
 
-// Whether its group is dead, so that the stream may never come to an epoch. The
-// lock is held.
+// Whether its group is dead, so that the stream may never come to an epoch.
 bool step_stream_failed(const tally_step_t *step);
 
 // Before its memory is freed: what the trainer's communicator has under way
