@@ -250,6 +250,7 @@ START_TEST(nobody_forces_a_lineage_of_which_nobody_is_left)
     other.from.peer = 1;
     const struct replica_action *actions = hears(node, &other, &count);
     ck_assert(reports(actions, count, REPLICA_STATUS_UNLISTED));
+    ck_assert(!acts(actions, count, REPLICA_ACTION_PROVIDER));
     ck_assert(!node->forcing);
     free(node);
 }
