@@ -9,15 +9,7 @@ srcdir=${srcdir:-$(dirname "$0")/../..}
 for name in $(env | sed -n 's/^\(TALLY_[A-Z0-9_]*\)=.*/\1/p'); do
     unset "$name"
 done
-double=$PWD/tests/harness/cuda/.libs
-if [ "${DOUBLE:-yes}" = yes ]; then
-    [ -e "$double/libcuda.so.1" ] ||
-        check_skip "this build has no C++, so no double of libcuda"
-    LD_LIBRARY_PATH="$double${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-    export LD_LIBRARY_PATH
-fi
-grep -q '^#define HAVE_KERNELS 1' config.h ||
-    check_skip "this build has no CUDA kernels (no nvcc)"
+use_cuda_double
 # They keep gigabytes for the stacks of so many blocks.
 ! grep -q -- '-fsanitize=' config.status ||
     check_skip "this is a build for a sanitizer"

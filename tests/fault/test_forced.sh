@@ -8,11 +8,7 @@
 . "${srcdir:-.}/tests/harness/shell.sh"
 . "${srcdir:-.}/tests/harness/etcd.sh"
 command -v python3 >/dev/null || check_skip "there is no python3"
-transport=
-for name in ofi ucx; do
-    [ ! -e .libs/libtally-$name.so ] || transport=$name
-done
-[ -n "$transport" ] || check_skip "there is no transport between replicas"
+use_replica_transport
 
 scene() {
     TALLY_JOB=$1 PYTHONDONTWRITEBYTECODE=1 timeout "${FAULT_TIMEOUT:-600}" \

@@ -7,15 +7,7 @@
 srcdir=${srcdir:-$(dirname "$0")/../..}
 . "$srcdir/tests/harness/shell.sh"
 
-double=$PWD/tests/harness/cuda/.libs
-if [ "${DOUBLE:-yes}" = yes ]; then
-    [ -e "$double/libcuda.so.1" ] ||
-        check_skip "this build has no C++, so no double of libcuda"
-    LD_LIBRARY_PATH="$double${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
-    export LD_LIBRARY_PATH
-fi
-grep -q '^#define HAVE_KERNELS 1' config.h ||
-    check_skip "this build has no CUDA kernels (no nvcc)"
+use_cuda_double
 for backend in ucx ofi; do
     [ -e ".libs/libtally-$backend.so" ] ||
         echo "skipped: this build has no libtally-$backend.so"

@@ -7,6 +7,9 @@
 #   check_equal "a sentence" WANT GOT
 #   check_skip "why"                 ends the test as skipped
 #   check_end                        the last line of every test
+#   use_cuda_double                  libcuda is the double, but for DOUBLE=no;
+#                                    skips without it, or without kernels
+#   use_replica_transport            $transport between replica groups; or skips
 
 # LeakSanitizer's tracer falls over now and then in processes that unloaded UCX.
 # Leaks are looked for by the unit tests, and under valgrind.
@@ -100,4 +103,23 @@ transport_ways() {
         echo "$ofi TALLY_OFI_PROVIDER=tcp;ofi_rxm TALLY_OFI_DOMAIN=lo"
         echo "$ofi TALLY_OFI_PROVIDER=net TALLY_OFI_DOMAIN=lo"
     fi
+}
+
+use_cuda_double() {
+    double=$PWD/tests/harness/cuda/.libs
+    if [ "${DOUBLE:-yes}" = yes ]; then
+        [ -e "$double/libcuda.so.1" ] ||
+            check_skip "this build has no C++, so no double of libcuda"
+        export LD_LIBRARY_PATH="$double${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    fi
+    grep -q '^#define HAVE_KERNELS 1' config.h ||
+        check_skip "this build has no CUDA kernels (no nvcc)"
+}
+
+use_replica_transport() {
+    transport=
+    for name in ofi ucx; do
+        [ ! -e .libs/libtally-$name.so ] || transport=$name
+    done
+    [ -n "$transport" ] || check_skip "there is no transport between replicas"
 }

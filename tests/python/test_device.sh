@@ -4,13 +4,8 @@
 # driver that runs the kernels on the emulator.
 . "${srcdir:-.}/tests/harness/shell.sh"
 . "${srcdir:-.}/tests/python/shell.sh"
-double=$PWD/tests/harness/cuda/.libs
 command -v python3 >/dev/null || check_skip "there is no python3"
-[ -e "$double/libcuda.so.1" ] ||
-    check_skip "the build has no double of libcuda"
-grep -q '^#define HAVE_KERNELS 1' config.h ||
-    check_skip "this build has no CUDA kernels (no nvcc)"
-export LD_LIBRARY_PATH="$double${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+use_cuda_double
 
 cases() {
     timeout 900 "$@" python3 "$source_dir/tests/python/run.py" \
