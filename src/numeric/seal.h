@@ -7,24 +7,14 @@
 #ifndef NUMERIC_SEAL_H
 #define NUMERIC_SEAL_H
 
+#include "numeric/mix.h"
 #include "numeric/record.h"
-
-// As splitmix64 does.
-NUMERIC_FN uint64_t numeric_seal_mix(uint64_t x)
-{
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
 
 // Odd, so that no rank's share of it is 0.
 NUMERIC_FN uint64_t numeric_seal_key(uint64_t step, uint64_t sequence,
                                      uint32_t channel)
 {
-    return numeric_seal_mix(
-               numeric_seal_mix(numeric_seal_mix(step) ^ sequence) ^ channel) |
-           1;
+    return numeric_mix(numeric_mix(numeric_mix(step) ^ sequence) ^ channel) | 1;
 }
 
 // Linear in the lanes, modulo 2^64.

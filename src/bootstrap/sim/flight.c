@@ -5,19 +5,18 @@
 #include <string.h>
 
 #include "bootstrap/sim/state.h"
+#include "numeric/mix.h"
 
 #define ROOM_MIN 256
 #define SYN_RETRY_NS INT64_C(1000000000)
 #define SYN_TRIES_MAX 6
 
-// splitmix64 (Steele, Lea, Flood).
 uint64_t plain_random(struct plain *plain)
 {
-    uint64_t x = plain->random += 0x9e3779b97f4a7c15u;
+    uint64_t number = numeric_mix(plain->random);
 
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
+    plain->random += NUMERIC_MIX_STEP;
+    return number;
 }
 
 // Room for one more of `size` bytes each.

@@ -4,16 +4,8 @@
 #include <stdlib.h>
 
 #include "core/error.h"
+#include "numeric/mix.h"
 #include "transport/sim/state.h"
-
-// splitmix64
-static uint64_t scramble(uint64_t x)
-{
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
 
 static int64_t later(int64_t a, int64_t b)
 {
@@ -33,7 +25,7 @@ tally_status_t sim_network_create(int32_t size,
         goto fail;
     network->size = size;
     network->options = *options;
-    network->random = scramble(options->seed);
+    network->random = numeric_mix(options->seed);
     *out = network;
     return TALLY_OK;
 fail:
@@ -63,7 +55,7 @@ void sim_network_change(struct sim_network *network,
                         const struct sim_options *options)
 {
     network->options = *options;
-    network->random = scramble(options->seed);
+    network->random = numeric_mix(options->seed);
 }
 
 tally_status_t sim_network_cut(struct sim_network *network, int32_t source,
@@ -124,7 +116,7 @@ static int64_t jitter_draw(struct sim_network *network)
 {
     if (network->options.jitter_ns == 0)
         return 0;
-    network->random = scramble(network->random);
+    network->random = numeric_mix(network->random);
     return (int64_t)(network->random %
                      (uint64_t)(network->options.jitter_ns + 1));
 }
@@ -184,12 +176,12 @@ tally_status_t sim_network_timer(struct sim_network *network, int32_t rank,
 static void digest_add(struct sim_network *network,
                        const struct sim_event *event)
 {
-    uint64_t digest = scramble(network->digest ^ (uint64_t)event->time_ns);
+    uint64_t digest = numeric_mix(network->digest ^ (uint64_t)event->time_ns);
 
-    digest = scramble(digest ^ (uint64_t)event->rank);
+    digest = numeric_mix(digest ^ (uint64_t)event->rank);
     if (event->message != NULL) {
-        digest = scramble(digest ^ event->message->tag);
-        digest = scramble(digest ^ (uint64_t)event->message->source);
+        digest = numeric_mix(digest ^ event->message->tag);
+        digest = numeric_mix(digest ^ (uint64_t)event->message->source);
     }
     network->digest = digest;
 }
