@@ -104,6 +104,7 @@ static bool copy_slot(const tally_step_t *step, uint64_t sequence,
     const int64_t *from = (const int64_t *)(slot + 1);
 
     *head = (struct kernel_slot){
+        .sequence = sequence,
         .epoch = load(&slot->epoch),
         .carries = __atomic_load_n(&slot->carries, __ATOMIC_ACQUIRE),
         .micro_batches =
