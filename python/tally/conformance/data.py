@@ -4,7 +4,8 @@ made anew from a seed by each rank, so nothing is sent."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from collections.abc import Callable
+from typing import Any, NamedTuple, Optional
 
 import torch
 import torch.nn.functional as functional
@@ -99,7 +100,7 @@ def causal_attention(
     )
 
 
-def model(kind: type[Model] = Model) -> Model:
+def model(kind: Callable[[], Any] = Model) -> Any:
     """The same on every rank."""
     torch.manual_seed(1234)
     return kind()
@@ -147,7 +148,7 @@ def reference(
     scenario: str,
     data_ranks: list[int],
     count: int,
-    kind: type[Model] = Model,
+    kind: Callable[[], Any] = Model,
 ) -> dict[str, torch.Tensor]:
     """The gradient of the mean over all tokens, in float64, on one process."""
     whole = model(kind).double()

@@ -18,7 +18,7 @@ from tally.conformance.layouts import WORLD, Layout, world
 from tally.conformance.losses import Loss, Setting
 
 
-def _not_installed(module: str) -> str:
+def not_installed(module: str) -> str:
     if importlib.util.find_spec(module):
         return ""
     return f"{module} is not installed"
@@ -42,7 +42,7 @@ class DeepSpeed(Layout):
 
     @classmethod
     def missing(cls) -> str:
-        return _not_installed("deepspeed")
+        return not_installed("deepspeed")
 
     def build(self) -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")

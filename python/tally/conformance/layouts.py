@@ -41,10 +41,12 @@ class Layout:
     """One way. What is here suits models of one piece."""
 
     name = ""
-    kind = data.Model
+    kind: Callable[[], Any] = data.Model
+    # The trainer whose own step it runs: see Loss.of_trainer.
+    trainer = ""
 
     def __init__(self) -> None:
-        self.model = data.model(self.kind)
+        self.model: Any = data.model(type(self).kind)
         self.rank = dist.get_rank()
         self.data_rank = self.rank
         self.data_ranks = list(range(WORLD))
@@ -56,6 +58,10 @@ class Layout:
     def missing(cls) -> str:
         """Why this way cannot be gone here; empty if it can."""
         return ""
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Once, before processes are forked: imports that take long."""
 
     def build(self) -> None:
         """Spreads self.model."""
@@ -79,13 +85,11 @@ class Layout:
         self.values: list[torch.Tensor] = []
         parts = self.micro_batches(scenario, count)
         if self.holds_logits():
-            loss.begin(
-                [part.labels for part in parts], [part.weights for part in parts]
-            )
+            self.begin(loss, parts)
         self.forward_backward(loss, parts)
         self.reduce_gradients()
         if self.holds_logits():
-            loss.end(list(self.model.parameters()), self.members)
+            self.end(loss)
         factor = self.setting().average_ranks if loss.gradients == "sum" else 1
         gradients = {
             name: self.whole_gradient(parameter) * factor
@@ -95,6 +99,14 @@ class Layout:
         if not all(torch.isfinite(value).all() for value in self.values):
             raise FloatingPointError("a loss is not finite")
         return gradients
+
+    def begin(self, loss: Loss, parts: list[data.MicroBatch]) -> None:
+        loss.begin(
+            [part.labels for part in parts], [part.weights for part in parts]
+        )
+
+    def end(self, loss: Loss) -> None:
+        loss.end(list(self.model.parameters()), self.members)
 
     def forward_backward(
         self, loss: Loss, parts: list[data.MicroBatch]
@@ -123,7 +135,8 @@ class Layout:
         return gradient
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        return self.model.named_parameters()
+        found: Iterator[tuple[str, nn.Parameter]] = self.model.named_parameters()
+        return found
 
     def _average(self, group: dist.ProcessGroup) -> None:
         for parameter in self.model.parameters():
@@ -297,7 +310,7 @@ class Gpipe(Layout):
         self.data_rank = self.mesh.get_local_rank("dp")
         self.data_ranks = [0, 1]
         self.members = self.mesh.get_group("dp")
-        self.model = _Stage(self.model, self.index)  # type: ignore[assignment]
+        self.model = _Stage(self.model, self.index)
 
     def setting(self) -> Setting:
         return Setting(self.members, 2, vocab=data.VOCAB)

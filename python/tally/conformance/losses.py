@@ -58,6 +58,10 @@ class Loss:
     # Whether it has a replica_factor; if not, kills among replica groups are
     # left out.
     in_replicas = False
+    # The trainer whose own loss it is: left out where that does not run the step.
+    of_trainer = ""
+    # Megatron-core's calculate_per_token_loss, for what inside() gives it.
+    per_token = False
 
     def start(self) -> None:
         """Collective over all ranks, before anything else."""
@@ -65,6 +69,11 @@ class Loss:
     def open(self, setting: Setting) -> None:
         """Collective over setting.token_group: not on ranks without logits."""
         self.setting = setting
+
+    def inside(self, trainer: str) -> Any:
+        """What `trainer`'s own step takes in place of this loss, after open();
+        None: the loss as it is, by what the trainer does if nothing is set."""
+        return None
 
     def begin(self, labels: Tensors, weights: Weights) -> None:
         """The labels and weights (or None) of all micro-batches of a step."""
@@ -100,9 +109,18 @@ class Balanced(Loss):
     """Tally."""
 
     in_replicas = True
+    per_token = True
 
     def start(self) -> None:
         self.tally = tally.torch.open()
+        self.integration: Any = None
+
+    def inside(self, trainer: str) -> Any:
+        """Tally's integration of it, on the group that open() made."""
+        from tally.integrations.megatron import MegatronLoss
+
+        self.integration = MegatronLoss(self.group)
+        return self.integration
 
     def open(self, setting: Setting) -> None:
         super().open(setting)
@@ -157,6 +175,9 @@ class Balanced(Loss):
         return torch.where(counted == 0, decided, decided / counted)
 
     def close(self) -> None:
+        if self.integration is not None:
+            self.integration.step.close()
+            self.integration = None
         self.loss.close()
         self.group.close()
 

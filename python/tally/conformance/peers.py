@@ -90,3 +90,34 @@ class Torchtitan(Loss):
         return whole * self.factor
 
 
+class _TokenSum:
+    """A loss function of Megatron-core: (loss sum, count, report)."""
+
+    def begin(self, masks: Tensors) -> None:
+        pass
+
+    def __call__(
+        self, output: torch.Tensor, loss_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        return (output * loss_mask).sum(), loss_mask.sum().int(), {}
+
+    def end(self) -> None:
+        pass
+
+
+class MegatronMeans(Loss):
+    """The schedule divides each micro-batch's sum by its own count, then by their
+    number; gradients are averaged. What Megatron-core does if nothing is set."""
+
+    of_trainer = "megatron"
+    takes_weights = False
+
+    def inside(self, trainer: str) -> _TokenSum:
+        return _TokenSum()
+
+
+class MegatronPerToken(MegatronMeans):
+    """With calculate_per_token_loss: gradients are summed, and divided by the
+    count of all."""
+
+    per_token = True

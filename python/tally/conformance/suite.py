@@ -21,10 +21,11 @@ from tally.conformance.case import Case, error_of
 from tally.conformance.engines import ENGINES
 from tally.conformance.layouts import LAYOUTS, WORLD, Layout
 from tally.conformance.losses import Loss, find
+from tally.conformance.megatron import MEGATRON
 
 TOLERANCE = 1e-6  # of the gradient's norm, float32 against float64
 MICRO_BATCHES = (1, 3)
-WAYS = (*LAYOUTS, *ENGINES)
+WAYS = (*LAYOUTS, *ENGINES, *MEGATRON)
 LAYOUT_NAMES = (*(kind.name for kind in WAYS), kills.NAME)
 PATIENCE_S = 60  # of a rank that waits for another, before it gives up
 
@@ -43,6 +44,8 @@ def _run_layout(
     scenarios: Sequence[str],
     tolerance: float,
 ) -> list[Case]:
+    if loss.of_trainer not in ("", kind.trainer):
+        return []
     missing = kind.missing()
     if missing:
         return [Case.left_out(name, kind.name, missing)]
@@ -53,7 +56,7 @@ def _run_layout(
             continue
         for count in MICRO_BATCHES:
             want = data.reference(
-                scenario, layout.data_ranks, count, layout.kind
+                scenario, layout.data_ranks, count, kind.kind
             )
             error, reason = float("inf"), ""
             try:
@@ -150,6 +153,9 @@ def _run_world(
     tolerance: float,
 ) -> list[Case]:
     """The layouts of one world, which no rank leaves."""
+    for kind in WAYS:
+        if kind.name in layouts and not kind.missing():
+            kind.prepare()
     with tempfile.TemporaryDirectory() as folder:
         store, out = os.path.join(folder, "store"), os.path.join(folder, "out")
         children = [
