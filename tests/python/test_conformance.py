@@ -14,6 +14,8 @@ import torch.distributed as dist
 
 from tally.conformance import data, kills, suite
 from tally.conformance.losses import Loss, find
+from tally.conformance.megatron import MEGATRON
+from tally.conformance.titan import TITAN
 from tally.replica import Count, Status
 
 
@@ -44,7 +46,11 @@ class ConformanceTest(unittest.TestCase):
         cases = [case for case in cases if not case.skipped]
         self.assertEqual(failed(cases), set())
         layouts = len(suite.LAYOUT_NAMES) - len(skipped)
-        self.assertEqual(len(cases), layouts * len(data.SCENARIOS) * 2)
+        without_weights = {
+            kind.name for kind in suite.WAYS if not kind.takes_weights
+        } - {case.layout for case in skipped}
+        rows = layouts * len(data.SCENARIOS) - len(without_weights)
+        self.assertEqual(len(cases), rows * 2)
         self.assertEqual({case.reason for case in cases}, {""})
         for case in skipped:
             # Only a build without UCX and libfabric has no kills.
@@ -94,6 +100,33 @@ class ConformanceTest(unittest.TestCase):
         # Also where all have as many tokens: a quarter of them is gone.
         self.assertEqual(set(wrong), {"even", "silent rank"})
         self.assertTrue(all(error > 0.1 for error in wrong.values()))
+
+    def test_megatron_divides_by_the_count_of_each_micro_batch_if_nothing_is_set(self):
+        means = "tally.conformance.peers:MegatronMeans"
+        layouts = [kind.name for kind in MEGATRON]
+        scenarios = ["even", "uneven", "silent rank", "packed"]
+        cases = suite.run([means], [*layouts, "DDP"], scenarios)
+        if cases[0].skipped:
+            self.skipTest(cases[0].reason)
+        self.assertEqual({case.reason for case in cases}, {""})
+        # Of another trainer it has no rows.
+        self.assertEqual({case.layout for case in cases}, set(layouts))
+        right = {case.scenario for case in cases if case.passed}
+        self.assertEqual(right, {"even"})
+        self.assertEqual(len(failed(cases)), len(layouts) * 3 * 2)
+
+    def test_torchtitans_own_loss_is_not_a_number_in_an_empty_step_alone(self):
+        layouts = [kind.name for kind in TITAN]
+        cases = suite.run(
+            ["tally.conformance.peers:Torchtitan"], layouts, ["uneven", "empty step"]
+        )
+        if cases[0].skipped:
+            self.skipTest(cases[0].reason)
+        self.assertEqual({case.reason for case in cases}, {""})
+        wrong = [case for case in cases if not case.passed]
+        self.assertEqual({case.scenario for case in wrong}, {"empty step"})
+        self.assertTrue(all(math.isinf(case.error) for case in wrong))
+        self.assertEqual(len(wrong), len(layouts) * 2)
 
     def test_a_loss_that_knows_no_replica_groups_has_no_rows_of_kills(self):
         self.assertEqual(suite.run(["local-mean"], [kills.NAME]), [])

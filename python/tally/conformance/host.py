@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What trainers take for granted of a GPU, on a host without one. Not of their
-arithmetic: where tensors are, what waits for a device, what is logged of it."""
+"""What trainers take for granted, on a host without a GPU and beside the PyTorch
+that is there. Nothing of their arithmetic: where tensors are, what waits for a
+device, what is logged, and how a call is named."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -33,3 +39,71 @@ class CudaIsHost(TorchFunctionMode):
         if str(kwargs.get("device", "")).startswith("cuda"):
             kwargs = {**kwargs, "device": "cpu"}
         return function(*args, **kwargs)
+
+
+# Packages that modules of torchtitan import at their head, and the modules: logs,
+# kernels of experts on a GPU, texts to train on.
+_UNUSED_BY_TORCHTITAN = {
+    "tensorboard": "torch.utils.tensorboard",
+    "triton": "torchtitan.distributed.minimal_async_ep.kernels",
+    "datasets": "torchtitan.hf_datasets.text_datasets",
+}
+
+
+def import_torchtitan() -> ModuleType:
+    """torchtitan.trainer, whose device is the host."""
+    stand_ins = [
+        module
+        for package, module in _UNUSED_BY_TORCHTITAN.items()
+        if not importlib.util.find_spec(package) and module not in sys.modules
+    ]
+    for name in stand_ins:
+        sys.modules[name] = MagicMock(name=name)
+    try:
+        trainer = importlib.import_module("torchtitan.trainer")
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if name.startswith("torchtitan.") and hasattr(module, "device_module"):
+            module.device_type = "cpu"  # type: ignore[attr-defined]
+            module.device_module = torch.cpu  # type: ignore[attr-defined]
+        elif name.startswith("torchtitan.") and hasattr(module, "device_type"):
+            module.device_type = "cpu"  # type: ignore[attr-defined]
+    metrics = sys.modules["torchtitan.components.metrics"]
+    metrics.device_module = SimpleNamespace(  # type: ignore[attr-defined]
+        get_device_name=lambda device: "host",
+        current_device=lambda: 0,
+        get_device_properties=lambda device: SimpleNamespace(total_memory=1),
+        reset_peak_memory_stats=lambda: None,
+        empty_cache=lambda: None,
+        memory_stats=lambda device: {},
+    )
+    return trainer
+
+
+def takes_micro_batches(schedule: Any) -> None:
+    """torchtitan 0.3 gives a schedule its micro-batches, which that of PyTorch
+    2.13 takes only inside: `Expecting 2 arg_mbs but got 1`."""
+
+    def step(
+        *,
+        arg_mbs: Any,
+        kwarg_mbs: Any,
+        target_mbs: Any,
+        losses: Any,
+        return_outputs: bool,
+        loss_kwargs: Any,
+    ) -> None:
+        schedule._stage.has_backward = schedule._has_backward
+        schedule._stage.clear_runtime_states()
+        schedule._step_microbatches(
+            arg_mbs,
+            kwarg_mbs,
+            target_mbs,
+            losses,
+            return_outputs,
+            loss_kwargs=loss_kwargs,
+        )
+
+    schedule.step = step

@@ -44,6 +44,8 @@ class Layout:
     kind: Callable[[], Any] = data.Model
     # The trainer whose own step it runs: see Loss.of_trainer.
     trainer = ""
+    # Whether what it runs can give tokens weights.
+    takes_weights = True
 
     def __init__(self) -> None:
         self.model: Any = data.model(type(self).kind)

@@ -72,7 +72,10 @@ class Loss:
 
     def inside(self, trainer: str) -> Any:
         """What `trainer`'s own step takes in place of this loss, after open();
-        None: the loss as it is, by what the trainer does if nothing is set."""
+        None: the loss as it is, by what the trainer does if nothing is set.
+        "megatron": an object with begin(masks), end(), and called as a loss
+        function. "torchtitan": classes to put before Trainer among the bases of
+        one, and the configuration of its loss."""
         return None
 
     def begin(self, labels: Tensors, weights: Weights) -> None:
@@ -117,10 +120,27 @@ class Balanced(Loss):
 
     def inside(self, trainer: str) -> Any:
         """Tally's integration of it, on the group that open() made."""
+        if trainer == "torchtitan":
+            return self._inside_torchtitan()
         from tally.integrations.megatron import MegatronLoss
 
         self.integration = MegatronLoss(self.group)
         return self.integration
+
+    def _inside_torchtitan(self) -> Any:
+        from tally.integrations.torchtitan import TallyLoss, TallyStep
+
+        balanced = self
+
+        class Attached(TallyStep):
+            device: Any
+
+            def __init__(self, config: Any) -> None:
+                super().__init__(config)  # type: ignore[call-arg]
+                self.loss_fn.attach(balanced.group, device=self.device)
+                balanced.integration = self.loss_fn.loss
+
+        return (Attached,), TallyLoss.Config(vocab=self.setting.vocab)
 
     def open(self, setting: Setting) -> None:
         super().open(setting)

@@ -64,13 +64,14 @@ class Megatron(Layout):
 
     @classmethod
     def prepare(cls) -> None:
-        # Advice on what is faster on a GPU.
-        for advice in (".*Apex", "full scope is deprecated"):
-            warnings.filterwarnings("ignore", advice)
-        for name in ("distributed", "tensor_parallel", "transformer"):
-            _core(name)
+        with warnings.catch_warnings():
+            # Advice on what is faster on a GPU.
+            warnings.simplefilter("ignore")
+            for name in ("distributed", "tensor_parallel", "transformer"):
+                _core(name)
 
     def build(self) -> None:
+        warnings.filterwarnings("ignore", "Apex is not installed|full scope")
         self.state = _core("parallel_state")
         self.state.destroy_model_parallel()
         self.state.initialize_model_parallel(

@@ -4,7 +4,7 @@ comparison. --loss tally.conformance.peers:Transformers and so on."""
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 import torch.distributed as dist
@@ -69,6 +69,13 @@ class Torchtitan(Loss):
 
     gradients = "sum"
     takes_weights = False
+
+    def inside(self, trainer: str) -> Any:
+        from torchtitan.components.loss import CrossEntropyLoss
+
+        if trainer != "torchtitan":
+            return None
+        return (), CrossEntropyLoss.Config()
 
     def begin(self, labels: Tensors, weights: Weights) -> None:
         self.count = _tokens(labels)

@@ -22,10 +22,11 @@ from tally.conformance.engines import ENGINES
 from tally.conformance.layouts import LAYOUTS, WORLD, Layout
 from tally.conformance.losses import Loss, find
 from tally.conformance.megatron import MEGATRON
+from tally.conformance.titan import TITAN
 
 TOLERANCE = 1e-6  # of the gradient's norm, float32 against float64
 MICRO_BATCHES = (1, 3)
-WAYS = (*LAYOUTS, *ENGINES, *MEGATRON)
+WAYS = (*LAYOUTS, *ENGINES, *MEGATRON, *TITAN)
 LAYOUT_NAMES = (*(kind.name for kind in WAYS), kills.NAME)
 PATIENCE_S = 60  # of a rank that waits for another, before it gives up
 
@@ -52,7 +53,8 @@ def _run_layout(
     layout = kind()
     cases: list[Case] = []
     for scenario in scenarios:
-        if scenario == "weights" and not loss.takes_weights:
+        weighs = loss.takes_weights and kind.takes_weights
+        if scenario == "weights" and not weighs:
             continue
         for count in MICRO_BATCHES:
             want = data.reference(

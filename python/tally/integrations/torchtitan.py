@@ -33,6 +33,7 @@ class TallyLoss(BaseLoss):  # type: ignore[misc]
         del compile_config  # the kernel is compiled
         self.vocab = config.vocab
         self.loss: Optional[tally.torch.TallyLoss] = None
+        self.fused = True
         self._in_step = False
 
     def attach(self, group: Group, *, device: Any = None) -> None:
@@ -65,8 +66,8 @@ class TallyLoss(BaseLoss):  # type: ignore[misc]
                 return total, {}
             return total / global_valid_tokens.clamp(min=1), {}
         assert self.loss is not None
-        if isinstance(pred, DTensor) or pred.shape[-1] != self.vocab:
-            # Sharded over the vocabulary.
+        sharded = isinstance(pred, DTensor) or pred.shape[-1] != self.vocab
+        if sharded or not self.fused:
             return cross_entropy_loss(pred, labels) * self.loss.scale, {}
         return self.loss(pred, labels), {}
 
@@ -85,6 +86,7 @@ class TallyStep:
     """
 
     loss_fn: TallyLoss
+    parallel_dims: Any
     gradient_accumulation_steps: int
     num_pipeline_parallel_microbatches: int
     config: Any
@@ -95,6 +97,8 @@ class TallyStep:
                 "training.disable_cuda_graphs must be set: torchtitan's graph of "
                 "one micro-batch would pass by the order of a step's calls"
             )
+        # A pipeline runs the loss once more, to learn the shapes.
+        self.loss_fn.fused = not self.parallel_dims.pp_enabled
         batches = [
             next(data_iterator)
             for _ in range(
