@@ -17,7 +17,8 @@ peers=tally.conformance.peers
 # Its status says that some loss fails, which is what the table is for.
 "$python" -m tally.conformance --markdown "$table" --loss tally \
     --loss $peers:Transformers --loss $peers:TransformersPerRank \
-    --loss $peers:Torchtitan --loss local-mean --loss count-of-the-dead || true
+    --loss $peers:Torchtitan --loss $peers:MegatronMeans \
+    --loss $peers:MegatronPerToken --loss local-mean --loss count-of-the-dead || true
 [ -s "$table" ]
 
 {
@@ -27,8 +28,8 @@ peers=tally.conformance.peers
 Written by `doc/conformance.sh`; do not edit.
 
 `python -m tally.conformance` asks that of a loss: four ranks train a small model
-for one step in each of seventeen ways, and each parameter's gradient is compared with
-that of one process on all the data, in float64. A number is the largest relative
+for one step in each of twenty-two ways, and each parameter's gradient is compared
+with that of one process on all the data, in float64. A number is the largest relative
 error over parameters and ranks, in float32; a step passes with 1e-6. **Bold** is
 what fails; **NaN**: a gradient or a loss was not a number.
 
@@ -60,6 +61,18 @@ values go around by PyTorch's ring attention. "DeepSpeed" is an engine of it, of
 stage of ZeRO, which divides by the micro-batches, too. Some trainers do not drive all
 of these; there the rows show their loss with the count that they would make.
 
+In "Megatron-core" its schedules run the step (1F1B with two stages), its data
+parallelism and finalize_model_grads reduce the gradients; in "torchtitan" its Trainer
+takes its own train_step, with a Llama of two layers, and log. They get Tally's
+integrations, their own losses as they are, and other losses by their conventions.
+Both take a GPU for granted; what stands in for it, and for packages that they import
+and the step does not use, is in
+[host.py](../python/tally/conformance/host.py), and none of it computes. With PyTorch
+2.13 two things of torchtitan 0.3 do not run on any device: its default SPMD backend
+"spmd_types", whose parameters FSDP refuses (here it is "partial_dtensor"), and its
+call of a pipeline's schedule (`Expecting 2 arg_mbs but got 1`), which is renamed
+here. Its CUDA graphs and FlexAttention are not run.
+
 END
     "$python" - "$table" <<'END'
 import importlib.metadata as metadata
@@ -67,7 +80,7 @@ import sys
 
 versions = {
     name: f"{name} {metadata.version(name)}"
-    for name in ("torch", "transformers", "torchtitan")
+    for name in ("torch", "transformers", "torchtitan", "megatron-core")
 }
 text = open(sys.argv[1], encoding="utf-8").read()
 peers = "### tally.conformance.peers:"
@@ -79,6 +92,10 @@ for title, better in {
     "average_tokens_across_devices=False\n",
     peers + "Torchtitan\n": f"## {versions['torchtitan']}, CrossEntropyLoss by "
     "the trainer's count\n",
+    peers + "MegatronMeans\n": f"## {versions['megatron-core']}, (sum, count) if "
+    "nothing is set\n",
+    peers + "MegatronPerToken\n": f"## {versions['megatron-core']}, (sum, count) "
+    "with calculate_per_token_loss\n",
     "### local-mean\n": f"## {versions['torch']}, F.cross_entropy's mean\n",
     "### count-of-the-dead\n": "## A count by hand, which keeps the dead\n",
 }.items():

@@ -176,7 +176,9 @@ class Titan(Layout):
                 state_dict_adapter=None,
             ),
             loss=loss_config,
-            tokenizer=_nothing(BaseTokenizer, encode=None, decode=None, get_vocab_size=None),
+            tokenizer=_nothing(
+                BaseTokenizer, encode=None, decode=None, get_vocab_size=None
+            ),
             dataloader=_nothing(
                 BaseDataLoader, __iter__=None, state_dict=None, load_state_dict=None
             ),
