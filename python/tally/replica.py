@@ -1,24 +1,49 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Replica groups, of which any may vanish: the calls of include/tally/replica.h.
-doc/fault.md says how a step goes. Not bound: a commit vote and a membership of
-the trainer's own, and witnesses (the tool tally_witness is one).
+doc/fault.md says how a step goes.
 
     group = ReplicaGroup(tally, replica=0, replicas=3)
     step = ReplicaStep(group, vocab)
+
+A Witness votes and has no model.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
-from ctypes import POINTER, c_int, c_int32, c_uint32, c_uint64, c_void_p
+import os
+from collections.abc import Callable
+from ctypes import POINTER, c_int, c_uint32, c_uint64, c_void_p
 from enum import IntEnum
 from typing import Any, NamedTuple, Optional
 
 from tally import _abi
 from tally._library import library
+from tally._membership import (
+    Callbacks,
+    Commit,
+    Member,
+    Membership,
+    Params,
+)
 from tally.errors import ReplicaError
-from tally.group import Allgather, Group, Tally
+from tally.group import Allgather, Group, Tally, _Owned
 from tally.step import Step
+
+__all__ = [
+    "Commit",
+    "Count",
+    "Member",
+    "Membership",
+    "ReplicaGroup",
+    "ReplicaStep",
+    "State",
+    "Status",
+    "Verdict",
+    "Vote",
+    "Witness",
+]
 
 
 class Status(IntEnum):
@@ -75,20 +100,8 @@ class Verdict(NamedTuple):
     state: State
 
 
-class _Params(_abi._Struct):
-    _fields_ = _abi._HEAD + [
-        ("replica", c_int32),
-        ("replicas", c_int32),
-        ("witnesses", c_int32),
-        ("minimum", c_int32),
-        ("commit", c_void_p),
-        ("context", c_void_p),
-        ("membership", c_void_p),
-    ]
-
-
 class _GroupParams(_abi.GroupParams):
-    _fields_ = [("nccl_comm", c_void_p), ("replica", POINTER(_Params))]
+    _fields_ = [("nccl_comm", c_void_p), ("replica", POINTER(Params))]
 
 
 class _Result(_abi.StepResult):
@@ -146,6 +159,10 @@ class ReplicaGroup(Group):
 
     replica: the number of this one; -1: TALLY_REPLICA. replicas, witnesses,
         minimum: 0: TALLY_REPLICAS, TALLY_WITNESSES, TALLY_REPLICA_MIN.
+    commit: a vote of the trainer's own: commit(index, ready) is called by ready()
+        at each rank, and says whether the step may be applied. Where any rank
+        says no, or raises, the step is discarded everywhere.
+    membership: at rank 0, with TALLY_QUORUM=callback.
     """
 
     def __init__(
@@ -159,19 +176,29 @@ class ReplicaGroup(Group):
         average_ranks: int = 0,
         key: str = "",
         allgather: Optional[Allgather] = None,
+        commit: Optional[Commit] = None,
+        membership: Optional[Membership] = None,
     ) -> None:
-        self._replica = _Params(
+        self._replica = Params(
             replica=replica,
             replicas=replicas,
             witnesses=witnesses,
             minimum=minimum,
         )
+        self.callbacks = Callbacks(commit, membership)
+        self.callbacks.fill(self._replica)
         super().__init__(
             tally, average_ranks=average_ranks, key=key, allgather=allgather
         )
 
     def _params(self) -> _abi.GroupParams:
         return _GroupParams(replica=ctypes.pointer(self._replica))
+
+    @property
+    def membership_error(self) -> Optional[BaseException]:
+        """What the membership raised when it was last asked; None: nothing. It is
+        the cause of an error of the step, too."""
+        return self.callbacks.membership_error
 
 
 class ReplicaStep(Step):
@@ -182,7 +209,23 @@ class ReplicaStep(Step):
     def __init__(self, group: ReplicaGroup, *arguments: Any, **named: Any) -> None:
         for name, signature in _SIGNATURES.items():
             library().bind(name, signature)
-        super().__init__(group, *arguments, **named)
+        self._callbacks = group.callbacks
+        self._callbacks.open()
+        try:
+            with self._callbacks.explained():
+                super().__init__(group, *arguments, **named)
+        except BaseException:
+            self._callbacks.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        self._callbacks.close()
+
+    def wait(self, stream: Any = None) -> None:
+        """As Step's. ReplicaError: this replica is not counted."""
+        with self._callbacks.explained():
+            super().wait(stream)
 
     def end(self, stream: Optional[int] = None) -> None:
         """Ends the epoch, counted or not."""
@@ -199,7 +242,8 @@ class ReplicaStep(Step):
             self.handle, 0, _abi.RESULT_WAIT, result
         )
         if status not in (0, ReplicaError.status):
-            library().fail(status)
+            with self._callbacks.explained():
+                library().fail(status)
         return Count(
             Status(result.replica_status),
             result.replica_index,
@@ -210,8 +254,10 @@ class ReplicaStep(Step):
     def ready(self, vote: Vote = Vote.READY) -> None:
         """What this rank says of the gradient, reduced over the members that were
         counted; after end() of a COUNTED epoch, and after RETRY. Does not
-        block."""
+        block. Raises what the group's commit raised: the vote was a veto then,
+        and apply() says so."""
         self._call("replica_ready", vote)
+        self._callbacks.raise_commit_error()
 
     def apply(self) -> Verdict:
         """Waits for the verdict. APPLY: step the optimizer. RETRY: reduce the
@@ -241,4 +287,88 @@ class ReplicaStep(Step):
     def _call(self, name: str, argument: Any) -> None:
         status = getattr(library(), name)(self.handle, argument)
         if status:
-            library().fail(status)
+            with self._callbacks.explained():
+                library().fail(status)
+
+
+# Of witnesses that are open: their threads call `log` even if nobody holds one.
+_hosts: dict[int, _abi.Host] = {}
+
+
+@atexit.register
+def _close_witnesses() -> None:
+    """C may not call an interpreter that is gone."""
+    for handle, host in list(_hosts.items()):
+        if host.process == os.getpid():  # no threads come along a fork
+            library().witness_close(handle)
+
+
+class Witness(_Owned):
+    """Votes on what replica groups decide, by threads of its own, and has no ranks
+    and no model; close() ends it, and the groups lose its vote. A process of one,
+    or beside another job: the tool tally_witness is one.
+
+    number: at least the number of replicas; -1: TALLY_REPLICA. replicas,
+        witnesses, minimum: as of the groups. Membership is by TALLY_QUORUM, but
+        not callback.
+    """
+
+    _free = "witness_close"
+
+    def __init__(
+        self,
+        *,
+        number: int = -1,
+        replicas: int = 0,
+        witnesses: int = 0,
+        minimum: int = 0,
+        log: Optional[Callable[[int, str], None]] = None,
+    ) -> None:
+        super().__init__()
+        found = library()
+        found.bind("witness_open", [POINTER(_abi.Host), POINTER(c_void_p)])
+        found.bind("witness_close", [c_void_p])
+        given = {
+            "TALLY_REPLICA": number if number >= 0 else None,
+            "TALLY_REPLICAS": replicas or None,
+            "TALLY_WITNESSES": witnesses or None,
+            "TALLY_REPLICA_MIN": minimum or None,
+        }
+        host = _abi.Host()
+        if log is not None:
+            take = log
+            host.log = _abi.LogCallback(
+                lambda _context, level, line: take(level, line.decode())
+            )
+        settings = {
+            name: str(value) for name, value in given.items() if value is not None
+        }
+        # Without any, the library reads the environment itself, and names
+        # variables that are misspelt.
+        if settings:
+            host.get_env = _environment_with(settings)
+        status = found.witness_open(host, self._handle)
+        if status:
+            found.fail(status)
+        host.process = os.getpid()
+        _hosts[self._handle.value or 0] = host
+
+    def close(self) -> None:
+        handle = self._handle.value or 0
+        super().close()
+        _hosts.pop(handle, None)
+
+
+def _environment_with(settings: dict[str, str]) -> Any:
+    """get_env of tally_host_t: these settings, and the environment."""
+    # They must stay while they are read.
+    values = {
+        os.fsencode(name): ctypes.create_string_buffer(os.fsencode(value))
+        for name, value in {**os.environ, **settings}.items()
+    }
+
+    def get(_context: Any, name: bytes) -> Optional[int]:
+        value = values.get(name)
+        return None if value is None else ctypes.addressof(value)
+
+    return _abi.EnvCallback(get)

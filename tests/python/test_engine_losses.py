@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What a loss makes of what an engine, or an Accelerator, says of itself."""
 
+import math
 import os
 import tempfile
 import unittest
+from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
@@ -14,6 +16,7 @@ import tally.torch
 from tally.errors import InvalidError
 from tally.integrations.accelerate import AccelerateLoss
 from tally.integrations.deepspeed import DeepSpeedLoss
+from tally.integrations.torchtitan import TallyLoss, TallyStep
 
 
 class Engine:
@@ -42,6 +45,35 @@ class Accelerator:
         mesh = init_device_mesh("cpu", (1, 1), mesh_dim_names=names)
         mesh[names]._flatten("dp_cp")
         self.torch_device_mesh = mesh
+
+
+class Trainer:
+    """torchtitan's, of one rank and two micro-batches a step, as far as TallyStep
+    and a loss see it."""
+
+    device = torch.device("cpu")
+    gradient_accumulation_steps = 2
+    num_pipeline_parallel_microbatches = 1
+
+    def __init__(self, loss):
+        self.mesh = init_device_mesh("cpu", (1,), mesh_dim_names=("batch",))
+        self.loss_fn = loss.build()
+        self.config = SimpleNamespace(
+            training=SimpleNamespace(disable_cuda_graphs=True)
+        )
+
+    def train_step(self, data_iterator):
+        total = 0
+        for _ in range(self.gradient_accumulation_steps):
+            logits, labels = next(data_iterator)
+            loss, _ = self.loss_fn(logits, labels, global_valid_tokens=99)
+            loss.backward()
+            total += loss.item()
+        return total
+
+
+class MyTrainer(TallyStep, Trainer):
+    pass
 
 
 class EngineLossTest(unittest.TestCase):
@@ -82,3 +114,21 @@ class EngineLossTest(unittest.TestCase):
         self.assertAlmostEqual(loss_fn.scale.item(), 4 / 5)
         loss_fn.end()
         loss_fn.close()
+
+    def test_torchtitans_step_counts_all_micro_batches_first(self):
+        opened = self.opened
+        trainer = MyTrainer(TallyLoss.Config(vocab=8))
+        peers = tally.torch.group(opened, trainer.mesh.get_group("batch"))
+        trainer.loss_fn.attach(peers, device=trainer.device)
+        batches = [
+            (torch.zeros(1, 3, 8, requires_grad=True), torch.tensor(labels))
+            for labels in ([[1, -100, -100]], [[1, 2, 3]])
+        ]
+        total = trainer.train_step(iter(batches))
+        # Each of four tokens weighs a quarter.
+        self.assertAlmostEqual(total, math.log(8), places=6)
+        for logits, _ in batches:
+            at = logits.grad[0, 0, 1].item()
+            self.assertAlmostEqual(at, (1 / 8 - 1) / 4, places=6)
+        trainer.loss_fn.loss.close()
+        peers.close()

@@ -2,6 +2,8 @@
 """What MegatronLoss gives a schedule, by Megatron's own arithmetic."""
 
 import unittest
+from functools import partial
+from types import SimpleNamespace
 
 import torch
 
@@ -44,3 +46,35 @@ class MegatronTest(unittest.TestCase):
             function.end()
             function.step.close()
         self.assertEqual(loss.item(), 0)
+
+    def test_a_schedule_runs_the_forward_steps_of_the_guide(self):
+        batches = [
+            SimpleNamespace(
+                tokens=torch.zeros(1, 2),
+                labels=torch.zeros(1, 2),
+                loss_mask=torch.tensor(mask),
+            )
+            for mask in ([[1.0, 0.0]], [[1.0, 1.0]])
+        ]
+        weight = torch.tensor(3.0, requires_grad=True)
+
+        def model(tokens, labels):
+            return weight + tokens + labels  # the loss of each token
+
+        with tally.Tally() as opened, tally.Group(opened) as group:
+            loss_fn = MegatronLoss(group)  # data x context parallel ranks
+
+            def forward_step(iterator, model):
+                batch = next(iterator)
+                output = model(batch.tokens, labels=batch.labels)
+                return output, partial(loss_fn, loss_mask=batch.loss_mask)
+
+            loss_fn.begin([batch.loss_mask for batch in batches])
+            iterator = iter(batches)
+            for _ in batches:  # as a schedule does
+                output, function = forward_step(iterator, model)
+                loss, _, _ = function(output)
+                loss.backward()
+            loss_fn.end()
+            loss_fn.step.close()
+        self.assertAlmostEqual(weight.grad.item(), 1, places=6)
