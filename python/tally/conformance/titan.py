@@ -96,6 +96,8 @@ def _wrapped(loss: Loss, ranks: int) -> Any:
             global_valid_tokens: Optional[torch.Tensor] = None,
             **_: Any,
         ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            if isinstance(pred, DTensor):  # sharded over the vocabulary
+                pred = pred.full_tensor()
             return loss(pred, labels, None) / undone, {}
 
     return Wrapped.Config()
