@@ -17,7 +17,7 @@ static bool waits_by_kernel(void)
     return text == NULL || strcmp(text, "memop") != 0;
 }
 
-static bool launches_block(void)
+bool launches_block(void)
 {
     return getenv("CUDA_LAUNCH_BLOCKING") != NULL;
 }
@@ -179,10 +179,7 @@ void a_graph_is_replayed(void)
     must_return(2, replayed, &count_first);
 }
 
-// Labels of an epoch: of each rank another number that count. Returns that of
-// all ranks.
-static int64_t new_labels(struct arrays *arrays, int rank, int ranks,
-                          uint64_t epoch)
+int64_t new_labels(struct arrays *arrays, int rank, int ranks, uint64_t epoch)
 {
     int64_t labels[TOKENS];
     int64_t all = 0;
@@ -289,8 +286,8 @@ void two_graphs_take_turns(void)
 // ------------------------------------------------------------- opposite orders
 
 // Of two groups, the rank whose deadline is the first goes on to the step that
-// the other one waits in: that one may still have its scale, or end well, and the
-// next does not.
+// the other one waits in: that one may still have its scale, or end well, and
+// the next does not.
 static void expect_one_failed(struct rank *rank, tally_step_t *const steps[2])
 {
     tally_channel_result_t channel;
