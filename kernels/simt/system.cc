@@ -10,6 +10,11 @@ void gpu_atomic_max(int64_t *at, int64_t x)
         *at = x;
 }
 
+uint64_t gpu_arrive(uint64_t *at)
+{
+    return (*at)++;
+}
+
 void gpu_fence_system()
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);

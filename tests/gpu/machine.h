@@ -11,6 +11,7 @@
 
 enum kernel_name {
     RUN_COUNT,
+    RUN_COUNT_PUBLISH,
     RUN_PUBLISH,
     RUN_CONTRIBUTE,
     RUN_SETTLE,

@@ -38,7 +38,7 @@ static const void *const jobs[][2][KERNEL_ELEMENTS] = {
 
 // Those before RUN_FINISH.
 static const void *const singles[] = {
-    (const void *)tally_count, (const void *)tally_publish,
+    (const void *)tally_count, (const void *)tally_count_publish, (const void *)tally_publish,
     (const void *)tally_contribute, (const void *)tally_settle};
 
 static const void *const finishes[2] = {(const void *)tally_finish,

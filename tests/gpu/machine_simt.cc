@@ -13,6 +13,7 @@
     DECLARE(tally_backward_##type)
 
 void tally_count(const struct kernel_count);
+void tally_count_publish(const struct kernel_count_publish);
 void tally_publish(const struct kernel_publish);
 void tally_contribute(const struct kernel_contribute);
 void tally_settle(const struct kernel_settle);
@@ -63,6 +64,7 @@ static const entry jobs[][2][KERNEL_ELEMENTS] = {
 
 // Those before RUN_FINISH.
 static const entry singles[] = {call<kernel_count, tally_count>,
+                                call<kernel_count_publish, tally_count_publish>,
                                 call<kernel_publish, tally_publish>,
                                 call<kernel_contribute, tally_contribute>,
                                 call<kernel_settle, tally_settle>};

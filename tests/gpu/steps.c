@@ -340,6 +340,7 @@ static const struct {
     CASE(scale_late_is_as_on_the_host),
     CASE(nothing_waits_for_the_stream),
     CASE(every_kind_of_stream),
+    CASE(channels_are_counted_on_one_stream_or_two),
     CASE(two_steps_on_two_streams),
     CASE(two_groups_on_two_streams),
     CASE(a_graph_is_replayed),

@@ -47,6 +47,7 @@ double seconds(void);
 bool launches_block(void);
 
 // The cases of steps_order.c.
+void channels_are_counted_on_one_stream_or_two(void);
 void two_steps_on_two_streams(void);
 void two_groups_on_two_streams(void);
 void a_graph_is_replayed(void);
