@@ -140,6 +140,16 @@ GPU_FN void gpu_atomic_max(int64_t *at, int64_t x)
     atomicMax((long long *)at, (long long)x);
 }
 
+// Counts who has come, and returns how many had before: whoever finds that all
+// others have sees what they did.
+GPU_FN uint64_t gpu_arrive(uint64_t *at)
+{
+    __threadfence();
+    const uint64_t before = atomicAdd((unsigned long long *)at, 1ull);
+    __threadfence();
+    return before;
+}
+
 // Memory that the host sees: what a thread wrote before a fence is there before
 // what any thread, after a barrier, stores with release.
 GPU_FN void gpu_fence_system()

@@ -10,6 +10,8 @@
 //                                          kernel_loss_grad_is_long()
 //     tally_backward_TYPE   kernel_job     parts
 //     tally_finish          kernel_finish  parts of all ranks
+//     tally_count_publish   kernel_count_publish  the same and then publish;
+//                                          KERNEL_COUNT_PUBLISH_BYTES
 //     tally_publish         kernel_publish one block; see slot.h
 //     tally_wait            kernel_wait    one block
 //     tally_contribute      kernel_contribute  one block

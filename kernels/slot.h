@@ -17,6 +17,7 @@
 
 #include <stdint.h>
 
+#include "kernels/params.h"
 #include "numeric/record.h"
 
 // Two publications an epoch, of which the stream waits for one: at most three
@@ -44,6 +45,7 @@ struct kernel_state {
     uint64_t awaited;  // sequence of the last weights
     uint64_t expired;  // the wait for this sequence ended by its deadline; 0
     uint64_t poisoned; // a sum was not one of all ranks, or the group is dead
+    uint64_t arrived;  // blocks of a count that publishes
 };
 
 // What a stream that reduces by itself and the host tell each other; pinned.
@@ -64,6 +66,12 @@ struct kernel_publish {
     uint32_t carries;
     int32_t micro_batches;
     int64_t ranks; // of the group
+};
+
+// The last count of an epoch, which publishes what is counted then.
+struct kernel_count_publish {
+    struct kernel_count count;
+    struct kernel_publish publish;
 };
 
 struct kernel_wait {
@@ -120,5 +128,7 @@ struct kernel_maximum {
 #define KERNEL_SLOT_THREADS 128
 // Shared memory of settle: two words a warp.
 #define KERNEL_SETTLE_BYTES (2 * 4 * KERNEL_SLOT_THREADS / 32)
+// And of count_publish: whether the block is the last one.
+#define KERNEL_COUNT_PUBLISH_BYTES 8
 
 #endif

@@ -36,7 +36,7 @@ GPU_FN int64_t maximum_take(int64_t *maxima, uint32_t k)
     return code;
 }
 
-// One block.
+// One block, or the last one.
 GPU_FN void publish_slot(const struct kernel_publish &publish)
 {
     const uint32_t k = (uint32_t)gpu_thread();
@@ -65,6 +65,21 @@ GPU_FN void publish_slot(const struct kernel_publish &publish)
     slot->carries = publish.carries;
     slot->micro_batches = publish.micro_batches;
     gpu_store_release(&slot->sequence, sequence);
+}
+
+// Whether all other blocks have come here. By all threads, once a launch.
+GPU_FN bool is_last_block(uint64_t *arrived)
+{
+    uint32_t *last = (uint32_t *)gpu_shared();
+
+    gpu_block_barrier();
+    if (gpu_thread() == 0) {
+        *last = gpu_arrive(arrived) == (uint64_t)gpu_blocks() - 1;
+        if (*last)
+            *arrived = 0; // for the next launch
+    }
+    gpu_block_barrier();
+    return *last != 0;
 }
 
 // The bits, as a scale may be a NaN of the host's choice.

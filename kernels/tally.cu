@@ -9,13 +9,14 @@
 
 GPU_KERNEL(256, 4, tally_count, struct kernel_count count)
 {
-    const int64_t all = (int64_t)gpu_blocks() * gpu_threads();
-    struct numeric_record own = {};
+    count_labels(count);
+}
 
-    for (int64_t i = (int64_t)gpu_block() * gpu_threads() + gpu_thread();
-         i < count.labels.tokens; i += all)
-        record_add_token(&own, token_load(count.labels, i));
-    record_publish_warp(count.record, own);
+GPU_KERNEL(256, 4, tally_count_publish, struct kernel_count_publish both)
+{
+    count_labels(both.count);
+    if (is_last_block(&both.publish.state->arrived))
+        publish_slot(both.publish);
 }
 
 GPU_KERNEL(KERNEL_SLOT_THREADS, 1, tally_publish, struct kernel_publish publish)

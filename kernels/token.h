@@ -107,4 +107,16 @@ GPU_FN void record_publish_warp(struct numeric_record *into,
         record_publish(into, sum);
 }
 
+// All threads of all blocks.
+GPU_FN void count_labels(const struct kernel_count &count)
+{
+    const int64_t all = (int64_t)gpu_blocks() * gpu_threads();
+    struct numeric_record own = {};
+
+    for (int64_t i = (int64_t)gpu_block() * gpu_threads() + gpu_thread();
+         i < count.labels.tokens; i += all)
+        record_add_token(&own, token_load(count.labels, i));
+    record_publish_warp(count.record, own);
+}
+
 #endif

@@ -326,7 +326,10 @@ TALLY_API tally_status_t tally_step_begin(tally_step_t *step,
                                           tally_stream_t stream);
 
 // COUNT_FIRST only: counts one micro-batch of a channel. The arrays must stay
-// until the stream has passed. Does not block. Errors: INVALID, ABI, ORDER.
+// until the stream has passed. Does not block. The last count of an epoch may
+// publish already: on a GPU it does, and spares a launch, where it and all that
+// the step has enqueued since it last published are on one stream. Replays of a
+// captured step come before it on that stream. Errors: INVALID, ABI, ORDER.
 TALLY_API tally_status_t tally_step_count(tally_step_t *step, uint32_t channel,
                                           const tally_labels_t *labels,
                                           tally_stream_t stream);

@@ -13,4 +13,8 @@
 void simt_launch(void (*kernel)(const void *params), const void *params,
                  const struct kernel_shape &shape, uint64_t seed);
 
+// Of this host thread: called when a thread of a kernel has stored with
+// release. NULL: nobody looks.
+void simt_watch(void (*seen)(const uint64_t *at));
+
 #endif

@@ -10,14 +10,28 @@ void gpu_atomic_max(int64_t *at, int64_t x)
         *at = x;
 }
 
+uint64_t gpu_arrive(uint64_t *at)
+{
+    return (*at)++;
+}
+
 void gpu_fence_system()
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
+static thread_local void (*watching)(const uint64_t *at);
+
+void simt_watch(void (*seen)(const uint64_t *at))
+{
+    watching = seen;
+}
+
 void gpu_store_release(uint64_t *at, uint64_t x)
 {
     __atomic_store_n(at, x, __ATOMIC_RELEASE);
+    if (watching != NULL)
+        watching(at);
 }
 
 uint64_t gpu_load_system(const uint64_t *at)

@@ -128,6 +128,7 @@ struct tally_step {
     struct device *device_memory;           // what they are called with
     struct cuda_step *device;               // NULL: the host
     const struct step_reduction *reduction; // step_device.h; with a device
+    bool weights_published;                 // by the newest count; CUDA only
     // Of the CUDA device, under the lock.
     uint64_t answered;            // tickets
     uint64_t expired;             // seen

@@ -148,11 +148,10 @@ tally_status_t tally_step_count(tally_step_t *step, uint32_t index,
     status = step_take_labels(channel, given, &labels);
     if (status != TALLY_OK)
         return fail(step, function, status);
-    if (step->device != NULL)
-        status = step_device_check_tokens(channel, labels.tokens);
-    if (status == TALLY_OK)
-        status = step->device_ops->count(step->device_memory, &labels,
-                                         &step->counts[index], stream);
+    status = step->device != NULL
+                 ? step_device_count(step, index, &labels, stream)
+                 : step->device_ops->count(step->device_memory, &labels,
+                                           &step->counts[index], stream);
     if (status != TALLY_OK)
         return fail(step, function, status);
     if (step->device == NULL)

@@ -177,6 +177,7 @@ const struct step_reduction step_reduction_by_host = {
     .publish = publish,
     .wait = wait_for_answer,
     .feed = feed,
+    .counts_publish = true,
     .awaited = true,
 };
 
@@ -204,9 +205,37 @@ void step_device_free(tally_step_t *step)
     step->scales = NULL;
 }
 
+// Whether all channels have been counted as often as there are micro-batches,
+// once this one is.
+static bool is_last_count(const tally_step_t *step, uint32_t index)
+{
+    for (uint32_t k = 0; k < step->channel_count; k++)
+        if (step->channels[k].counted + (k == index) != step->micro_batches)
+            return false;
+    return true;
+}
+
+tally_status_t step_device_count(tally_step_t *step, uint32_t index,
+                                 const struct device_labels *labels,
+                                 tally_stream_t stream)
+{
+    const bool last =
+        step->reduction->counts_publish && is_last_count(step, index);
+    tally_status_t status =
+        step_device_check_tokens(&step->channels[index], labels->tokens);
+
+    return status != TALLY_OK
+               ? status
+               : cuda_step_count(step->device, index, labels, last,
+                                 step->micro_batches, stream,
+                                 &step->weights_published);
+}
+
 tally_status_t step_device_publish(tally_step_t *step, bool weights,
                                    bool losses, tally_stream_t stream)
 {
+    if (weights && step->weights_published)
+        return TALLY_OK;
     uint32_t carries =
         (weights ? KERNEL_SLOT_WEIGHTS : 0) | (losses ? KERNEL_SLOT_LOSSES : 0);
 

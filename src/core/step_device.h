@@ -16,7 +16,8 @@ struct step_reduction {
     tally_status_t (*wait)(tally_step_t *step, tally_stream_t stream);
     // Of the progress engine, before and after the queue is moved.
     void (*feed)(void *step);
-    bool awaited; // the stream stands still until the host has answered
+    bool counts_publish; // the last count of an epoch may
+    bool awaited;        // the stream stands still until the host has answered
 };
 
 // The host, over shared memory and transports between nodes.
@@ -35,6 +36,11 @@ void step_device_note_epoch(tally_step_t *step, const struct kernel_slot *slot);
 void step_device_drain(tally_step_t *step);
 void step_device_free(tally_step_t *step);
 
+// Enqueues a count; the last one of an epoch may publish the weights, so that
+// step_device_publish has nothing to do. Errors: OVERFLOW, SYSTEM.
+tally_status_t step_device_count(tally_step_t *step, uint32_t index,
+                                 const struct device_labels *labels,
+                                 tally_stream_t stream);
 // Enqueues what `publish` of the host posts.
 tally_status_t step_device_publish(tally_step_t *step, bool weights,
                                    bool losses, tally_stream_t stream);

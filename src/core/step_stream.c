@@ -83,14 +83,13 @@ static tally_status_t wait_for_nothing(tally_step_t *step,
 
 // ------------------------------------------------------- what came of it
 
-// The host was late: what it has not seen is gone.
+// The host was late: what it has not seen is gone, and what it has seen is
+// a ring behind, or more.
 static void skip(tally_step_t *step)
 {
     const uint64_t started = load(&step->device->mirror->started);
 
-    for (int i = 0; i < TALLY_EPOCH_RING; i++)
-        if (step->ring[i].loss_ticket == 0)
-            step->ring[i] = (struct step_epoch){.epoch = 0};
+    memset(step->ring, 0, sizeof(step->ring));
     queue_skip(step->queue, started - KERNEL_SLOTS);
 }
 

@@ -14,7 +14,7 @@
 
 #include "gpu/steps.h"
 
-#define TOKENS 2 // the emulator is slow
+#define TOKENS 2   // the emulator is slow
 #define VOCAB 1000 // rank_step's
 
 static struct {
@@ -169,14 +169,11 @@ static void create_fails(struct processes_member *member, const void *name)
 
 static void a_step_is_created_whole_or_not_at_all(void)
 {
-    static const char *const names[] = {"cuInit",
-                                        "cuDeviceGetAttribute",
-                                        "cuMemAlloc_v2",
-                                        "cuModuleLoadData",
-                                        "cuMemHostAlloc",
-                                        "cuModuleGetFunction",
-                                        "cuMemsetD8_v2",
-                                        "cuMemHostGetDevicePointer_v2"};
+    static const char *const names[] = {
+        "cuInit",         "cuDeviceGetAttribute",
+        "cuMemAlloc_v2",  "cuModuleLoadData",
+        "cuMemHostAlloc", "cuModuleGetFunction",
+        "cuMemsetD8_v2",  "cuMemHostGetDevicePointer_v2"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         must_return(1, create_fails, names[i]);
@@ -192,7 +189,7 @@ static void poisoned(struct processes_member *member, const void *unused)
     tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     EXPECT(enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream) == TALLY_OK);
     EXPECT(result_of(step, 1) == TALLY_OK);
-    told.fail("kernel", 2, 719); // publish, behind count
+    told.fail("kernel", 1, 719); // count, which publishes
     enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
     tally_status_t status = result_of(step, 2);
     EXPECT(status == TALLY_ERR_TIMEOUT || status == TALLY_ERR_DEAD);
@@ -277,6 +274,80 @@ static void a_graph_is_replayed_without_the_host(void)
         must_return(1, replayed, &orders[i]);
 }
 
+// ------------------------------------------------ counts that publish
+
+static void count(tally_step_t *step, const struct arrays *arrays,
+                  int64_t tokens, tally_stream_t stream)
+{
+    tally_labels_t labels = TALLY_INIT(tally_labels_t);
+
+    labels.type = TALLY_I64;
+    labels.values = arrays->labels;
+    labels.tokens = tokens;
+    EXPECT(tally_step_count(step, 0, &labels, stream) == TALLY_OK);
+    gpu_synchronize(stream); // what is on two streams is joined
+}
+
+// An epoch of two micro-batches; the last one of so many tokens. Returns how
+// many kernels were launched to count and publish.
+static long launches_of(tally_step_t *step, const struct arrays *arrays,
+                        tally_stream_t first, tally_stream_t second,
+                        int64_t tokens, tally_stream_t end)
+{
+    static uint64_t epoch = 0;
+    tally_channel_result_t channel = TALLY_INIT(tally_channel_result_t);
+    tally_result_t result = TALLY_INIT(tally_result_t);
+    const long before = told.calls("cuLaunchKernelEx");
+
+    EXPECT(tally_step_begin(step, 2, first) == TALLY_OK);
+    count(step, arrays, TOKENS, first);
+    count(step, arrays, tokens, second);
+    EXPECT(tally_step_reduce(step, second) == TALLY_OK);
+    const long launches = told.calls("cuLaunchKernelEx") - before;
+    gpu_synchronize(second);
+    EXPECT(tally_step_end(step, end) == TALLY_OK);
+    gpu_synchronize(end);
+    result.channels = &channel;
+    result.channel_capacity = 1;
+    EXPECT(tally_step_result(step, ++epoch, TALLY_RESULT_WAIT, &result) ==
+           TALLY_OK);
+    EXPECT(channel.count == TOKENS + tokens);
+    return launches;
+}
+
+static void launched(struct processes_member *member, const void *unused)
+{
+    const tally_stream_t of_thread = (tally_stream_t)2;
+    struct rank rank;
+
+    (void)unused;
+    open_double(&rank, member);
+    struct arrays arrays = arrays_on_device();
+    tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
+    const tally_stream_t a = rank.stream;
+    const tally_stream_t b = gpu_stream();
+    const tally_stream_t t = of_thread;
+    // The first epoch has nothing before it.
+    EXPECT(launches_of(step, &arrays, a, a, TOKENS, a) == 3);
+    EXPECT(launches_of(step, &arrays, a, a, TOKENS, a) == 2);
+    EXPECT(launches_of(step, &arrays, a, a, 0, a) == 2); // count, publish
+    EXPECT(launches_of(step, &arrays, a, a, TOKENS, b) == 2);
+    // The epoch before ends in another stream, and may not have.
+    EXPECT(launches_of(step, &arrays, a, a, TOKENS, a) == 3);
+    EXPECT(launches_of(step, &arrays, b, a, TOKENS, a) == 3);
+    EXPECT(launches_of(step, &arrays, a, b, TOKENS, t) == 3);
+    EXPECT(launches_of(step, &arrays, t, t, TOKENS, t) == 3);
+    EXPECT(launches_of(step, &arrays, t, t, TOKENS, b) == 3);
+    EXPECT(launches_of(step, &arrays, b, b, TOKENS, b) == 2);
+    EXPECT(tally_step_free(step) == TALLY_OK);
+    rank_close(&rank);
+}
+
+static void the_last_count_publishes_where_all_is_on_one_stream(void)
+{
+    must_return(1, launched, NULL);
+}
+
 // Of a driver that has no GPU, or is too old: says what Tally says.
 static int refused(void)
 {
@@ -305,6 +376,7 @@ static const struct {
     CASE(a_broken_context_ends_in_an_error),
     CASE(a_thread_without_a_context_enqueues),
     CASE(a_graph_is_replayed_without_the_host),
+    CASE(the_last_count_publishes_where_all_is_on_one_stream),
 #undef CASE
 };
 

@@ -21,6 +21,7 @@ find src -name '*.c' ! -path 'src/transport/[nou]*/*' ! -path '*/etcd/*' \
 cat >>"$build/sources" <<END
 kernels/fatbin.c
 tests/gpu/steps.c
+tests/gpu/steps_ends.c
 tests/gpu/steps_nccl.c
 tests/gpu/steps_order.c
 tests/gpu/steps_rank.c

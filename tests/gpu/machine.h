@@ -7,9 +7,14 @@
 #include <stddef.h>
 
 #include "kernels/launch.h"
+#include "kernels/slot.h"
 
 enum kernel_name {
     RUN_COUNT,
+    RUN_COUNT_PUBLISH,
+    RUN_PUBLISH,
+    RUN_CONTRIBUTE,
+    RUN_SETTLE,
     RUN_FINISH,
     RUN_LOSS,
     RUN_LOSS_GRAD,
@@ -19,8 +24,8 @@ enum kernel_name {
 
 struct machine_kernel {
     enum kernel_name name;
-    enum kernel_element type; // not of count and finish
-    bool shaped;              // not of count
+    enum kernel_element type; // of those from RUN_LOSS on
+    bool shaped;              // of those from RUN_FINISH on
 };
 
 struct kernel_device machine_device();
@@ -36,5 +41,9 @@ void machine_get(void *to, const void *from, size_t bytes);
 void machine_run(const struct machine_kernel &kernel, const void *params,
                  size_t params_bytes, const struct kernel_shape &shape,
                  uint64_t seed);
+
+// Called by a thread of a kernel that stores with release: what is in memory is
+// what others see. NULL: not called. The emulator alone.
+void machine_watch(void (*seen)(const uint64_t *at));
 
 #endif

@@ -13,6 +13,10 @@
     DECLARE(tally_backward_##type)
 
 void tally_count(const struct kernel_count);
+void tally_count_publish(const struct kernel_count_publish);
+void tally_publish(const struct kernel_publish);
+void tally_contribute(const struct kernel_contribute);
+void tally_settle(const struct kernel_settle);
 void tally_finish(const struct kernel_finish);
 void tally_finish_shaped(const struct kernel_finish);
 DECLARE_ALL(f32);
@@ -58,6 +62,13 @@ static const entry jobs[][2][KERNEL_ELEMENTS] = {
     JOBS(tally_loss), PLAIN_JOBS(tally_loss_grad),
     PLAIN_JOBS(tally_loss_grad_long), JOBS(tally_backward)};
 
+// Those before RUN_FINISH.
+static const entry singles[] = {call<kernel_count, tally_count>,
+                                call<kernel_count_publish, tally_count_publish>,
+                                call<kernel_publish, tally_publish>,
+                                call<kernel_contribute, tally_contribute>,
+                                call<kernel_settle, tally_settle>};
+
 static const entry finishes[2] = {call<kernel_finish, tally_finish>,
                                   call<kernel_finish, tally_finish_shaped>};
 
@@ -99,11 +110,16 @@ void machine_run(const struct machine_kernel &kernel, const void *params,
                  size_t, const struct kernel_shape &shape, uint64_t seed)
 {
     entry call_it =
-        kernel.name == RUN_COUNT ? call<kernel_count, tally_count>
+        kernel.name < RUN_FINISH ? singles[kernel.name]
         : kernel.name == RUN_FINISH
             ? finishes[kernel.shaped]
             : jobs[kernel.name - RUN_LOSS][kernel.shaped][kernel.type];
 
     if (shape.blocks > 0)
         simt_launch(call_it, params, shape, seed);
+}
+
+void machine_watch(void (*seen)(const uint64_t *at))
+{
+    simt_watch(seen);
 }

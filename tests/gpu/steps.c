@@ -43,8 +43,23 @@ struct arrays arrays_on_gpu(const struct batch *batch)
     return arrays;
 }
 
-void enqueue(tally_step_t *step, tally_order_t order,
-             const struct arrays *arrays, tally_stream_t stream)
+void enqueue_begin(tally_step_t *step, tally_order_t order,
+                   const struct arrays *arrays, tally_stream_t stream)
+{
+    tally_labels_t labels = TALLY_INIT(tally_labels_t);
+
+    labels.type = TALLY_I64;
+    labels.values = arrays->labels;
+    labels.tokens = TOKENS;
+    EXPECT(tally_step_begin(step, 1, stream) == TALLY_OK);
+    if (order == TALLY_COUNT_FIRST) {
+        EXPECT(tally_step_count(step, 0, &labels, stream) == TALLY_OK);
+        EXPECT(tally_step_reduce(step, stream) == TALLY_OK);
+    }
+}
+
+void enqueue_end(tally_step_t *step, tally_order_t order,
+                 const struct arrays *arrays, tally_stream_t stream)
 {
     tally_labels_t labels = TALLY_INIT(tally_labels_t);
     tally_logits_t logits = TALLY_INIT(tally_logits_t);
@@ -56,17 +71,19 @@ void enqueue(tally_step_t *step, tally_order_t order,
     logits.type = TALLY_F32;
     logits.values = arrays->logits;
     outputs.gradient = arrays->gradient;
-    EXPECT(tally_step_begin(step, 1, stream) == TALLY_OK);
-    if (order == TALLY_COUNT_FIRST) {
-        EXPECT(tally_step_count(step, 0, &labels, stream) == TALLY_OK);
-        EXPECT(tally_step_reduce(step, stream) == TALLY_OK);
-    }
     EXPECT(tally_step_max(step, 0, arrays->value, stream) == TALLY_OK);
     EXPECT(tally_step_loss(step, 0, &logits, &labels, &outputs, stream) ==
            TALLY_OK);
     if (order == TALLY_SCALE_LATE)
         EXPECT(tally_step_reduce(step, stream) == TALLY_OK);
     EXPECT(tally_step_end(step, stream) == TALLY_OK);
+}
+
+void enqueue(tally_step_t *step, tally_order_t order,
+             const struct arrays *arrays, tally_stream_t stream)
+{
+    enqueue_begin(step, order, arrays, stream);
+    enqueue_end(step, order, arrays, stream);
 }
 
 tally_status_t read_result(tally_step_t *step, uint64_t epoch,
@@ -259,6 +276,11 @@ void expect_failed(struct rank *rank, tally_step_t *step, uint64_t epoch,
     EXPECT(status == expected);
     if (rank->comm != NULL && expected == TALLY_ERR_PEER)
         EXPECT(tally_step_free(step) == TALLY_ERR_BUSY);
+    expect_dead(rank, step);
+}
+
+void expect_dead(struct rank *rank, tally_step_t *step)
+{
     rank_abort(rank);
     gpu_synchronize(rank->stream);
     float scale = scale_on_gpu(step);
@@ -318,12 +340,17 @@ static const struct {
     CASE(scale_late_is_as_on_the_host),
     CASE(nothing_waits_for_the_stream),
     CASE(every_kind_of_stream),
+    CASE(channels_are_counted_on_one_stream_or_two),
     CASE(two_steps_on_two_streams),
     CASE(two_groups_on_two_streams),
     CASE(a_graph_is_replayed),
     CASE(a_graph_sees_new_labels),
     CASE(two_graphs_take_turns),
     CASE(a_peer_is_killed_while_the_stream_waits),
+    CASE(of_three_ranks_one_is_killed),
+    CASE(what_a_late_host_has_missed_is_overwritten),
+    CASE(steps_that_differ_are_refused_at_all_ranks),
+    CASE(without_nccl_at_one_rank_the_host_reduces),
     CASE(opposite_orders_end_by_the_deadline),
     CASE(opposite_orders_of_groups_end_by_the_deadline),
 #undef CASE

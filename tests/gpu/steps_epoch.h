@@ -23,20 +23,31 @@ extern const tally_order_t count_first, scale_late;
 
 void batch_fill(struct batch *batch, int rank);
 struct arrays arrays_on_gpu(const struct batch *batch);
-// One epoch, enqueued; all its calls must return OK.
+// One epoch, enqueued; all its calls must return OK. Its two parts: until the
+// weights are reduced, where they are the first, and the rest.
 void enqueue(tally_step_t *step, tally_order_t order,
              const struct arrays *arrays, tally_stream_t stream);
+void enqueue_begin(tally_step_t *step, tally_order_t order,
+                   const struct arrays *arrays, tally_stream_t stream);
+void enqueue_end(tally_step_t *step, tally_order_t order,
+                 const struct arrays *arrays, tally_stream_t stream);
+// Labels of an epoch: of each rank another number that count. Returns that of
+// all ranks.
+int64_t new_labels(struct arrays *arrays, int rank, int ranks, uint64_t epoch);
 tally_status_t read_result(tally_step_t *step, uint64_t epoch,
                            tally_channel_result_t *channel, float *max);
 float scale_on_gpu(tally_step_t *step);
 // What a failed epoch leaves: NaN on the device, a context that works, a group
 // that is dead. The trainer's communicator holds the stream until it is
-// aborted.
+// aborted; or another rank's is, of three: then expect_dead alone.
 void expect_failed(struct rank *rank, tally_step_t *step, uint64_t epoch,
                    tally_status_t expected);
+void expect_dead(struct rank *rank, tally_step_t *step);
 double seconds(void);
+bool launches_block(void);
 
 // The cases of steps_order.c.
+void channels_are_counted_on_one_stream_or_two(void);
 void two_steps_on_two_streams(void);
 void two_groups_on_two_streams(void);
 void a_graph_is_replayed(void);
@@ -44,5 +55,11 @@ void a_graph_sees_new_labels(void);
 void two_graphs_take_turns(void);
 void opposite_orders_end_by_the_deadline(void);
 void opposite_orders_of_groups_end_by_the_deadline(void);
+
+// The cases of steps_ends.c.
+void of_three_ranks_one_is_killed(void);
+void what_a_late_host_has_missed_is_overwritten(void);
+void steps_that_differ_are_refused_at_all_ranks(void);
+void without_nccl_at_one_rank_the_host_reduces(void);
 
 #endif

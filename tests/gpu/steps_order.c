@@ -17,7 +17,7 @@ static bool waits_by_kernel(void)
     return text == NULL || strcmp(text, "memop") != 0;
 }
 
-static bool launches_block(void)
+bool launches_block(void)
 {
     return getenv("CUDA_LAUNCH_BLOCKING") != NULL;
 }
@@ -66,6 +66,79 @@ static void on_two_streams(struct processes_member *member, const void *unused)
 void two_steps_on_two_streams(void)
 {
     must_return(2, on_two_streams, NULL);
+}
+
+// Two channels of two micro-batches. Where the streams are not one and the same
+// they are joined by whoever enqueues; here by waiting for them.
+static void count_twice(tally_step_t *step, const struct arrays *arrays,
+                        const tally_stream_t streams[4])
+{
+    tally_labels_t labels = TALLY_INIT(tally_labels_t);
+
+    labels.type = TALLY_I64;
+    labels.values = arrays->labels;
+    labels.tokens = TOKENS;
+    for (int i = 0; i < 4; i++)
+        EXPECT(tally_step_count(step, (uint32_t)i % 2, &labels, streams[i]) ==
+               TALLY_OK);
+    for (int i = 0; i < 4; i++)
+        if (streams[i] != streams[3])
+            gpu_synchronize(streams[i]);
+}
+
+static void of_two_channels(struct processes_member *member, const void *unused)
+{
+    static struct batch batch;
+    struct rank rank;
+    tally_channel_t channels[2] = {TALLY_INIT(tally_channel_t),
+                                   TALLY_INIT(tally_channel_t)};
+    tally_step_params_t params = TALLY_INIT(tally_step_params_t);
+    tally_step_t *step;
+
+    (void)unused;
+    rank_open(&rank, member);
+    batch_fill(&batch, member->rank);
+    struct arrays arrays = arrays_on_gpu(&batch);
+    const tally_stream_t one = rank.stream, two = gpu_stream();
+    const tally_stream_t streams[][4] = {{one, one, one, one},
+                                         {one, two, one, one},
+                                         {one, one, one, two},
+                                         {two, two, two, two}};
+    channels[0].vocab = VOCAB;
+    channels[1].vocab = VOCAB;
+    channels[1].coefficient = 0.5;
+    params.convention = TALLY_GRADIENT_AVERAGE;
+    params.channels = channels;
+    params.channel_count = 2;
+    params.device = TALLY_DEVICE_CUDA;
+    EXPECT(tally_step_create(rank.group, &params, &step) == TALLY_OK);
+    for (uint64_t epoch = 1; epoch <= 16; epoch++) {
+        tally_channel_result_t found[2] = {TALLY_INIT(tally_channel_result_t),
+                                           TALLY_INIT(tally_channel_result_t)};
+        tally_result_t result = TALLY_INIT(tally_result_t);
+        const int64_t all =
+            2 * new_labels(&arrays, member->rank, member->size, epoch);
+        const tally_stream_t *at = streams[epoch % 4];
+        EXPECT(tally_step_begin(step, 2, at[0]) == TALLY_OK);
+        count_twice(step, &arrays, at);
+        EXPECT(tally_step_reduce(step, at[3]) == TALLY_OK);
+        EXPECT(tally_step_end(step, at[3]) == TALLY_OK);
+        result.channels = found;
+        result.channel_capacity = 2;
+        EXPECT(tally_step_result(step, epoch, TALLY_RESULT_WAIT, &result) ==
+               TALLY_OK);
+        EXPECT(found[0].count == all && found[1].count == all);
+        gpu_synchronize(at[3]);
+        EXPECT(scale_on_gpu(step) ==
+               (float)((double)member->size / (double)all));
+    }
+    EXPECT(tally_step_free(step) == TALLY_OK);
+    rank_close(&rank);
+}
+
+void channels_are_counted_on_one_stream_or_two(void)
+{
+    must_return(2, of_two_channels, NULL);
 }
 
 // Several epochs lie ahead of the host, and the two groups hold different
@@ -179,10 +252,7 @@ void a_graph_is_replayed(void)
     must_return(2, replayed, &count_first);
 }
 
-// Labels of an epoch: of each rank another number that count. Returns that of
-// all ranks.
-static int64_t new_labels(struct arrays *arrays, int rank, int ranks,
-                          uint64_t epoch)
+int64_t new_labels(struct arrays *arrays, int rank, int ranks, uint64_t epoch)
 {
     int64_t labels[TOKENS];
     int64_t all = 0;
@@ -289,8 +359,8 @@ void two_graphs_take_turns(void)
 // ------------------------------------------------------------- opposite orders
 
 // Of two groups, the rank whose deadline is the first goes on to the step that
-// the other one waits in: that one may still have its scale, or end well, and the
-// next does not.
+// the other one waits in: that one may still have its scale, or end well, and
+// the next does not.
 static void expect_one_failed(struct rank *rank, tally_step_t *const steps[2])
 {
     tally_channel_result_t channel;

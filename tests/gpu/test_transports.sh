@@ -39,4 +39,19 @@ while read -r settings; do
     check "a graph is replayed, $settings" \
         steps "$settings REPLAYS=${REPLAYS:-100}" a_graph
 done <"$scratch/ways"
+
+# NCCL is asked first, and cannot be loaded: the next in the list reduces.
+if [ -e .libs/libtally-nccl.so ]; then
+    sort -u -t ' ' -k 1,1 "$scratch/ways" |
+        sed 's/TALLY_TRANSPORT=/&nccl,/' >"$scratch/lists"
+    while read -r settings; do
+        name=$(echo "$settings" | sed 's/^TALLY_TRANSPORT=nccl,\([a-z]*\).*/\1/')
+        check "ranks without NCCL are as on the host, $settings" \
+            steps "$settings TALLY_NCCL_LIBRARY=/nonexistent" as_on_the_host
+        check "they were told why" grep -q \
+            'rank 0 cannot use nccl: .*NCCL cannot be loaded' "$scratch/out"
+        check "they reduced over $name" \
+            grep -q "transport $name" "$scratch/out"
+    done <"$scratch/lists"
+fi
 check_end

@@ -52,6 +52,10 @@ struct cuda_step {
     uint64_t *device_answers;
     uint64_t *device_expired;
     struct kernel_mirror *device_mirror;
+    // Where the last publication was enqueued, and whether all counts since
+    // then were, too.
+    tally_stream_t stream;
+    bool one_stream;
     uint64_t published; // by launches of the host program, not by replays
     uint64_t awaited;
     bool captured; // so the device may be ahead of `published`
@@ -68,6 +72,14 @@ tally_status_t cuda_step_create(struct device *device,
 void cuda_step_synchronize(struct cuda_step *step);
 void cuda_step_free(struct cuda_step *step);
 
+// Counts labels of a channel, and publishes the weights in the same launch if
+// `last` of the epoch and if nothing can be under way in another stream: if all
+// that the step has enqueued from its last publication on is in this one.
+// *published: it has.
+tally_status_t cuda_step_count(struct cuda_step *step, uint32_t channel,
+                               const struct device_labels *labels, bool last,
+                               int32_t micro_batches, tally_stream_t stream,
+                               bool *published);
 tally_status_t cuda_step_publish(struct cuda_step *step, uint32_t carries,
                                  bool maxima, int32_t micro_batches,
                                  tally_stream_t stream);

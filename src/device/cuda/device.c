@@ -10,6 +10,7 @@
 
 static const char *const kernel_names[CUDA_KERNELS] = {
     [CUDA_COUNT] = "tally_count",
+    [CUDA_COUNT_PUBLISH] = "tally_count_publish",
     [CUDA_PUBLISH] = "tally_publish",
     [CUDA_WAIT] = "tally_wait",
     [CUDA_CONTRIBUTE] = "tally_contribute",
@@ -215,7 +216,7 @@ tally_status_t cuda_run(struct device *device, enum cuda_kernel kernel,
     return status;
 }
 
-static struct kernel_labels labels_of(const struct device_labels *labels)
+struct kernel_labels cuda_labels(const struct device_labels *labels)
 {
     return (struct kernel_labels){
         .values = labels->values,
@@ -232,7 +233,7 @@ static tally_status_t cuda_count(struct device *device,
                                  struct numeric_record *record,
                                  tally_stream_t stream)
 {
-    struct kernel_count count = {labels_of(labels), record};
+    struct kernel_count count = {cuda_labels(labels), record};
     struct kernel_shape shape =
         kernel_count_shape(&device->shape, labels->tokens);
 
@@ -316,7 +317,7 @@ static tally_status_t cuda_loss(struct device *device,
     bool entered;
     enum kernel_element type = element_of(given->type);
     struct kernel_job job = {
-        .labels = labels_of(&given->labels),
+        .labels = cuda_labels(&given->labels),
         .logits = given->logits,
         .stride = given->logits_stride,
         .width = given->labels.vocab,

@@ -9,6 +9,7 @@
 
 enum cuda_kernel {
     CUDA_COUNT,
+    CUDA_COUNT_PUBLISH,
     CUDA_PUBLISH,
     CUDA_WAIT,
     CUDA_CONTRIBUTE,
@@ -34,6 +35,8 @@ struct device {
     // others may still be by work under way.
     struct cuda_parts *parts;
 };
+
+struct kernel_labels cuda_labels(const struct device_labels *labels);
 
 // In the device's context. Nothing, where the shape has no blocks.
 tally_status_t cuda_launch(struct device *device, enum cuda_kernel kernel,

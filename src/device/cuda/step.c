@@ -189,12 +189,11 @@ static struct numeric_record *records_of(const struct cuda_step *step,
     return (carries & KERNEL_SLOT_LOSSES) != 0 ? step->losses : step->counts;
 }
 
-tally_status_t cuda_step_publish(struct cuda_step *step, uint32_t carries,
-                                 bool maxima, int32_t micro_batches,
-                                 tally_stream_t stream)
+static struct kernel_publish publication(const struct cuda_step *step,
+                                         uint32_t carries, bool maxima,
+                                         int32_t micro_batches)
 {
-    bool entered;
-    struct kernel_publish publish = {
+    return (struct kernel_publish){
         .state = step->state,
         .slots = step->device_slots,
         .slot_bytes = step->slot_bytes,
@@ -206,12 +205,20 @@ tally_status_t cuda_step_publish(struct cuda_step *step, uint32_t carries,
         .micro_batches = micro_batches,
         .ranks = step->params.ranks,
     };
+}
+
+// Enqueues a kernel that publishes, and notes what it does.
+static tally_status_t
+launch_publication(struct cuda_step *step, enum cuda_kernel kernel,
+                   const void *params, const struct kernel_shape *shape,
+                   uint32_t carries, tally_stream_t stream)
+{
+    bool entered;
     tally_status_t status = cuda_enter(step->device, &entered);
 
     if (status != TALLY_OK)
         return status;
-    status =
-        cuda_launch(step->device, CUDA_PUBLISH, &publish, &one_block, stream);
+    status = cuda_launch(step->device, kernel, params, shape, stream);
     if (step->params.wait == CUDA_WAIT_MEMOP)
         step->captured = step->captured || is_capturing(step, stream);
     cuda_leave(step->device, entered);
@@ -220,7 +227,45 @@ tally_status_t cuda_step_publish(struct cuda_step *step, uint32_t carries,
     step->published++;
     if ((carries & KERNEL_SLOT_WEIGHTS) != 0)
         step->awaited = step->published;
+    step->stream = stream;
+    // A handle that is another stream in every thread says nothing.
+    step->one_stream = (CUstream)stream != CU_STREAM_PER_THREAD;
     return TALLY_OK;
+}
+
+tally_status_t cuda_step_publish(struct cuda_step *step, uint32_t carries,
+                                 bool maxima, int32_t micro_batches,
+                                 tally_stream_t stream)
+{
+    const struct kernel_publish publish =
+        publication(step, carries, maxima, micro_batches);
+
+    return launch_publication(step, CUDA_PUBLISH, &publish, &one_block, carries,
+                              stream);
+}
+
+tally_status_t cuda_step_count(struct cuda_step *step, uint32_t channel,
+                               const struct device_labels *labels, bool last,
+                               int32_t micro_batches, tally_stream_t stream,
+                               bool *published)
+{
+    const struct kernel_count_publish both = {
+        .count = {cuda_labels(labels), &step->counts[channel]},
+        .publish = publication(step, KERNEL_SLOT_WEIGHTS, false, micro_batches),
+    };
+    struct kernel_shape shape =
+        kernel_count_shape(&step->device->shape, labels->tokens);
+
+    *published = false;
+    step->one_stream = step->one_stream && stream == step->stream;
+    // Without tokens there is no launch.
+    if (!last || !step->one_stream || shape.blocks == 0)
+        return cuda_run(step->device, CUDA_COUNT, &both.count, &shape, stream);
+    shape.shared_bytes = KERNEL_COUNT_PUBLISH_BYTES;
+    tally_status_t status = launch_publication(
+        step, CUDA_COUNT_PUBLISH, &both, &shape, KERNEL_SLOT_WEIGHTS, stream);
+    *published = status == TALLY_OK;
+    return status;
 }
 
 // Whatever the newest publication of weights is, the stream is there: nothing

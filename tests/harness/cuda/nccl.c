@@ -172,16 +172,22 @@ ncclResult_t ncclCommUserRank(const ncclComm_t comm, int *rank)
     return ncclSuccess;
 }
 
-// Until all have arrived, or one is aborted before it has.
+static bool is_aborted(struct ncclComm *comm)
+{
+    for (int i = 0; i < comm->ranks; i++)
+        if (atomic_load(&comm->world->aborted[i]))
+            return true;
+    return false;
+}
+
+// Until all have arrived, or any is aborted.
 static void meet(struct ncclComm *comm, uint64_t number)
 {
     struct world *world = comm->world;
 
     atomic_store(&world->arrived[comm->rank], number);
     for (int i = 0; i < comm->ranks; i++)
-        while (atomic_load(&world->arrived[i]) < number &&
-               !atomic_load(&world->aborted[comm->rank]) &&
-               !atomic_load(&world->aborted[i]))
+        while (atomic_load(&world->arrived[i]) < number && !is_aborted(comm))
             usleep(50);
 }
 
