@@ -128,6 +128,17 @@ void replica_learner_decision(struct replica *node,
         replica_learner_decided(node, &message->value);
 }
 
+// Who has the group's state learns by decisions how to go on with it. A
+// position that it adopts makes it restore, so that must come from who has what
+// to restore from: else it may be the last that could have applied what it has
+// not heard of.
+static bool would_lag_alone(const struct replica *node,
+                            const struct replica_message *message)
+{
+    return replica_coordinator_is_current(node) &&
+           message->state.digest != message->position.group.digest;
+}
+
 void replica_learner_position(struct replica *node,
                               const struct replica_message *message)
 {
@@ -138,6 +149,8 @@ void replica_learner_position(struct replica *node,
     if (node->located &&
         (message->lineage != node->at.epoch.lineage ||
          replica_instance_compare(position->next, node->at.next) <= 0))
+        return;
+    if (would_lag_alone(node, message))
         return;
     replica_learner_locate(node, position);
     replica_epoch_begin(node);
@@ -161,6 +174,7 @@ static void answer_position(struct replica *node,
     answer.position.next.attempt = 0;
     answer.position.previous = node->index_previous;
     answer.position.has_coming = false;
+    answer.state = node->own;
     replica_reply(node, message->from, &answer);
 }
 

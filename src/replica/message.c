@@ -204,6 +204,7 @@ static void walk_body(struct walk *walk, struct replica_message *message,
         break;
     case REPLICA_POSITION:
         walk_position(walk, &message->position);
+        walk_state(walk, &message->state);
         break;
     case REPLICA_JOIN:
     case REPLICA_SEALED:

@@ -41,7 +41,7 @@ struct replica_message {
     struct replica_ballot accepted; // PROMISE: of value; round 0 too
     bool has_value;                 // PROMISE: accepted and value are set
     uint64_t held; // PREPARE, PROMISE: entries; FENCE: the newer incarnation
-    struct replica_state state; // JOIN, SEALED
+    struct replica_state state; // the sender's: JOIN, SEALED, POSITION
     union {
         struct replica_entry entry;       // ENTRY
         struct replica_value value;       // VOTE, PROMISE, ACCEPT, DECISION

@@ -333,6 +333,34 @@ START_TEST(a_member_that_learns_of_its_epoch_by_a_position_may_contribute)
 }
 END_TEST
 
+// Seed 2308330: a learner without parameters was further than the one that had
+// them, and that one was told to restore what nobody had.
+START_TEST(who_holds_the_state_restores_from_who_holds_a_later_one)
+{
+    struct replica_position at = two_and_a_witness();
+    struct replica *node = opened(0, 1, &at);
+    struct replica_message position = from(1, 2, REPLICA_POSITION, &at);
+    size_t count;
+
+    position.position = at;
+    position.position.next.index = 7;
+    position.position.group = (struct replica_state){6, 66};
+    const struct replica_action *actions = hears(node, &position, &count);
+    ck_assert_uint_eq(node->at.next.index, 1);
+    ck_assert(!reports(actions, count, REPLICA_STATUS_LAGGING));
+    position.state = position.position.group;
+    actions = hears(node, &position, &count);
+    ck_assert_uint_eq(node->at.next.index, 7);
+    ck_assert(reports(actions, count, REPLICA_STATUS_LAGGING));
+    // Now it has nothing to lose, and goes by any.
+    position.position.next.index = 8;
+    position.position.group = (struct replica_state){7, 77};
+    hears(node, &position, &count);
+    ck_assert_uint_eq(node->at.next.index, 8);
+    free(node);
+}
+END_TEST
+
 START_TEST(an_index_ends_though_all_that_it_counted_are_gone)
 {
     struct replica_position at = two_and_a_witness();
@@ -438,6 +466,8 @@ int main(void)
                    an_acceptor_retires_once_something_is_decided_without_it);
     tcase_add_test(
         tcase, a_member_that_learns_of_its_epoch_by_a_position_may_contribute);
+    tcase_add_test(tcase,
+                   who_holds_the_state_restores_from_who_holds_a_later_one);
     tcase_add_test(tcase, an_index_ends_though_all_that_it_counted_are_gone);
     tcase_add_test(tcase, a_decision_that_names_a_joiner_counts_nobody);
     tcase_add_test(tcase, a_slot_is_won_once);
