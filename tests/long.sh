@@ -121,7 +121,7 @@ else
 fi
 # Sanitizers take their time: fewer numbers of ranks and channels, shorter runs.
 export PROCESSES=40 ROUNDS=20 EPOCHS=10 RANKS="1 2 3 5 8" CHANNELS="1 64" \
-    TRAINER_STEPS=6 SEEDS=500 FAULTS=8
+    TRAINER_STEPS=6 SEEDS=500 FAULTS=8 GPU_RANKS="2 4"
 asan="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
     -fno-sanitize-recover=undefined"
 # C programs load the C++ of the tests' libcuda, and clang's runtime for C lacks
@@ -130,7 +130,7 @@ suite build-asan CC=clang-16 CXX=clang++-16 CFLAGS="$asan" \
     CXXFLAGS="$asan -fno-sanitize=function,vptr"
 suite build-tsan CFLAGS="-O2 -g -fsanitize=thread"
 suite build-coverage CFLAGS="-O0 -g --coverage"
-unset PROCESSES ROUNDS EPOCHS RANKS CHANNELS TRAINER_STEPS SEEDS FAULTS
+unset PROCESSES ROUNDS EPOCHS RANKS CHANNELS TRAINER_STEPS SEEDS FAULTS GPU_RANKS
 gate coverage coverage
 gate clang-tidy tidy
 gate mypy types

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # Steps on a GPU over every transport between nodes, on the loopback: what they
 # give is compared with the host device over the same transport, on 2, 4 and 8
-# ranks that share the GPU (RANKS); and a graph is replayed.
+# ranks that share the GPU (GPU_RANKS); and a graph is replayed.
 # The GPU is the double of libcuda here; DOUBLE=no: this machine's.
 srcdir=${srcdir:-$(dirname "$0")/../..}
 . "$srcdir/tests/harness/shell.sh"
@@ -30,7 +30,7 @@ steps() { # SETTINGS CASE...
 steps "TALLY_TRANSPORT=shm" none || check_skip "there is no GPU"
 while read -r settings; do
     name=$(echo "$settings" | sed 's/^TALLY_TRANSPORT=\([a-z]*\).*/\1/')
-    for n in ${RANKS:-2 4 8}; do
+    for n in ${GPU_RANKS:-2 4 8}; do
         check "$n ranks are as on the host, $settings" \
             steps "$settings RANKS=$n" as_on_the_host
     done
