@@ -211,6 +211,12 @@ def _keeps_graph() -> bool:
     return bool(torch._C._autograd._get_current_graph_task_keep_graph())
 
 
+def _is_traced(tensor: torch.Tensor) -> bool:
+    """Whether a compiler looks on, and there is no memory. Not every release says
+    so while it differentiates, but it then has tensors of its own."""
+    return torch.compiler.is_compiling() or type(tensor) is not torch.Tensor
+
+
 def _keep_gradient(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.step = inputs[3]
     ctx.save_for_backward(output[1])
@@ -222,7 +228,7 @@ def _backward(ctx: Any, grad_total: Any, _grad_gradient: Any) -> Any:
     (gradient,) = ctx.saved_tensors
     if grad_total is None:
         return None, None, None, None, None, None
-    if torch.compiler.is_compiling() or _keeps_graph():
+    if _is_traced(gradient) or _keeps_graph():
         grad_logits = gradient * grad_total.to(gradient.dtype)
     else:
         # Nobody has it beside this graph, which ends here.

@@ -120,6 +120,10 @@ static void expect_counted(tally_step_t *step, uint64_t epoch, int64_t all)
     float max;
 
     EXPECT(read_result(step, epoch, &channel, &max) == TALLY_OK);
+    if (channel.count != all || max != 1.5f)
+        fprintf(stderr, "epoch %d: %lld of %lld tokens, maximum %g\n",
+                (int)epoch, (long long)channel.count, (long long)all,
+                (double)max);
     EXPECT(channel.count == all && max == 1.5f);
 }
 

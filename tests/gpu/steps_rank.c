@@ -106,6 +106,9 @@ void gpu_put(void *to, const void *from, size_t bytes)
 {
     must(gpu.cuMemcpyHtoD_v2((CUdeviceptr)(uintptr_t)to, from, bytes),
          "cuMemcpyHtoD");
+    // It returns when the bytes have left `from`, on their way in the legacy
+    // stream, which streams that do not block do not wait for.
+    gpu_synchronize(NULL);
 }
 
 void gpu_get(void *to, const void *from, size_t bytes)

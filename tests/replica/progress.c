@@ -7,6 +7,25 @@
 #define FORCED_WITHIN_US 200000
 #define LAST_FAULT_US 101000 // a fault lasts no longer
 
+// Whether somebody can tell what was decided there.
+static bool is_kept(const struct world *world, uint32_t lineage,
+                    struct replica_instance instance)
+{
+    for (uint16_t peer = 0; peer < world->peers; peer++) {
+        const struct process *of = &world->processes[peer];
+        const struct replica *node = of->node;
+        if (!of->alive || !node->located || node->params.takeover ||
+            node->at.epoch.lineage != lineage)
+            continue;
+        for (size_t i = 0; i < node->kept_count && i < REPLICA_KEPT; i++)
+            if (replica_instance_compare(node->kept[i].instance, instance) == 0)
+                return true;
+    }
+    return false;
+}
+
+// A member with the state of the furthest position, or which can be told how to
+// come by it.
 static bool must_progress(const struct world *world)
 {
     const struct replica_epoch *epoch = NULL;
@@ -39,7 +58,9 @@ static bool must_progress(const struct world *world)
             (epoch->members & replica_bit(peer)) != 0 &&
             epoch->incarnations[peer] == of->name.incarnation &&
             of->node->at.epoch.lineage == epoch->lineage &&
-            replica_snapshot(of->node, &state))
+            replica_snapshot(of->node, &state) &&
+            (replica_instance_compare(of->node->at.next, most) == 0 ||
+             is_kept(world, epoch->lineage, of->node->at.next)))
             return true;
     }
     return false;
