@@ -54,6 +54,7 @@ class Trainer:
     device = torch.device("cpu")
     gradient_accumulation_steps = 2
     num_pipeline_parallel_microbatches = 1
+    parallel_dims = SimpleNamespace(pp_enabled=False)
 
     def __init__(self, loss):
         self.mesh = init_device_mesh("cpu", (1,), mesh_dim_names=("batch",))
