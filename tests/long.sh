@@ -121,7 +121,8 @@ else
 fi
 # Sanitizers take their time: fewer numbers of ranks and channels, shorter runs.
 export PROCESSES=40 ROUNDS=20 EPOCHS=10 RANKS="1 2 3 5 8" CHANNELS="1 64" \
-    TRAINER_STEPS=6 SEEDS=500 FAULTS=8 GPU_RANKS="2 4"
+    TRAINER_STEPS=6 SEEDS=500 FAULTS=8 GPU_RANKS=2 REPLAYS=5 \
+    MODE_CASES="every_kind two_steps_on a_graph_is"
 asan="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
     -fno-sanitize-recover=undefined"
 # C programs load the C++ of the tests' libcuda, and clang's runtime for C lacks
@@ -130,7 +131,8 @@ suite build-asan CC=clang-16 CXX=clang++-16 CFLAGS="$asan" \
     CXXFLAGS="$asan -fno-sanitize=function,vptr"
 suite build-tsan CFLAGS="-O2 -g -fsanitize=thread"
 suite build-coverage CFLAGS="-O0 -g --coverage"
-unset PROCESSES ROUNDS EPOCHS RANKS CHANNELS TRAINER_STEPS SEEDS FAULTS GPU_RANKS
+unset PROCESSES ROUNDS EPOCHS RANKS CHANNELS TRAINER_STEPS SEEDS FAULTS GPU_RANKS \
+    REPLAYS MODE_CASES
 gate coverage coverage
 gate clang-tidy tidy
 gate mypy types
@@ -145,7 +147,7 @@ gate replica-faults in_build env FAULTS=100 ../tests/fault/test_replicas.sh
 gate replica-cuts in_build env LINK_FAULTS=8 ../tests/cluster/test_replicas_cut.sh
 gate replica-coverage tests/replica/coverage.sh
 gate replica-mutants tests/replica/mutants.sh
-gate mutants env SHARE=12 tests/mutants.sh
+gate mutants env SHARE=16 tests/mutants.sh
 echo "# TOTAL: $gates" >build-gates/check.log
 
 say "results"

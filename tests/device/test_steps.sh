@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Steps on the double of libcuda: its faults, drivers that are refused, and
-# tests/gpu/steps in the modes of the driver that a job may set.
+# tests/gpu/steps in the modes of the driver that a job may set (MODE_CASES: of
+# its cases those).
 set -eu
 double=$PWD/tests/harness/cuda/.libs
 [ -e "$double/libcuda.so.1" ] || {
@@ -37,5 +38,6 @@ refused 'CUDA error 999' LD_LIBRARY_PATH="$double" CUDA_DOUBLE_FAIL=cuInit:1:999
 
 on_double tests/device/steps_double
 for mode in CUDA_LAUNCH_BLOCKING=1 CUDA_DEVICE_MAX_CONNECTIONS=1; do
-    on_double "$mode" REPLAYS=5 tests/gpu/steps
+    # shellcheck disable=SC2086
+    on_double "$mode" REPLAYS=5 tests/gpu/steps ${MODE_CASES:-}
 done
