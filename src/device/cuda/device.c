@@ -228,10 +228,9 @@ struct kernel_labels cuda_labels(const struct device_labels *labels)
     };
 }
 
-static tally_status_t cuda_count(struct device *device,
-                                 const struct device_labels *labels,
-                                 struct numeric_record *record,
-                                 tally_stream_t stream)
+tally_status_t cuda_count(struct device *device,
+                          const struct device_labels *labels,
+                          struct numeric_record *record, tally_stream_t stream)
 {
     struct kernel_count count = {cuda_labels(labels), record};
     struct kernel_shape shape =

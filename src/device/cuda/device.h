@@ -38,6 +38,11 @@ struct device {
 
 struct kernel_labels cuda_labels(const struct device_labels *labels);
 
+// device_ops.count.
+tally_status_t cuda_count(struct device *device,
+                          const struct device_labels *labels,
+                          struct numeric_record *record, tally_stream_t stream);
+
 // In the device's context. Nothing, where the shape has no blocks.
 tally_status_t cuda_launch(struct device *device, enum cuda_kernel kernel,
                            const void *params, const struct kernel_shape *shape,

@@ -249,18 +249,19 @@ tally_status_t cuda_step_count(struct cuda_step *step, uint32_t channel,
                                int32_t micro_batches, tally_stream_t stream,
                                bool *published)
 {
-    const struct kernel_count_publish both = {
-        .count = {cuda_labels(labels), &step->counts[channel]},
-        .publish = publication(step, KERNEL_SLOT_WEIGHTS, false, micro_batches),
-    };
-    struct kernel_shape shape =
-        kernel_count_shape(&step->device->shape, labels->tokens);
+    struct numeric_record *record = &step->counts[channel];
 
     *published = false;
     step->one_stream = step->one_stream && stream == step->stream;
     // Without tokens there is no launch.
-    if (!last || !step->one_stream || shape.blocks == 0)
-        return cuda_run(step->device, CUDA_COUNT, &both.count, &shape, stream);
+    if (!last || !step->one_stream || labels->tokens == 0)
+        return cuda_count(step->device, labels, record, stream);
+    const struct kernel_count_publish both = {
+        .count = {cuda_labels(labels), record},
+        .publish = publication(step, KERNEL_SLOT_WEIGHTS, false, micro_batches),
+    };
+    struct kernel_shape shape =
+        kernel_count_shape(&step->device->shape, labels->tokens);
     shape.shared_bytes = KERNEL_COUNT_PUBLISH_BYTES;
     tally_status_t status = launch_publication(
         step, CUDA_COUNT_PUBLISH, &both, &shape, KERNEL_SLOT_WEIGHTS, stream);
