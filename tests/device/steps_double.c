@@ -62,14 +62,11 @@ static tally_status_t enqueue(tally_step_t *step, tally_order_t order,
                               const struct arrays *arrays,
                               tally_stream_t stream)
 {
-    tally_labels_t labels = TALLY_INIT(tally_labels_t);
+    const tally_labels_t labels = labels_at(arrays->labels, TOKENS);
     tally_logits_t logits = TALLY_INIT(tally_logits_t);
     tally_loss_outputs_t outputs = TALLY_INIT(tally_loss_outputs_t);
     tally_status_t status = tally_step_begin(step, 1, stream);
 
-    labels.type = TALLY_I64;
-    labels.values = arrays->labels;
-    labels.tokens = TOKENS;
     logits.type = TALLY_F32;
     logits.values = arrays->logits;
     outputs.gradient = arrays->gradient;
@@ -126,15 +123,7 @@ static void the_host_never_waits_for_the_device(void)
 
 static tally_status_t try_create(struct rank *rank, tally_step_t **step)
 {
-    tally_channel_t channel = TALLY_INIT(tally_channel_t);
-    tally_step_params_t params = TALLY_INIT(tally_step_params_t);
-
-    channel.vocab = VOCAB;
-    params.convention = TALLY_GRADIENT_AVERAGE;
-    params.channels = &channel;
-    params.channel_count = 1;
-    params.device = TALLY_DEVICE_CUDA;
-    return tally_step_create(rank->group, &params, step);
+    return rank_try_step(rank, TALLY_COUNT_FIRST, 0, TALLY_DEVICE_CUDA, step);
 }
 
 // Each call of step_create fails in turn, until it fails no more: in a process
@@ -279,11 +268,8 @@ static void a_graph_is_replayed_without_the_host(void)
 static void count(tally_step_t *step, const struct arrays *arrays,
                   int64_t tokens, tally_stream_t stream)
 {
-    tally_labels_t labels = TALLY_INIT(tally_labels_t);
+    const tally_labels_t labels = labels_at(arrays->labels, tokens);
 
-    labels.type = TALLY_I64;
-    labels.values = arrays->labels;
-    labels.tokens = tokens;
     EXPECT(tally_step_count(step, 0, &labels, stream) == TALLY_OK);
     gpu_synchronize(stream); // what is on two streams is joined
 }

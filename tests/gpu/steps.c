@@ -14,7 +14,12 @@
 #include <time.h>
 #include <unistd.h>
 
-void batch_fill(struct batch *batch, int rank)
+struct batch {
+    int64_t labels[TOKENS];
+    float logits[TOKENS * VOCAB];
+};
+
+static void batch_fill(struct batch *batch, int rank)
 {
     uint64_t state = (uint64_t)rank * 977 + 1;
 
@@ -30,7 +35,7 @@ void batch_fill(struct batch *batch, int rank)
     }
 }
 
-struct arrays arrays_on_gpu(const struct batch *batch)
+static struct arrays arrays_on_gpu(const struct batch *batch)
 {
     struct arrays arrays = {
         .labels = gpu_take(sizeof(batch->labels), batch->labels),
@@ -43,14 +48,28 @@ struct arrays arrays_on_gpu(const struct batch *batch)
     return arrays;
 }
 
+struct arrays arrays_of(int rank)
+{
+    static struct batch batch;
+
+    batch_fill(&batch, rank);
+    return arrays_on_gpu(&batch);
+}
+
+void rank_1_is_killed(struct processes_member *member)
+{
+    processes_barrier(member);
+    if (member->rank != 1)
+        return;
+    usleep(300000);
+    kill(getpid(), SIGKILL);
+}
+
 void enqueue_begin(tally_step_t *step, tally_order_t order,
                    const struct arrays *arrays, tally_stream_t stream)
 {
-    tally_labels_t labels = TALLY_INIT(tally_labels_t);
+    const tally_labels_t labels = labels_at(arrays->labels, TOKENS);
 
-    labels.type = TALLY_I64;
-    labels.values = arrays->labels;
-    labels.tokens = TOKENS;
     EXPECT(tally_step_begin(step, 1, stream) == TALLY_OK);
     if (order == TALLY_COUNT_FIRST) {
         EXPECT(tally_step_count(step, 0, &labels, stream) == TALLY_OK);
@@ -61,13 +80,10 @@ void enqueue_begin(tally_step_t *step, tally_order_t order,
 void enqueue_end(tally_step_t *step, tally_order_t order,
                  const struct arrays *arrays, tally_stream_t stream)
 {
-    tally_labels_t labels = TALLY_INIT(tally_labels_t);
+    const tally_labels_t labels = labels_at(arrays->labels, TOKENS);
     tally_logits_t logits = TALLY_INIT(tally_logits_t);
     tally_loss_outputs_t outputs = TALLY_INIT(tally_loss_outputs_t);
 
-    labels.type = TALLY_I64;
-    labels.values = arrays->labels;
-    labels.tokens = TOKENS;
     logits.type = TALLY_F32;
     logits.values = arrays->logits;
     outputs.gradient = arrays->gradient;
@@ -186,7 +202,6 @@ static void hold(void *argument)
 // that waited for it would wait for ever.
 static void enqueued_whole(struct processes_member *member, const void *unused)
 {
-    static struct batch batch;
     static atomic_int held = 1;
     struct rank rank;
     tally_channel_result_t channel;
@@ -194,8 +209,7 @@ static void enqueued_whole(struct processes_member *member, const void *unused)
 
     (void)unused;
     rank_open(&rank, member);
-    batch_fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
+    struct arrays arrays = arrays_of(member->rank);
     tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
     EXPECT(read_result(step, 1, &channel, &max) == TALLY_OK);
@@ -222,15 +236,13 @@ static void nothing_waits_for_the_stream(void)
 
 static void on_streams(struct processes_member *member, const void *unused)
 {
-    static struct batch batch;
     struct rank rank;
     tally_channel_result_t channel;
     float max;
 
     (void)unused;
     rank_open(&rank, member);
-    batch_fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
+    struct arrays arrays = arrays_of(member->rank);
     tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     // NCCL may enqueue by a thread of its own, so the thread's is refused then.
     const tally_stream_t of_thread = (tally_stream_t)2;
@@ -244,10 +256,7 @@ static void on_streams(struct processes_member *member, const void *unused)
         EXPECT(scale_on_gpu(step) == channel.scale);
     }
     if (nccl_reduces()) {
-        tally_labels_t labels = TALLY_INIT(tally_labels_t);
-        labels.type = TALLY_I64;
-        labels.values = arrays.labels;
-        labels.tokens = TOKENS;
+        const tally_labels_t labels = labels_at(arrays.labels, TOKENS);
         EXPECT(tally_step_begin(step, 1, rank.stream) == TALLY_OK);
         EXPECT(tally_step_count(step, 0, &labels, rank.stream) == TALLY_OK);
         EXPECT(tally_step_reduce(step, of_thread) == TALLY_ERR_UNSUPPORTED);
@@ -290,23 +299,17 @@ void expect_dead(struct rank *rank, tally_step_t *step)
 
 static void killed(struct processes_member *member, const void *unused)
 {
-    static struct batch batch;
     struct rank rank;
     tally_channel_result_t channel;
     float max;
 
     (void)unused;
     rank_open(&rank, member);
-    batch_fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
+    struct arrays arrays = arrays_of(member->rank);
     tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
     EXPECT(read_result(step, 1, &channel, &max) == TALLY_OK);
-    processes_barrier(member);
-    if (member->rank == 1) {
-        usleep(300000); // the other one polls by then
-        kill(getpid(), SIGKILL);
-    }
+    rank_1_is_killed(member);
     enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
     expect_failed(&rank, step, 2, TALLY_ERR_PEER);
     EXPECT(tally_step_free(step) == TALLY_OK);

@@ -26,9 +26,16 @@ int rank_open(struct rank *rank, struct processes_member *member);
 void rank_close(struct rank *rank);
 // Ends what the trainer's communicator has under way, if there is one.
 void rank_abort(struct rank *rank);
-// Of one channel, in TALLY_GRADIENT_AVERAGE, with one MAX lane.
+// Of one channel, in TALLY_GRADIENT_AVERAGE.
+tally_status_t rank_try_step(const struct rank *rank, tally_order_t order,
+                             uint32_t max_lanes, tally_device_t device,
+                             tally_step_t **step);
+// The same, which must be there, with one MAX lane.
 tally_step_t *rank_step(struct rank *rank, tally_order_t order,
                         tally_device_t device);
+
+// 64-bit labels without weights.
+tally_labels_t labels_at(const void *values, int64_t tokens);
 
 // Whether there is a GPU; asks a process of its own, as a context does not
 // survive a fork.

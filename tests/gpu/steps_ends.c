@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/objects.h"
+#include "core/step_device.h"
 #include "device/cuda/cuda.h"
 #include "gpu/steps_epoch.h"
 #include "kernels/slot.h"
@@ -20,10 +21,7 @@
 // not hand on anything.
 static void await_slot(const tally_step_t *step, uint64_t sequence)
 {
-    const struct cuda_step *device = step->device;
-    const struct kernel_slot *slot =
-        (const void *)(device->slots +
-                       sequence % KERNEL_SLOTS * device->slot_bytes);
+    const struct kernel_slot *slot = step_device_slot(step, sequence);
 
     for (int i = 0; i < 5000 && __atomic_load_n(&slot->sequence,
                                                 __ATOMIC_ACQUIRE) < sequence;
@@ -35,7 +33,6 @@ static void await_slot(const tally_step_t *step, uint64_t sequence)
 // other one, who does not look until then, must not take it for a sum.
 static void one_of_three(struct processes_member *member, const void *unused)
 {
-    static struct batch batch;
     struct rank rank;
     tally_channel_result_t first, channel;
     uint64_t last = 2;
@@ -43,16 +40,11 @@ static void one_of_three(struct processes_member *member, const void *unused)
 
     (void)unused;
     rank_open(&rank, member);
-    batch_fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
+    struct arrays arrays = arrays_of(member->rank);
     tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
     EXPECT(read_result(step, 1, &first, &max) == TALLY_OK);
-    processes_barrier(member);
-    if (member->rank == 1) {
-        usleep(300000); // the others wait by then
-        kill(getpid(), SIGKILL);
-    }
+    rank_1_is_killed(member);
     alarm(PATIENCE_S);
     enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
     if (!launches_block()) { // one more behind it
@@ -133,14 +125,12 @@ static void expect_counted(tally_step_t *step, uint64_t epoch, int64_t all)
 static void late_host(struct processes_member *member, const void *unused)
 {
     const uint64_t seen = 5, last = 20;
-    static struct batch batch;
     struct rank rank;
     int64_t all[22];
 
     (void)unused;
     rank_open(&rank, member);
-    batch_fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
+    struct arrays arrays = arrays_of(member->rank);
     tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     struct progress *progress = step->group->tally->progress;
     struct halves graph = captured(step, &arrays, rank.stream);
@@ -193,27 +183,13 @@ void what_a_late_host_has_missed_is_overwritten(void)
 
 // ---------------------------------------------------- ranks do not agree
 
-static tally_status_t create(const struct rank *rank, uint32_t max_lanes,
-                             tally_device_t device, tally_step_t **step)
-{
-    tally_channel_t channel = TALLY_INIT(tally_channel_t);
-    tally_step_params_t params = TALLY_INIT(tally_step_params_t);
-
-    channel.vocab = VOCAB;
-    params.convention = TALLY_GRADIENT_AVERAGE;
-    params.channels = &channel;
-    params.channel_count = 1;
-    params.max_lanes = max_lanes;
-    params.device = device;
-    return tally_step_create(rank->group, &params, step);
-}
-
 static void expect_mismatch(const struct rank *rank, uint32_t max_lanes,
                             tally_device_t device, const char *sentence)
 {
     tally_step_t *step = NULL;
 
-    EXPECT(create(rank, max_lanes, device, &step) == TALLY_ERR_MISMATCH);
+    EXPECT(rank_try_step(rank, TALLY_COUNT_FIRST, max_lanes, device, &step) ==
+           TALLY_ERR_MISMATCH);
     EXPECT(step == NULL);
     if (strstr(tally_last_error(), sentence) == NULL)
         fprintf(stderr, "%s\n", tally_last_error());
@@ -224,15 +200,13 @@ static void expect_mismatch(const struct rank *rank, uint32_t max_lanes,
 static void differing(struct processes_member *member, const void *unused)
 {
     const bool differs = member->rank == 1;
-    static struct batch batch;
     struct rank rank;
     tally_channel_result_t channel;
     float max;
 
     (void)unused;
     rank_open(&rank, member);
-    batch_fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
+    struct arrays arrays = arrays_of(member->rank);
     alarm(PATIENCE_S);
     for (int i = 0; i < 2; i++) {
         expect_mismatch(&rank, differs ? 2 : 1, TALLY_DEVICE_CUDA,
@@ -261,15 +235,13 @@ void steps_that_differ_are_refused_at_all_ranks(void)
 static void lacking(struct processes_member *member, const void *all)
 {
     const bool *all_lack = all;
-    static struct batch batch;
     struct rank rank;
 
     setenv("TALLY_TRANSPORT", "nccl,shm", 1);
     if (*all_lack || member->rank == 1)
         setenv("TALLY_NCCL_LIBRARY", "/nonexistent/libnccl.so.2", 1);
     rank_open(&rank, member);
-    batch_fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
+    struct arrays arrays = arrays_of(member->rank);
     alarm(PATIENCE_S);
     // Looks at what the group says of its transport.
     tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);

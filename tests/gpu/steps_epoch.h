@@ -10,19 +10,16 @@
 #define TOKENS 8
 #define VOCAB 1000
 
-struct batch {
-    int64_t labels[TOKENS];
-    float logits[TOKENS * VOCAB];
-};
-
 struct arrays {
     void *labels, *logits, *gradient, *value;
 };
 
 extern const tally_order_t count_first, scale_late;
 
-void batch_fill(struct batch *batch, int rank);
-struct arrays arrays_on_gpu(const struct batch *batch);
+// In the GPU's memory.
+struct arrays arrays_of(int rank);
+// When all have come here: rank 1 dies, once the others wait.
+void rank_1_is_killed(struct processes_member *member);
 // One epoch, enqueued; all its calls must return OK. Its two parts: until the
 // weights are reduced, where they are the first, and the rest.
 void enqueue(tally_step_t *step, tally_order_t order,

@@ -39,16 +39,14 @@ static struct rank second_group(const struct rank *rank)
 
 static void on_two_streams(struct processes_member *member, const void *unused)
 {
-    static struct batch batch;
     struct rank rank;
     tally_channel_result_t channel;
     float max;
 
     (void)unused;
     rank_open(&rank, member);
-    batch_fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
-    struct arrays others = arrays_on_gpu(&batch);
+    struct arrays arrays = arrays_of(member->rank);
+    struct arrays others = arrays_of(member->rank);
     tally_stream_t second = gpu_stream();
     tally_step_t *a = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     tally_step_t *b = rank_step(&rank, TALLY_SCALE_LATE, TALLY_DEVICE_CUDA);
@@ -73,11 +71,8 @@ void two_steps_on_two_streams(void)
 static void count_twice(tally_step_t *step, const struct arrays *arrays,
                         const tally_stream_t streams[4])
 {
-    tally_labels_t labels = TALLY_INIT(tally_labels_t);
+    const tally_labels_t labels = labels_at(arrays->labels, TOKENS);
 
-    labels.type = TALLY_I64;
-    labels.values = arrays->labels;
-    labels.tokens = TOKENS;
     for (int i = 0; i < 4; i++)
         EXPECT(tally_step_count(step, (uint32_t)i % 2, &labels, streams[i]) ==
                TALLY_OK);
@@ -88,7 +83,6 @@ static void count_twice(tally_step_t *step, const struct arrays *arrays,
 
 static void of_two_channels(struct processes_member *member, const void *unused)
 {
-    static struct batch batch;
     struct rank rank;
     tally_channel_t channels[2] = {TALLY_INIT(tally_channel_t),
                                    TALLY_INIT(tally_channel_t)};
@@ -97,8 +91,7 @@ static void of_two_channels(struct processes_member *member, const void *unused)
 
     (void)unused;
     rank_open(&rank, member);
-    batch_fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
+    struct arrays arrays = arrays_of(member->rank);
     const tally_stream_t one = rank.stream, two = gpu_stream();
     const tally_stream_t streams[][4] = {{one, one, one, one},
                                          {one, two, one, one},
@@ -145,7 +138,6 @@ void channels_are_counted_on_one_stream_or_two(void)
 // tokens, so that an answer of one that reached the other is seen.
 static void of_two_groups(struct processes_member *member, const void *unused)
 {
-    static struct batch batches[2];
     struct rank rank;
     struct arrays arrays[2];
     tally_step_t *steps[2];
@@ -157,8 +149,7 @@ static void of_two_groups(struct processes_member *member, const void *unused)
     struct rank second = second_group(&rank);
     struct rank *ranks[] = {&rank, &second};
     for (int g = 0; g < 2; g++) {
-        batch_fill(&batches[g], member->rank + 10 * g);
-        arrays[g] = arrays_on_gpu(&batches[g]);
+        arrays[g] = arrays_of(member->rank + 10 * g);
         steps[g] = rank_step(ranks[g], TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     }
     for (uint64_t epoch = 1; epoch <= 20; epoch++) {
@@ -213,14 +204,12 @@ static void *captured(tally_step_t *step, tally_order_t order,
 static void replayed(struct processes_member *member, const void *order)
 {
     const tally_order_t *of = order;
-    static struct batch batch;
     struct rank rank;
     tally_channel_result_t channel, last;
     float max;
 
     uint64_t replays = replays_of(member->size, rank_open(&rank, member));
-    batch_fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
+    struct arrays arrays = arrays_of(member->rank);
     tally_step_t *step = rank_step(&rank, *of, TALLY_DEVICE_CUDA);
     enqueue(step, *of, &arrays, rank.stream);
     EXPECT(read_result(step, 1, &channel, &max) == TALLY_OK);
@@ -272,15 +261,13 @@ int64_t new_labels(struct arrays *arrays, int rank, int ranks, uint64_t epoch)
 static void refilled(struct processes_member *member, const void *order)
 {
     const tally_order_t *of = order;
-    static struct batch batch;
     struct rank rank;
     tally_channel_result_t channel;
     float max;
 
     uint64_t replays =
         replays_of(member->size, rank_open(&rank, member)) / 50 + 8;
-    batch_fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
+    struct arrays arrays = arrays_of(member->rank);
     tally_step_t *step = rank_step(&rank, *of, TALLY_DEVICE_CUDA);
     void *graph = captured(step, *of, &arrays, rank.stream);
     for (uint64_t epoch = 1; epoch <= replays; epoch++) {
@@ -311,7 +298,6 @@ void a_graph_sees_new_labels(void)
 // same one, with a step that is enqueued call by call in between.
 static void in_turns(struct processes_member *member, const void *unused)
 {
-    static struct batch batch;
     struct rank rank;
     tally_channel_result_t channel;
     float max;
@@ -320,9 +306,8 @@ static void in_turns(struct processes_member *member, const void *unused)
     uint64_t rounds =
         replays_of(member->size, rank_open(&rank, member)) / 10 + 1;
     struct rank second = second_group(&rank);
-    batch_fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
-    struct arrays others = arrays_on_gpu(&batch);
+    struct arrays arrays = arrays_of(member->rank);
+    struct arrays others = arrays_of(member->rank);
     tally_step_t *a = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     tally_step_t *b = rank_step(&second, TALLY_SCALE_LATE, TALLY_DEVICE_CUDA);
     void *graph_a = captured(a, TALLY_COUNT_FIRST, &arrays, rank.stream);
@@ -378,14 +363,12 @@ static void expect_one_failed(struct rank *rank, tally_step_t *const steps[2])
 static void crossed(struct processes_member *member, const void *groups)
 {
     const int *two_groups = groups;
-    static struct batch batch;
     struct rank rank, second;
     tally_step_t *steps[2];
 
     rank_open(&rank, member);
     second = *two_groups ? second_group(&rank) : rank;
-    batch_fill(&batch, member->rank);
-    struct arrays arrays = arrays_on_gpu(&batch);
+    struct arrays arrays = arrays_of(member->rank);
     steps[0] = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     steps[1] = rank_step(&second, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
     tally_step_t *before = steps[member->rank];

@@ -212,28 +212,46 @@ void rank_close(struct rank *rank)
         nccl_close(rank->comm);
 }
 
-tally_step_t *rank_step(struct rank *rank, tally_order_t order,
-                        tally_device_t device)
+tally_status_t rank_try_step(const struct rank *rank, tally_order_t order,
+                             uint32_t max_lanes, tally_device_t device,
+                             tally_step_t **step)
 {
     tally_channel_t channel = TALLY_INIT(tally_channel_t);
     tally_step_params_t params = TALLY_INIT(tally_step_params_t);
-    tally_group_info_t info = TALLY_INIT(tally_group_info_t);
-    tally_step_t *step;
 
     channel.vocab = 1000;
     params.order = order;
     params.convention = TALLY_GRADIENT_AVERAGE;
     params.channels = &channel;
     params.channel_count = 1;
-    params.max_lanes = 1;
+    params.max_lanes = max_lanes;
     params.device = device;
-    EXPECT(tally_step_create(rank->group, &params, &step) == TALLY_OK);
+    return tally_step_create(rank->group, &params, step);
+}
+
+tally_step_t *rank_step(struct rank *rank, tally_order_t order,
+                        tally_device_t device)
+{
+    tally_group_info_t info = TALLY_INIT(tally_group_info_t);
+    tally_step_t *step;
+
+    EXPECT(rank_try_step(rank, order, 1, device, &step) == TALLY_OK);
     EXPECT(tally_group_describe(rank->group, &info) == TALLY_OK);
     EXPECT(
         (strcmp(info.transport, "nccl") == 0) ==
         (rank->on_stream || (nccl_reduces() && device == TALLY_DEVICE_CUDA)));
     rank->on_stream = strcmp(info.transport, "nccl") == 0;
     return step;
+}
+
+tally_labels_t labels_at(const void *values, int64_t tokens)
+{
+    tally_labels_t labels = TALLY_INIT(tally_labels_t);
+
+    labels.type = TALLY_I64;
+    labels.values = values;
+    labels.tokens = tokens;
+    return labels;
 }
 
 struct body {
