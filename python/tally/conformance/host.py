@@ -65,11 +65,11 @@ def import_torchtitan() -> ModuleType:
         for name in stand_ins:
             del sys.modules[name]
     for name, module in list(sys.modules.items()):
-        if name.startswith("torchtitan.") and hasattr(module, "device_module"):
-            module.device_type = "cpu"  # type: ignore[attr-defined]
-            module.device_module = torch.cpu  # type: ignore[attr-defined]
-        elif name.startswith("torchtitan.") and hasattr(module, "device_type"):
-            module.device_type = "cpu"  # type: ignore[attr-defined]
+        if not name.startswith("torchtitan."):
+            continue
+        for what, host in (("device_type", "cpu"), ("device_module", torch.cpu)):
+            if hasattr(module, what):
+                setattr(module, what, host)
     metrics = sys.modules["torchtitan.components.metrics"]
     metrics.device_module = SimpleNamespace(  # type: ignore[attr-defined]
         get_device_name=lambda device: "host",
