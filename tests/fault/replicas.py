@@ -16,6 +16,8 @@ import check_logs
 
 PROGRESS_S = 60  # generous: nothing is measured here
 ORPHAN = 3  # a rank's exit status when its step failed
+SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                            "../harness/tsan.supp")
 
 
 def free_port():
@@ -46,6 +48,8 @@ class Job:
             TALLY_OFI_PROVIDER="tcp;ofi_rxm",
             TALLY_LOG=options.log,
             TALLY_LOCAL_SIZE="64",
+            TSAN_OPTIONS=os.environ.get("TSAN_OPTIONS", "") +
+            " suppressions=" + SUPPRESSIONS,
         )
         if self.nodes:
             self.environment.update(TALLY_UCX_NET_DEVICES="eth0",
