@@ -119,9 +119,11 @@ if [ -n "$(find . -path './build*' -prune -o -type f -newer build/check.log \
 else
     builds=build
 fi
-# Sanitizers take their time: fewer numbers of ranks and channels, shorter runs.
+# Sanitizers take their time: fewer numbers of ranks, channels and scenes, shorter
+# runs.
 export PROCESSES=40 ROUNDS=20 EPOCHS=10 RANKS="1 2 3 5 8" CHANNELS="1 64" \
     TRAINER_STEPS=6 SEEDS=500 FAULTS=8 GPU_RANKS=2 REPLAYS=5 \
+    SCENES="killed stopped started-again" \
     MODE_CASES="every_kind two_steps_on a_graph_is"
 asan="-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
     -fno-sanitize-recover=undefined"
@@ -132,7 +134,7 @@ suite build-asan CC=clang-16 CXX=clang++-16 CFLAGS="$asan" \
 suite build-tsan CFLAGS="-O2 -g -fsanitize=thread"
 suite build-coverage CFLAGS="-O0 -g --coverage"
 unset PROCESSES ROUNDS EPOCHS RANKS CHANNELS TRAINER_STEPS SEEDS FAULTS GPU_RANKS \
-    REPLAYS MODE_CASES
+    REPLAYS SCENES MODE_CASES
 gate coverage coverage
 gate clang-tidy tidy
 gate mypy types

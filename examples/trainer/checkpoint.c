@@ -57,9 +57,9 @@ static uint64_t sum_of(const struct header *header,
 
 // Of each replica its own: two may write, where one takes over from another.
 static void unfinished_path(const struct checkpoint_params *params,
-                            char path[PATH_MAX])
+                            int32_t replica, char path[PATH_MAX])
 {
-    snprintf(path, PATH_MAX, "%s.%d.new", params->path, (int)params->replica);
+    snprintf(path, PATH_MAX, "%s.%d.new", params->path, (int)replica);
 }
 
 static bool write_all(FILE *file, const struct header *header,
@@ -91,7 +91,7 @@ bool checkpoint_write(const struct checkpoint_params *params,
     char path[PATH_MAX];
 
     header.sum = sum_of(&header, parameters, optimizer);
-    unfinished_path(params, path);
+    unfinished_path(params, params->replica, path);
     FILE *file = fopen(path, "we");
     if (file == NULL)
         return trainer_fail("cannot write %s: %s", path, strerror(errno));
@@ -127,7 +127,7 @@ bool checkpoint_keep(const struct checkpoint_params *params)
 {
     char path[PATH_MAX];
 
-    unfinished_path(params, path);
+    unfinished_path(params, params->replica, path);
     return (rename(path, params->path) == 0 && sync_folder_of(params->path)) ||
            trainer_fail("cannot keep %s: %s", params->path, strerror(errno));
 }
@@ -135,8 +135,8 @@ bool checkpoint_keep(const struct checkpoint_params *params)
 static bool is_wanted(const struct header *header,
                       const tally_replica_state_t *wanted)
 {
-    return wanted == NULL || (header->lineage == wanted->lineage &&
-                              header->index == wanted->index &&
+    // A later lineage may have begun with it: the digest tells what it is.
+    return wanted == NULL || (header->index == wanted->index &&
                               header->state_digest == wanted->digest);
 }
 
@@ -151,11 +151,51 @@ static bool read_rest(FILE *file, const struct header *header,
            header->sum == sum_of(header, parameters, optimizer);
 }
 
-static enum checkpoint_outcome wrong(const struct checkpoint_params *params,
-                                     const char *why)
+// Returns NULL, or what is wrong with it; then the outcome is WRONG.
+static const char *read_file(FILE *file, const struct checkpoint_params *params,
+                             const tally_replica_state_t *wanted,
+                             struct model *parameters,
+                             struct optimizer *optimizer,
+                             enum checkpoint_outcome *outcome)
 {
-    trainer_fail("%s %s", params->path, why);
-    return CHECKPOINT_WRONG;
+    struct header header;
+
+    *outcome = CHECKPOINT_WRONG;
+    if (fread(&header, sizeof(header), 1, file) != 1 || header.magic != MAGIC)
+        return "is no checkpoint";
+    if (header.digest != params->digest)
+        return "is of a run with other options";
+    if (!is_wanted(&header, wanted)) {
+        *outcome = CHECKPOINT_NONE;
+        return NULL;
+    }
+    if (!read_rest(file, &header, parameters, optimizer))
+        return "is broken";
+    optimizer->steps = (long)header.steps;
+    *outcome = CHECKPOINT_READ;
+    return NULL;
+}
+
+// Published, and not in its place yet when its writer ended. One that is not
+// whole is no published one.
+static enum checkpoint_outcome
+read_unfinished(const struct checkpoint_params *params,
+                const tally_replica_state_t *wanted, struct model *parameters,
+                struct optimizer *optimizer)
+{
+    enum checkpoint_outcome outcome = CHECKPOINT_NONE;
+
+    for (int32_t replica = 0;
+         replica < params->replicas && outcome != CHECKPOINT_READ; replica++) {
+        char path[PATH_MAX];
+        unfinished_path(params, replica, path);
+        FILE *file = fopen(path, "re");
+        if (file == NULL)
+            continue;
+        read_file(file, params, wanted, parameters, optimizer, &outcome);
+        fclose(file);
+    }
+    return outcome == CHECKPOINT_READ ? outcome : CHECKPOINT_NONE;
 }
 
 enum checkpoint_outcome checkpoint_read(const struct checkpoint_params *params,
@@ -163,23 +203,20 @@ enum checkpoint_outcome checkpoint_read(const struct checkpoint_params *params,
                                         struct model *parameters,
                                         struct optimizer *optimizer)
 {
-    enum checkpoint_outcome outcome = CHECKPOINT_READ;
-    struct header header;
+    enum checkpoint_outcome outcome = CHECKPOINT_NONE;
+    const char *why = NULL;
     FILE *file = fopen(params->path, "re");
 
-    if (file == NULL)
-        return errno == ENOENT ? CHECKPOINT_NONE
-                               : wrong(params, "cannot be read");
-    if (fread(&header, sizeof(header), 1, file) != 1 || header.magic != MAGIC)
-        outcome = wrong(params, "is no checkpoint");
-    else if (header.digest != params->digest)
-        outcome = wrong(params, "is of a run with other options");
-    else if (!is_wanted(&header, wanted))
-        outcome = CHECKPOINT_NONE;
-    else if (!read_rest(file, &header, parameters, optimizer))
-        outcome = wrong(params, "is broken");
-    else
-        optimizer->steps = (long)header.steps;
-    fclose(file);
+    if (file != NULL) {
+        why = read_file(file, params, wanted, parameters, optimizer, &outcome);
+        fclose(file);
+    } else if (errno != ENOENT) {
+        why = "cannot be read";
+        outcome = CHECKPOINT_WRONG;
+    }
+    if (why != NULL)
+        trainer_fail("%s %s", params->path, why);
+    if (outcome == CHECKPOINT_NONE && wanted != NULL)
+        return read_unfinished(params, wanted, parameters, optimizer);
     return outcome;
 }

@@ -14,6 +14,7 @@
 struct checkpoint_params {
     const char *path;
     int32_t replica; // that writes
+    int32_t replicas;
     uint64_t digest; // of what a run that goes on must have in common
 };
 
@@ -29,9 +30,10 @@ bool checkpoint_keep(const struct checkpoint_params *params);
 
 enum checkpoint_outcome { CHECKPOINT_READ, CHECKPOINT_NONE, CHECKPOINT_WRONG };
 
-// Reads the file into the model and the optimizer, if it holds that state;
-// NULL: whatever it holds. NONE: there is no such file, nothing is changed.
-// WRONG, and said why: it is of another run, or broken.
+// Reads the file into the model and the optimizer; or, if `wanted` is not NULL,
+// what holds that state, in the file's place or beside it. NONE: there is no
+// such file; nothing is changed without `wanted`. WRONG, and said why: it is of
+// another run, or broken.
 enum checkpoint_outcome checkpoint_read(const struct checkpoint_params *params,
                                         const tally_replica_state_t *wanted,
                                         struct model *parameters,

@@ -21,6 +21,7 @@ static bool begin_with_checkpoint(struct trainer *trainer)
     common.steps = 0; // it may go on for longer
     trainer->checkpoint.path = options->checkpoint;
     trainer->checkpoint.replica = options->replica;
+    trainer->checkpoint.replicas = options->replicas;
     trainer->checkpoint.digest =
         options_digest(&common, trainer->text->bytes, trainer->text->size);
     switch (checkpoint_read(&trainer->checkpoint, NULL, &trainer->parameters,
@@ -69,7 +70,8 @@ static bool count(struct trainer *trainer, tally_result_t *result)
            train_tally_failed(trainer, status);
 }
 
-// What others hold no more: the base of a lineage that was forced.
+// What others hold no more: the base of a lineage that was forced, or the
+// checkpoint that a job over etcd begins with which was started again.
 static enum checkpoint_outcome
 read_checkpoint(struct trainer *trainer, const tally_replica_state_t *state)
 {

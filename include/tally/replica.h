@@ -133,9 +133,10 @@ TALLY_API tally_status_t tally_replica_apply(tally_step_t *step,
 TALLY_API tally_status_t tally_replica_state(const tally_step_t *step,
                                              tally_replica_state_t *state);
 
-// The model of this rank now holds this state, copied from another replica's
-// rank that had applied it. Called by all ranks, when all hold it, and between
-// epochs. Errors: INVALID, ABI, ORDER.
+// The model of this rank now holds this state: copied from another replica's
+// rank that had applied it, or read from a checkpoint of it, as when all were
+// started again and begin with what is published. Called by all ranks, when all
+// hold it, and between epochs. Errors: INVALID, ABI, ORDER.
 TALLY_API tally_status_t
 tally_replica_restored(tally_step_t *step, const tally_replica_state_t *state);
 

@@ -143,6 +143,7 @@ static bool next_event(struct quorum *quorum, struct quorum_event *event)
     }
     if (quorum->answered.number != 0) {
         *event = (struct quorum_event){.kind = QUORUM_ANSWER,
+                                       .record = quorum->answer_record,
                                        .request = quorum->answered.number,
                                        .status = quorum->answer};
         tell_sentence(quorum, event, quorum->answer_sentence);

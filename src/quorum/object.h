@@ -20,11 +20,17 @@ struct object_peer {
     uint8_t address[QUORUM_ADDRESS_MAX];
 };
 
+enum object_request_kind {
+    REQUEST_READ,
+    REQUEST_LINEAGE, // begins one, at wanted.position
+    REQUEST_PUBLISH, // of wanted.published, in a lineage
+};
+
 struct object_request {
     uint64_t number; // 0: none
-    bool publishes;  // else it begins a lineage
+    enum object_request_kind kind;
     uint32_t lineage;
-    struct quorum_record wanted; // publishes: `published` only
+    struct quorum_record wanted;
 };
 
 struct quorum {
@@ -61,6 +67,7 @@ struct quorum {
     struct object_request request;
     struct object_request answered; // number 0: there is no answer to tell
     tally_status_t answer;
+    struct quorum_record answer_record; // what was there
     char answer_sentence[QUORUM_SENTENCE_BYTES];
     tally_status_t trouble; // OK: the provider can be reached
     bool trouble_is_new;

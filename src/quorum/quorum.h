@@ -30,7 +30,8 @@ struct quorum_member {
 };
 
 // What the register of lineages holds. A lineage never begins below a
-// checkpoint that is published (doc/fault.md).
+// checkpoint that is published (doc/fault.md). As long as nothing was written
+// it is taken to hold lineage 1, of which no more is known than its checkpoint.
 struct quorum_record {
     struct replica_position position;
     struct replica_state published; // index 0: none yet
@@ -50,8 +51,8 @@ enum quorum_event_kind {
     // The operator says that lineage `ends` is to end, though too few are left.
     QUORUM_FORCE,
     // The answer to `request`. OK: done. MISMATCH: what the register holds
-    // forbids it. TIMEOUT: not answered; it may have happened. `sentence` says
-    // more.
+    // forbids it. With both, `record` is what it was seen to hold before.
+    // TIMEOUT: not answered; it may have happened. `sentence` says more.
     QUORUM_ANSWER,
     // The provider cannot be reached (status, `sentence`), or is there again
     // (OK). Members that were seen stay so.
@@ -106,11 +107,14 @@ bool quorum_has_register(const struct quorum *quorum);
 // False: nothing is new.
 bool quorum_next(struct quorum *quorum, struct quorum_event *event);
 
+// Asks what the register holds, by a linearizable read. *request: of the
+// QUORUM_ANSWER. Errors: UNSUPPORTED where there is no register (the sentence
+// says how to go on), BUSY while another request has no answer yet.
+tally_status_t quorum_register_read(struct quorum *quorum, uint64_t *request);
+
 // REPLICA_ACTION_PROVIDER: a compare-and-swap. Wins if the register holds the
 // lineage before `position`'s (for lineage 2, nothing), and no checkpoint above
-// its index is published. *request: of the QUORUM_ANSWER. Errors: UNSUPPORTED
-// where there is no register (the sentence says how to go on), BUSY while
-// another request has no answer yet.
+// its index is published. *request and errors as above.
 tally_status_t quorum_lineage_swap(struct quorum *quorum,
                                    const struct replica_position *position,
                                    uint64_t *request);

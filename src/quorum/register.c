@@ -89,7 +89,7 @@ static bool is_published(const struct object_request *request,
 {
     const struct replica_state *wanted = &request->wanted.published;
 
-    return request->publishes &&
+    return request->kind == REQUEST_PUBLISH &&
            there->position.epoch.lineage == request->lineage &&
            there->published.index == wanted->index &&
            there->published.digest == wanted->digest;
@@ -112,26 +112,35 @@ static tally_status_t take_there(const struct quorum *quorum,
                      "the register holds a lineage of another job or version");
 }
 
+static tally_status_t forbids(const struct object_request *request,
+                              const struct quorum_record *there,
+                              struct quorum_record *next)
+{
+    return request->kind == REQUEST_PUBLISH
+               ? forbids_checkpoint(request, there, next)
+               : forbids_lineage(request, there, next);
+}
+
 // From what is known to be there. OK: it is done. NOT_YET: read, and try again.
 static tally_status_t try_once(struct quorum *quorum,
-                               const struct object_request *request)
+                               const struct object_request *request,
+                               struct quorum_record *there)
 {
     const struct content_author self = {quorum->params.peer,
                                         quorum->incarnation, request->number};
     struct content_author author;
-    struct quorum_record there, next;
+    struct quorum_record next;
     struct quorum_value value = {.revision = quorum->value.revision};
-    tally_status_t status = take_there(quorum, &there, &author);
+    tally_status_t status = take_there(quorum, there, &author);
 
-    if (status != TALLY_OK)
+    if (status != TALLY_OK || request->kind == REQUEST_READ)
         return status;
     if (author.peer == self.peer && author.incarnation == self.incarnation &&
         author.request == self.request)
         return TALLY_OK;
-    if (is_published(request, &there))
+    if (is_published(request, there))
         return TALLY_OK;
-    status = request->publishes ? forbids_checkpoint(request, &there, &next)
-                                : forbids_lineage(request, &there, &next);
+    status = forbids(request, there, &next);
     if (status != TALLY_OK)
         return status;
     content_record_encode(&next, &self, quorum->job, &value);
@@ -141,7 +150,8 @@ static tally_status_t try_once(struct quorum *quorum,
 }
 
 static tally_status_t settle(struct quorum *quorum,
-                             const struct object_request *request)
+                             const struct object_request *request,
+                             struct quorum_record *there)
 {
     int failures = 0;
 
@@ -153,7 +163,7 @@ static tally_status_t settle(struct quorum *quorum,
             continue;
         }
         failures = 0;
-        status = try_once(quorum, request);
+        status = try_once(quorum, request, there);
         if (status != TALLY_NOT_YET)
             return status;
     }
@@ -163,16 +173,19 @@ static tally_status_t settle(struct quorum *quorum,
 
 void register_serve(struct quorum *quorum)
 {
+    struct quorum_record there = {0};
+
     pthread_mutex_lock(&quorum->lock);
     struct object_request request = quorum->request;
     pthread_mutex_unlock(&quorum->lock);
     if (request.number == 0)
         return;
-    tally_status_t status = settle(quorum, &request);
+    tally_status_t status = settle(quorum, &request, &there);
     pthread_mutex_lock(&quorum->lock);
     quorum->request.number = 0;
     quorum->answered = request;
     quorum->answer = status;
+    quorum->answer_record = there;
     snprintf(quorum->answer_sentence, sizeof(quorum->answer_sentence), "%s",
              status == TALLY_OK ? "" : core_error_text());
     pthread_mutex_unlock(&quorum->lock);
@@ -208,11 +221,19 @@ static tally_status_t begin(struct quorum *quorum,
     return status;
 }
 
+tally_status_t quorum_register_read(struct quorum *quorum, uint64_t *request)
+{
+    const struct object_request wanted = {.kind = REQUEST_READ};
+
+    return begin(quorum, &wanted, request);
+}
+
 tally_status_t quorum_lineage_swap(struct quorum *quorum,
                                    const struct replica_position *position,
                                    uint64_t *request)
 {
     const struct object_request wanted = {
+        .kind = REQUEST_LINEAGE,
         .lineage = position->epoch.lineage,
         .wanted.position = *position,
     };
@@ -226,7 +247,7 @@ tally_status_t quorum_checkpoint_publish(struct quorum *quorum,
                                          uint64_t *request)
 {
     const struct object_request wanted = {
-        .publishes = true,
+        .kind = REQUEST_PUBLISH,
         .lineage = lineage,
         .wanted.published = state,
     };

@@ -19,17 +19,18 @@ job=0
 # A busy machine is no death: a replica that is left out of a step changes the
 # model, and rightly.
 export TALLY_HEARTBEAT_MISSES=100 TALLY_REPLICA_PATIENCE=30 \
-    TALLY_REPLICA_DEADLINE=60 TALLY_TIMEOUT=120 TALLY_LOG=error \
+    TALLY_REPLICA_DEADLINE=60 TALLY_TIMEOUT=120 TALLY_LOG=warn \
     TALLY_UCX_TLS=tcp,self TALLY_RANK=0 TALLY_WORLD_SIZE=1 TALLY_LOCAL_SIZE=3
 export TALLY_PLUGIN_PATH="$PWD/.libs"
 
 # A new job of three replica groups: $scratch/said.REPLICA; true if all end well.
+# By another name than all before, or by $job_name.
 # shellcheck disable=SC2086
 replicas() { # OPTION...
     job=$((job + 1))
     processes=
     for replica in 0 1 2; do
-        TALLY_JOB="checkpoint.$$.$job" TALLY_REPLICA_FOLDER="$scratch/job.$job" \
+        TALLY_JOB="${job_name:-checkpoint.$$.$job}" TALLY_REPLICA_FOLDER="$scratch/job.$job" \
             timeout -s KILL 280 "$trainer" --tally .libs/libtally.so \
             --mode replicas --order late --replica $replica --replicas 3 \
             --steps $steps --documents 6 --evaluate-every 0 \
@@ -116,6 +117,22 @@ print(*[s.getsockname()[1] for s in them])")
     etcd=$!
     export TALLY_QUORUM=etcd TALLY_ETCD_ENDPOINTS="http://127.0.0.1:$1"
     killed_and_continued etcd
+
+    # The same job: the register knows of it, and of what it has published.
+    job_name="checkpoint.$$.again"
+    killed_and_continued again
+    check "again: they begin where it was published" grep -q \
+        "begin lineage 2 with the checkpoint of index 4" "$scratch/said.0"
+    # And once more, where who published it died before it was in its place.
+    job_name="checkpoint.$$.between"
+    check "between: all groups are killed" not replicas --checkpoint \
+        "$scratch/between" --checkpoint-every 2 --die-at 6:0
+    mv "$scratch/between" "$scratch/between.1.new"
+    check "between: they start again, and end" replicas \
+        --checkpoint "$scratch/between" --checkpoint-every 2
+    check "between: the model is that of an undisturbed run" \
+        same_model "$scratch/between" "$scratch/whole"
+    unset job_name
 
     # Every replica is in step 4 when etcd stands still.
     replicas --checkpoint "$scratch/unpublished" --checkpoint-every $steps \

@@ -7,8 +7,10 @@ stopped and is continued must be fenced. Then check_logs.py reads the logs."""
 
 import argparse
 import base64
+import glob
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -161,6 +163,63 @@ def without_register(job, victims):
     job.await_progress(replicas.replicas_of(job), 5)
 
 
+def await_published(job, peer):
+    """Until a checkpoint is, by one of its ranks as they are now."""
+    path = os.path.join(job.folder, f"log.{peer}.0.{job.processes[peer][0].pid}")
+    deadline = time.monotonic() + replicas.PROGRESS_S
+    while True:
+        with open(path, encoding="utf-8") as log:
+            if re.search(r"^published \d+ ok$", log.read(), re.M):
+                return
+        if time.monotonic() > deadline:
+            raise Wrong(f"replica {peer} publishes no checkpoint")
+        time.sleep(0.05)
+
+
+def below_a_checkpoint(job, behind, others):
+    """Nobody goes on from before what was published. That is said once; and who
+    holds it may go on, with who does not. Heartbeats are slow: it is counted no
+    more, and a member still, when the others are lost."""
+    refusal = "or end all and start them from that checkpoint"
+    job.signal(behind, signal.SIGSTOP)
+    job.await_progress(others, 2, revive=False)
+    lose(job, others, signal.SIGSTOP)
+    for kind in "snapshot", "checkpoint":  # their hosts are out of reach too
+        for path in glob.glob(os.path.join(job.folder, kind + ".*")):
+            os.unlink(path)
+    job.signal(behind, signal.SIGCONT)
+    await_line(job, behind, refusal)
+    stand_still(job)
+    time.sleep(STANDS_S)
+    with open(job.errors_of(f"{behind}.0"), encoding="utf-8") as errors:
+        said = errors.read().count(refusal)
+    if said != 1:
+        raise Wrong(f"replica {behind} says {said} times: {refusal}")
+    back, away = others[:-1], others[-1:]
+    for peer in back:
+        job.signal(peer, signal.SIGCONT)
+    go_on(job, [behind, *back])
+    come_back(job, away, signal.SIGSTOP)
+
+
+def started_again(job, victims):
+    """All of them, after a lineage that was forced: they begin the next, with the
+    checkpoint that was published."""
+    everybody = list(replicas.replicas_of(job))
+    by_itself(job, victims, signal.SIGKILL)
+    for peer in everybody:
+        await_published(job, peer)
+    lose(job, everybody, signal.SIGKILL)
+    for peer in everybody:
+        job.start(peer)
+    await_line(job, 0, "they begin lineage 3 with the checkpoint of index ")
+    job.await_progress(everybody, 5, revive=False)
+
+
+# What is not as always.
+SETTINGS = {"below": {"TALLY_HEARTBEAT_US": "2000000", "TALLY_TIMEOUT": "60",
+                      "PUBLISH_EVERY": "1"}}
+
 # Replicas, lineages that there must be, and what happens.
 SCENES = {
     "killed": (3, 2, lambda job: by_itself(job, [0, 1], signal.SIGKILL)),
@@ -170,6 +229,8 @@ SCENES = {
     "leases": (3, 2, lambda job: with_leases(job, [1, 2])),
     "word": (3, 2, lambda job: by_word(job, [0, 2])),
     "all-stopped": (3, 1, all_stopped),
+    "below": (3, 2, lambda job: below_a_checkpoint(job, 0, [1, 2])),
+    "started-again": (3, 3, lambda job: started_again(job, [0, 1])),
     "static": (3, 1, lambda job: without_register(job, [1, 2])),
 }
 
@@ -185,6 +246,7 @@ def main():
     options.replicas, lineages, scene = SCENES[options.scene]
     options.witnesses, options.nodes, options.log = 0, None, "info"
     job = replicas.Job(options, options.folder)
+    job.environment.update(SETTINGS.get(options.scene, {}))
     os.makedirs(job.members)
     try:
         for peer in replicas.replicas_of(job):
@@ -196,7 +258,7 @@ def main():
         for peer in job.processes:
             job.end(peer)
     report = check_logs.check(options.folder, options.replicas, options.ranks)
-    if ("in 2 lineages" in report) != (lineages == 2):
+    if lineages != int((re.findall(r"in (\d+) lineages", report) or [1])[0]):
         raise Wrong(f"{lineages} lineages are expected: {report}")
     print(report)
     return 0

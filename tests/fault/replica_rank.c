@@ -7,6 +7,7 @@
 //     replica_rank FOLDER REPLICA INDEX
 //
 // Goes on until INDEX is applied, or to what the file FOLDER/stop says.
+// Publishes each 16th state as a checkpoint, or each PUBLISH_EVERY-th.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -22,6 +23,7 @@
 
 #define TOKENS_MAX 4000
 #define RANKS_MAX 64
+#define REPLICAS_MAX 8
 #define KEPT 16 // snapshots
 #define GRADIENT_WAIT_MS 400
 #define RESTORE_WAIT_MS 400
@@ -144,6 +146,22 @@ static void publish(const struct job *job)
     write_note(job, "snapshot", job->state.index % KEPT, &note);
 }
 
+// Of another replica, or what was stored before all were started again.
+static bool find_parameters(const struct job *job,
+                            const tally_replica_state_t *state,
+                            struct note *note)
+{
+    for (int replica = 0; replica < REPLICAS_MAX; replica++)
+        if ((replica != job->replica &&
+             read_note(job, "snapshot", replica, job->rank, state->index % KEPT,
+                       note) &&
+             note->key == state->digest && note->index == state->index) ||
+            (read_note(job, "checkpoint", replica, 0, state->index, note) &&
+             note->key == state->digest))
+            return true;
+    return false;
+}
+
 static bool restore(struct job *job)
 {
     tally_replica_state_t state = TALLY_INIT(tally_replica_state_t);
@@ -151,25 +169,19 @@ static bool restore(struct job *job)
 
     if (tally_replica_state(job->step, &state) != TALLY_OK)
         fail(job, "state");
-    for (int waited_ms = 0; waited_ms < RESTORE_WAIT_MS; waited_ms++) {
-        for (int replica = 0; replica < 8; replica++)
-            if (replica != job->replica &&
-                read_note(job, "snapshot", replica, job->rank,
-                          state.index % KEPT, &note) &&
-                note.key == state.digest && note.index == state.index) {
-                job->parameters = note.value;
-                job->state = state;
-                fprintf(job->log, "restored %llu %016llx %016llx\n",
-                        (unsigned long long)state.index,
-                        (unsigned long long)state.digest,
-                        (unsigned long long)job->parameters);
-                if (tally_replica_restored(job->step, &state) != TALLY_OK)
-                    fail(job, "restored");
-                return true;
-            }
+    for (int waited_ms = 0; !find_parameters(job, &state, &note); waited_ms++) {
+        if (waited_ms == RESTORE_WAIT_MS)
+            return false;
         nap_ms(1);
     }
-    return false;
+    job->parameters = note.value;
+    job->state = state;
+    fprintf(job->log, "restored %llu %016llx %016llx\n",
+            (unsigned long long)state.index, (unsigned long long)state.digest,
+            (unsigned long long)job->parameters);
+    if (tally_replica_restored(job->step, &state) != TALLY_OK)
+        fail(job, "restored");
+    return true;
 }
 
 // ------------------------------------------------------------------- the step
@@ -230,11 +242,18 @@ static tally_replica_status_t count(struct job *job, tally_result_t *result)
     return result->replica_status;
 }
 
-// Now and then: not every rank's snapshot may be there yet, and nobody looks.
+// Now and then. All ranks have the same parameters: one note is a checkpoint.
 static void publish_in_register(const struct job *job)
 {
-    if (job->rank != 0 || job->state.index % KEPT != 0)
+    const struct note note = {job->state.digest, job->state.index,
+                              job->parameters};
+
+    const char *every = getenv("PUBLISH_EVERY");
+    uint64_t steps = every == NULL ? KEPT : strtoull(every, NULL, 10);
+
+    if (job->rank != 0 || job->state.index % steps != 0)
         return;
+    write_note(job, "checkpoint", job->state.index, &note);
     tally_status_t status = tally_replica_publish(job->step, &job->state);
     fprintf(job->log, "published %llu %s\n",
             (unsigned long long)job->state.index, tally_status_string(status));

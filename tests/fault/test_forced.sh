@@ -34,7 +34,8 @@ if etcd_is_here; then
     etcd_prepare
     etcd_start
     export TALLY_ETCD_LEASE=2 TALLY_ETCD_PREFIX=/tally
-    for name in ${SCENES:-killed killed-of-four stopped leases all-stopped}; do
+    for name in ${SCENES:-killed killed-of-four stopped leases all-stopped \
+        below started-again}; do
         check "those that are left force a lineage, or need none: $name" \
             forced "$name"
     done

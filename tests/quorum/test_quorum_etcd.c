@@ -126,6 +126,36 @@ START_TEST(no_lineage_begins_below_a_published_checkpoint)
 }
 END_TEST
 
+START_TEST(what_the_register_holds_is_told_who_asks)
+{
+    char sentence[QUORUM_SENTENCE_BYTES];
+    uint64_t own, request;
+    struct quorum *self = scene_announced(0, "s", 1, &own);
+    const struct replica_position below = lineage_at(2, 19);
+    struct quorum_event event;
+
+    ck_assert_int_eq(quorum_register_read(self, &request), TALLY_OK);
+    event = scene_await(self, QUORUM_ANSWER, 0);
+    ck_assert_uint_eq(event.request, request);
+    ck_assert_int_eq(event.status, TALLY_OK);
+    ck_assert_uint_eq(event.record.position.epoch.lineage, 1);
+    ck_assert_uint_eq(event.record.published.index, 0);
+    ck_assert_int_eq(publish(self, 1, 20, sentence), TALLY_OK);
+    // So is who lost to it.
+    ck_assert_int_eq(quorum_lineage_swap(self, &below, &request), TALLY_OK);
+    event = scene_await(self, QUORUM_ANSWER, 0);
+    ck_assert_int_eq(event.status, TALLY_ERR_MISMATCH);
+    ck_assert_uint_eq(event.record.published.index, 20);
+    ck_assert_int_eq(force(self, 2, 30, sentence), TALLY_OK);
+    ck_assert_int_eq(quorum_register_read(self, &request), TALLY_OK);
+    event = scene_await(self, QUORUM_ANSWER, 0);
+    ck_assert_uint_eq(event.record.position.epoch.lineage, 2);
+    ck_assert_uint_eq(event.record.published.index, 20);
+    ck_assert_uint_eq(event.record.published.digest, 5);
+    quorum_close(self);
+}
+END_TEST
+
 START_TEST(one_request_at_a_time)
 {
     const struct replica_position position = lineage_at(2, 7);
@@ -329,6 +359,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, scene_close);
     tcase_add_test(tests, a_lineage_follows_its_parent_only);
     tcase_add_test(tests, no_lineage_begins_below_a_published_checkpoint);
+    tcase_add_test(tests, what_the_register_holds_is_told_who_asks);
     tcase_add_test(tests, one_request_at_a_time);
     tcase_add_test(tests, the_operator_ends_a_lineage_by_a_key);
     tcase_add_test(tests, of_two_processes_one_wins_each_lineage);

@@ -71,6 +71,9 @@ static bool is_due(const struct replica_loop *loop, uint64_t survivors)
     int before = replica_set_size(epoch->members & survivors & lower);
     int64_t turn_us = before * detection_us(loop);
 
+    if (force->refused == epoch->lineage &&
+        force->refused_survivors == survivors)
+        return false;
     if (force->ends == epoch->lineage &&
         force->silent_us >= detection_us(loop) + turn_us)
         return true;
@@ -147,7 +150,12 @@ void loop_say_stopped(const struct replica_loop *loop, uint64_t acceptors)
     core_log(log, TALLY_LOG_WARN,
              "replica %u: nothing can be decided, acceptors 0x%llx are gone",
              self, (unsigned long long)acceptors);
-    if (!quorum_has_register(loop->params.quorum))
+    if (!replica_coordinator_is_named(loop->node))
+        core_log(log, TALLY_LOG_WARN,
+                 "replica %u: to go on, continue them, or end all and start "
+                 "them from the newest checkpoint: this one is not a member",
+                 self);
+    else if (!quorum_has_register(loop->params.quorum))
         core_log(log, TALLY_LOG_WARN,
                  "replica %u: to go on, continue them, or end all and start "
                  "them from the newest checkpoint: without a register of "

@@ -1,12 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Who takes part: how the job begins, who is thought dead, and what the next
-// epoch should be. It proposes; the state machine decides.
-//
-// The beginning. Peer 0 begins when all peers have said, in a heartbeat to its
-// present incarnation, that they know of no job; whoever has said so takes a
-// position from no older peer 0. So there are no two beginnings among whom a
-// quorum of one could decide without the other: a second one needs the word of
-// all, of those of the first too.
+// Who takes part: who is thought dead, and what the next epoch should be. It
+// proposes; the state machine decides.
 #include <string.h>
 #include <time.h>
 
@@ -18,14 +12,8 @@
 // And in all, for one incarnation that does not come to it.
 #define JOIN_WAIT_ALL_US 5000000
 
-static uint16_t peer_count(const struct replica_loop *loop)
-{
-    return (uint16_t)(loop->params.replicas + loop->params.witnesses);
-}
-
 // Gives the state machine a message that this process has made itself.
-static void hear(struct replica_loop *loop,
-                 const struct replica_message *message)
+void loop_hear(struct replica_loop *loop, const struct replica_message *message)
 {
     uint8_t bytes[REPLICA_MESSAGE_MAX];
     struct replica_event event = {.kind = REPLICA_EVENT_MESSAGE,
@@ -43,7 +31,7 @@ static void give_way(struct replica_loop *loop, uint64_t incarnation)
 
     fence.from.incarnation = incarnation;
     fence.held = incarnation;
-    hear(loop, &fence);
+    loop_hear(loop, &fence);
 }
 
 uint64_t loop_who_is_there(const struct replica_loop *loop,
@@ -53,7 +41,7 @@ uint64_t loop_who_is_there(const struct replica_loop *loop,
 
     memset(incarnations, 0, REPLICA_PEERS_MAX * sizeof(incarnations[0]));
     incarnations[loop->params.self.peer] = loop->params.self.incarnation;
-    for (uint16_t i = 0; i < peer_count(loop); i++) {
+    for (uint16_t i = 0; i < loop_peer_count(loop); i++) {
         struct replica_peers_beat beat;
         if (i != loop->params.self.peer && (loop->dead & replica_bit(i)) == 0 &&
             replica_peers_heard(loop->peers, i, &incarnations[i], &beat) &&
@@ -101,9 +89,9 @@ void loop_choose_acceptors(const struct replica_loop *loop, uint64_t there,
     memcpy(epoch->acceptors, chosen, filled * sizeof(chosen[0]));
 }
 
-static void name_members(const struct replica_loop *loop, uint64_t there,
-                         const uint64_t *incarnations,
-                         struct replica_epoch *epoch)
+void loop_name_members(const struct replica_loop *loop, uint64_t there,
+                       const uint64_t *incarnations,
+                       struct replica_epoch *epoch)
 {
     epoch->members = replicas_of(loop, there);
     memset(epoch->incarnations, 0, sizeof(epoch->incarnations));
@@ -123,47 +111,6 @@ static void name_acceptors(const struct replica_loop *loop, uint64_t there,
     loop_choose_acceptors(loop, there, incarnations, &next);
     if (next.acceptor_count >= epoch->acceptor_count)
         *epoch = next;
-}
-
-// ------------------------------------------------------------------ beginning
-
-static bool all_are_new(const struct replica_loop *loop, uint64_t there)
-{
-    for (uint16_t i = 0; i < peer_count(loop); i++) {
-        struct replica_peers_beat beat;
-        uint64_t incarnation;
-        if (i == loop->params.self.peer)
-            continue;
-        if ((there & replica_bit(i)) == 0 ||
-            !replica_peers_heard(loop->peers, i, &incarnation, &beat) ||
-            beat.located || beat.root != loop->params.self.incarnation)
-            return false;
-    }
-    return true;
-}
-
-static void begin(struct replica_loop *loop)
-{
-    struct replica_position first = {.next = {.index = 1}};
-    struct replica_message message;
-    uint64_t incarnations[REPLICA_PEERS_MAX];
-    uint64_t there = loop_who_is_there(loop, incarnations);
-
-    if (!all_are_new(loop, there))
-        return;
-    first.epoch.lineage = 1;
-    first.epoch.number = 1;
-    name_members(loop, there, incarnations, &first.epoch);
-    loop_choose_acceptors(loop, there, incarnations, &first.epoch);
-    // What follows is refused by whoever began otherwise.
-    first.previous = replica_epoch_digest(1, &first.epoch);
-    message = replica_message_for(loop->node, REPLICA_POSITION);
-    message.lineage = 1;
-    message.epoch = 1;
-    message.instance = first.next;
-    message.previous = first.previous;
-    message.position = first;
-    hear(loop, &message);
 }
 
 static void say_where_it_is(struct replica_loop *loop)
@@ -191,7 +138,7 @@ bool loop_is_of_the_past(struct replica_loop *loop, const uint8_t *bytes,
         return false; // the state machine knows
     return replica_message_decode(bytes, length, loop->params.records,
                                   &message) &&
-           (message.from.peer >= peer_count(loop) ||
+           (message.from.peer >= loop_peer_count(loop) ||
             !replica_peers_heard(loop->peers, message.from.peer, &incarnation,
                                  &beat) ||
             message.from.incarnation < incarnation);
@@ -242,7 +189,7 @@ static void propose(struct replica_loop *loop)
     if (!hears_a_quorum(&next, there))
         return;
     keep_counted(loop, &there, incarnations);
-    name_members(loop, there, incarnations, &next);
+    loop_name_members(loop, there, incarnations, &next);
     name_acceptors(loop, there, incarnations, &next);
     if (replica_epoch_same(&next, &loop->proposed))
         return;
@@ -362,7 +309,7 @@ void loop_look_at_peers(struct replica_loop *loop)
         loop_handle(loop, &suspects);
     }
     if (!loop->node->located && loop->params.self.peer == 0)
-        begin(loop);
+        loop_consider_beginning(loop);
     if (!loop->node->located || loop->params.witness)
         return;
     propose(loop);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The inside of the loop: its thread and what comes of actions (loop.c), what
-// the trainer is owed (trainer.c), who takes part (roster.c), when a lineage is
-// forced (force.c), what the register of lineages is told (register.c). All of
-// it is under the lock.
+// the trainer is owed (trainer.c), how the job begins (begin.c), who takes part
+// (roster.c), when a lineage is forced (force.c), what the register of lineages
+// is told (register.c). All of it is under the lock.
 #ifndef REPLICA_LOOP_STATE_H
 #define REPLICA_LOOP_STATE_H
 
@@ -22,6 +22,15 @@ struct loop_publication {
     char sentence[QUORUM_SENTENCE_BYTES];
 };
 
+// Of peer 0, where there is a register: what it holds is read, and the next
+// lineage swapped for it.
+struct loop_beginning {
+    uint64_t request;                 // that is on its way; 0: none
+    bool swaps;                       // else it reads
+    int64_t again_us;                 // not before
+    struct replica_position position; // that is to be swapped in
+};
+
 // What is known of the end of a lineage that too few are left to go on in.
 struct loop_force {
     uint64_t
@@ -32,6 +41,11 @@ struct loop_force {
     int64_t again_us;  // not before
     uint64_t request;  // of the swap that is on its way; 0: none
     struct replica_epoch list; // that was forced last
+    uint64_t base;             // what it would have begun after
+    // A checkpoint above the base is published: this lineage is not forced
+    // again as long as just those are left.
+    uint32_t refused; // lineage; 0: none
+    uint64_t refused_survivors;
 };
 
 enum loop_phase {
@@ -85,6 +99,7 @@ struct replica_loop {
     uint64_t refused; // messages
     bool stopped;     // said already
 
+    struct loop_beginning beginning;
     struct loop_publication publication;
     struct loop_force force;
 };
@@ -102,11 +117,28 @@ void loop_told(struct replica_loop *loop, const struct replica_action *action);
 // What can be said now is said; what is over is handed back.
 void loop_serve_trainer(struct replica_loop *loop);
 
+static inline uint16_t loop_peer_count(const struct replica_loop *loop)
+{
+    return (uint16_t)(loop->params.replicas + loop->params.witnesses);
+}
+
+// begin.c: begins the job if it is time to, for peer 0 that knows of none.
+void loop_consider_beginning(struct replica_loop *loop);
+void loop_beginning_answered(struct replica_loop *loop,
+                             const struct quorum_event *event);
+
 // roster.c: looks at peers, and takes what membership says.
 void loop_look_at_peers(struct replica_loop *loop);
+// Gives the state machine a message that this process has made itself.
+void loop_hear(struct replica_loop *loop,
+               const struct replica_message *message);
 // Everybody that can be heard now, this process too, with its incarnation.
 uint64_t loop_who_is_there(const struct replica_loop *loop,
                            uint64_t incarnations[REPLICA_PEERS_MAX]);
+// Those of them that are replicas, into `epoch`.
+void loop_name_members(const struct replica_loop *loop, uint64_t there,
+                       const uint64_t *incarnations,
+                       struct replica_epoch *epoch);
 // An odd number of them, into `epoch`: those that it has before keep their
 // places; others give way to witnesses, then to replicas.
 void loop_choose_acceptors(const struct replica_loop *loop, uint64_t there,
