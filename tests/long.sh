@@ -142,14 +142,14 @@ gate valgrind-reload reload_under_valgrind
 gate distcheck distribution
 gate demo examples/trainer/demo.sh build --steps 100
 gate replica-demo examples/trainer/demo.sh build --replicas 3 --out out-replicas
-gate fuzz env SECONDS_EACH=60 tests/fuzz/run.sh
+gate fuzz env SECONDS_EACH=40 tests/fuzz/run.sh
 gate soak in_build ../tests/fault/soak.sh
-gate rounds in_build env ROUNDS=1000 ../tests/fault/test_rounds.sh
+gate rounds in_build env ROUNDS=500 ../tests/fault/test_rounds.sh
 gate replica-faults in_build env FAULTS=100 ../tests/fault/test_replicas.sh
 gate replica-cuts in_build env LINK_FAULTS=8 ../tests/cluster/test_replicas_cut.sh
 gate replica-coverage tests/replica/coverage.sh
 gate replica-mutants tests/replica/mutants.sh
-gate mutants env SHARE=16 tests/mutants.sh
+gate mutants env SHARE=32 tests/mutants.sh
 echo "# TOTAL: $gates" >build-gates/check.log
 
 say "results"
