@@ -5,9 +5,11 @@ device, what is logged, and how a call is named."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -39,6 +41,27 @@ class CudaIsHost(TorchFunctionMode):
         if str(kwargs.get("device", "")).startswith("cuda"):
             kwargs = {**kwargs, "device": "cpu"}
         return function(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def accelerate_has_fsdp() -> Iterator[None]:
+    """accelerate 1.15 drops the FSDP plugin of processes on a CPU, whose type of
+    distribution is MULTI_CPU: its state looks for one only where there are GPUs."""
+    state: Any = importlib.import_module("accelerate.state")
+    kept = state.AcceleratorState.__init__
+
+    def init(self: Any, *given: Any, **named: Any) -> None:
+        kept(self, *given, **named)
+        plugin = named.get("fsdp_plugin")
+        if plugin is not None:
+            self.distributed_type = state.DistributedType.FSDP
+            self.fsdp_plugin = plugin
+
+    state.AcceleratorState.__init__ = init
+    try:
+        yield
+    finally:
+        state.AcceleratorState.__init__ = kept
 
 
 # Packages that modules of torchtitan import at their head, and the modules: logs,
