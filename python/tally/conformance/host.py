@@ -20,11 +20,15 @@ from torch.overrides import TorchFunctionMode
 
 class CudaIsHost(TorchFunctionMode):
     """Megatron-core's schedules keep their count of tokens on device "cuda", by
-    name, and its stages receive on the current device of CUDA, and synchronise
-    with it."""
+    name, its stages receive on the current device of CUDA, and synchronise with it,
+    and its attention draws a dropout, here of nothing, by CUDA's random numbers."""
 
     def __enter__(self) -> CudaIsHost:
         self.kept = torch.cuda.current_device, torch.cuda.synchronize
+        random = importlib.import_module("megatron.core.tensor_parallel.random")
+        self.tracker = random.CudaRNGStatesTracker
+        self.fork = self.tracker.fork
+        self.tracker.fork = contextlib.nullcontext
         torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore
         torch.cuda.synchronize = lambda device=None: None
         super().__enter__()  # type: ignore[no-untyped-call]
@@ -33,6 +37,7 @@ class CudaIsHost(TorchFunctionMode):
     def __exit__(self, *failure: Any) -> None:
         super().__exit__(*failure)  # type: ignore[no-untyped-call]
         torch.cuda.current_device, torch.cuda.synchronize = self.kept
+        self.tracker.fork = self.fork
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
