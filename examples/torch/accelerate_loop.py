@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A loop with accelerate, under DDP or FSDP2 (accelerate has that on GPUs alone):
+"""A loop with accelerate, under DDP or FSDP2, which it has on GPUs alone:
     torchrun --nproc-per-node 2 examples/torch/accelerate_loop.py ddp|fsdp2"""
 
 import itertools
@@ -22,7 +22,7 @@ def main(kind, steps=5):
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     count = SEQUENCES // ranks  # micro-batches of a step and rank
     accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
+        cpu=True,  # leave it out for GPUs, and for FSDP2
         gradient_accumulation_plugin=GradientAccumulationPlugin(
             num_steps=count,
             sync_with_dataloader=False,  # a step's batches are read at once
