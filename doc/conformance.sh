@@ -28,7 +28,7 @@ peers=tally.conformance.peers
 Written by `doc/conformance.sh`; do not edit.
 
 `python -m tally.conformance` asks that of a loss: four ranks train a small model
-for one step in each of twenty-two ways, and each parameter's gradient is compared
+for one step in each of twenty-six ways, and each parameter's gradient is compared
 with that of one process on all the data, in float64. A number is the largest relative
 error over parameters and ranks, in float32; a step passes with 1e-6. **Bold** is
 what fails; **NaN**: a gradient or a loss was not a number.
@@ -62,7 +62,10 @@ stage of ZeRO, which divides by the micro-batches, too. Some trainers do not dri
 of these; there the rows show their loss with the count that they would make.
 
 In "Megatron-core" its schedules run the step (1F1B with two stages), its data
-parallelism and finalize_model_grads reduce the gradients; in "torchtitan" its Trainer
+parallelism and finalize_model_grads reduce the gradients; in "Megatron-core GPT" the
+model is its GPTModel, too, of layers by its local spec, without TransformerEngine: with
+TP 2 the vocabulary is spread, and its vocab_parallel_cross_entropy gives the loss of
+each token; interleaved, each stage has two of four parts. In "torchtitan" its Trainer
 takes its own train_step, with a Llama of two layers, and log. They get Tally's
 integrations, their own losses as they are, and other losses by their conventions.
 Both take a GPU for granted; what stands in for it, and for packages that they import

@@ -1,28 +1,35 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A loop with accelerate, under DDP:
-    torchrun --nproc-per-node 2 examples/torch/accelerate_loop.py"""
+"""A loop with accelerate, under DDP or FSDP2, which it has on GPUs alone:
+    torchrun --nproc-per-node 2 examples/torch/accelerate_loop.py ddp|fsdp2"""
 
 import itertools
 import os
+import sys
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import (
+    FullyShardedDataParallelPlugin,
+    GradientAccumulationPlugin,
+)
 from task import SEQUENCES, VOCAB, Sequences, TinyModel
 
 import tally.torch
 from tally.integrations.accelerate import AccelerateLoss
 
 
-def main(steps=5):
+def main(kind, steps=5):
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     count = SEQUENCES // ranks  # micro-batches of a step and rank
     accelerator = Accelerator(
-        cpu=True,
+        cpu=True,  # leave it out for GPUs, and for FSDP2
         gradient_accumulation_plugin=GradientAccumulationPlugin(
             num_steps=count,
             sync_with_dataloader=False,  # a step's batches are read at once
         ),
+        fsdp_plugin=FullyShardedDataParallelPlugin(fsdp_version=2)
+        if kind == "fsdp2"
+        else None,
     )
     model = TinyModel()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -54,4 +61,4 @@ def main(steps=5):
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

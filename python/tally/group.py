@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, Optional
 
-from tally import _abi
+from tally import _abi, _log
 from tally._library import library
 
 # Takes this rank's bytes, returns those of all ranks, in their order.
@@ -100,17 +100,16 @@ class Tally(_Owned):
     ) -> None:
         super().__init__()
         failures: list[BaseException] = []
-        host = _abi.Host(rank=rank, world_size=world_size)
+        host = _log.Host(rank=rank, world_size=world_size)
         host.allgather = _callback(allgather, failures)
         if log is not None:
-            take = log
-            host.log = _abi.LogCallback(
-                lambda _context, level, line: take(level, line.decode())
-            )
-        self._kept = (host, allgather, failures)
+            host.takes(log)
+        self._host = host
         status = library().open(host, self._handle)
         if status:
             _raise(status, failures)
+        if log is not None:
+            host.keep("close", self._handle)
         found, size = ctypes.c_int32(), ctypes.c_int32()
         status = library().rank(self._handle, found, size)
         if status:
@@ -119,6 +118,10 @@ class Tally(_Owned):
         self.world_size: int = size.value
         # Of all steps in the memory of a CUDA device.
         self.cuda_ordinal: Optional[int] = None
+
+    def close(self) -> None:
+        super().close()
+        self._host.forget()
 
 
 def _raise(status: int, failures: list[BaseException]) -> None:

@@ -10,7 +10,6 @@ A Witness votes and has no model.
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import os
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from ctypes import POINTER, c_int, c_uint32, c_uint64, c_void_p
 from enum import IntEnum
 from typing import Any, NamedTuple, Optional
 
-from tally import _abi
+from tally import _abi, _log
 from tally._library import library
 from tally._membership import (
     Callbacks,
@@ -291,18 +290,6 @@ class ReplicaStep(Step):
                 library().fail(status)
 
 
-# Of witnesses that are open: their threads call `log` even if nobody holds one.
-_hosts: dict[int, _abi.Host] = {}
-
-
-@atexit.register
-def _close_witnesses() -> None:
-    """C may not call an interpreter that is gone."""
-    for handle, host in list(_hosts.items()):
-        if host.process == os.getpid():  # no threads come along a fork
-            library().witness_close(handle)
-
-
 class Witness(_Owned):
     """Votes on what replica groups decide, by threads of its own, and has no ranks
     and no model; close() ends it, and the groups lose its vote. A process of one,
@@ -334,12 +321,9 @@ class Witness(_Owned):
             "TALLY_WITNESSES": witnesses or None,
             "TALLY_REPLICA_MIN": minimum or None,
         }
-        host = _abi.Host()
+        host = _log.Host()
         if log is not None:
-            take = log
-            host.log = _abi.LogCallback(
-                lambda _context, level, line: take(level, line.decode())
-            )
+            host.takes(log)
         settings = {
             name: str(value) for name, value in given.items() if value is not None
         }
@@ -350,13 +334,12 @@ class Witness(_Owned):
         status = found.witness_open(host, self._handle)
         if status:
             found.fail(status)
-        host.process = os.getpid()
-        _hosts[self._handle.value or 0] = host
+        host.keep("witness_close", self._handle)
+        self._host = host
 
     def close(self) -> None:
-        handle = self._handle.value or 0
         super().close()
-        _hosts.pop(handle, None)
+        self._host.forget()
 
 
 def _environment_with(settings: dict[str, str]) -> Any:

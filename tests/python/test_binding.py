@@ -305,6 +305,86 @@ class Loading(unittest.TestCase):
         self.assertEqual(run.stderr, "")
 
 
+class Log(unittest.TestCase):
+    def python(self, code):
+        run = subprocess.run(
+            [sys.executable, "-c", "import tally.replica\n" + code],
+            env={**os.environ, "TALLY_LOG": "info"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.assertEqual((run.returncode, run.stderr), (0, ""))
+        return run.stdout.splitlines()
+
+    def test_a_function_is_called_that_nobody_holds_any_more(self):
+        lines = self.python(
+            """
+import ctypes, gc
+from tally import _abi, _log
+from tally._library import library
+opened = tally.Tally(log=lambda level, line: print(line))
+handle = ctypes.c_void_p(opened.handle.value)
+del opened
+gc.collect()
+# What is freed would be taken by these.
+others = [_abi.LogCallback(lambda *_: print("other")) for _ in range(100)]
+print("nobody holds it")
+group = ctypes.c_void_p()
+assert library().group_create(handle, _abi.GroupParams(), group) == 0
+assert library().group_free(group) == 0
+"""
+        )
+        said = lines[lines.index("nobody holds it") + 1 :]
+        self.assertRegex(said[0], "group")
+        self.assertNotIn("other", said)
+
+    def test_at_exit_what_has_no_groups_is_closed(self):
+        lines = self.python(
+            """
+import atexit
+from tally import _log
+kept = lambda level, line: None
+def late():
+    print("in use", len(_log._in_use))
+atexit.unregister(_log._end)
+atexit.register(late)
+atexit.register(_log._end)
+tally.Tally(log=kept)
+closed = tally.Tally(log=kept)
+before = len(_log._in_use)
+closed.close()
+print("in use", before, len(_log._in_use))
+"""
+        )
+        self.assertEqual(lines, ["in use 2 1", "in use 0"])
+
+    def test_at_exit_threads_stay_in_their_next_line(self):
+        lines = self.python(
+            """
+import atexit, threading
+from tally import _log
+go, gone = threading.Event(), threading.Event()
+def late():
+    go.set()
+    print("gone" if gone.wait(0.5) else "stays")
+    opened._host.log(None, 1, b"of the main thread")
+atexit.unregister(_log._end)
+atexit.register(late)
+atexit.register(_log._end)
+opened = tally.Tally(log=lambda level, line: print(line))
+group = tally.Group(opened)
+def thread():
+    go.wait()
+    opened._host.log(None, 1, b"of a thread")
+    gone.set()
+threading.Thread(target=thread, daemon=True).start()
+"""
+        )
+        self.assertEqual(lines[-2:], ["stays", "of the main thread"])
+
+
 class Abi(unittest.TestCase):
     """The Python side says what the header says."""
 

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from tally.conformance import data, kills, suite
+from tally.conformance.gpt import GPT, GptTensor
 from tally.conformance.losses import Loss, find
 from tally.conformance.megatron import MEGATRON
 from tally.conformance.titan import TITAN
@@ -76,8 +77,11 @@ class ConformanceTest(unittest.TestCase):
 
     def test_a_count_over_the_world_fails_under_tensor_parallelism(self):
         layouts = ["DDP", "TP 2, DP 2"]
+        if not GptTensor.missing():
+            layouts.append(GptTensor.name)
         wrong = failed(suite.run(["count-over-world"], layouts, ["even"]))
-        self.assertIn(("TP 2, DP 2", "even", 1), wrong)
+        for layout in layouts[1:]:
+            self.assertIn((layout, "even", 1), wrong)
         self.assertNotIn(("DDP", "even", 1), wrong)
 
     def test_a_count_with_the_dead_in_it_fails_when_a_replica_dies(self):
@@ -103,7 +107,7 @@ class ConformanceTest(unittest.TestCase):
 
     def test_megatron_divides_by_the_count_of_each_micro_batch_if_nothing_is_set(self):
         means = "tally.conformance.peers:MegatronMeans"
-        layouts = [kind.name for kind in MEGATRON]
+        layouts = [kind.name for kind in (*MEGATRON, *GPT)]
         scenarios = ["even", "uneven", "silent rank", "packed"]
         cases = suite.run([means], [*layouts, "DDP"], scenarios)
         if cases[0].skipped:

@@ -36,7 +36,9 @@ check_equal "DDP on two ranks is as on one" "$one" "$(ranks 2 by_hand.py ddp)"
 check_equal "so is FSDP2" "$one" "$(ranks 2 by_hand.py fsdp2)"
 if has accelerate; then
     check_equal "so is a loop of accelerate" "$one" \
-        "$(ranks 2 accelerate_loop.py)"
+        "$(ranks 2 accelerate_loop.py ddp)"
+    check_equal "and with accelerate's FSDP2" "$one" "$(ranks 2 \
+        ../../tests/python/accelerate_on_host.py "$examples/accelerate_loop.py")"
 fi
 if has torchtitan.components.loss; then
     check_equal "so is torchtitan's loss" "$one" "$(ranks 2 torchtitan_loss.py)"

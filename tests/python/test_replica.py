@@ -292,6 +292,44 @@ print("looked")
             self.skipTest("there is no transport between replicas")
         self.assertEqual((run.stdout, run.returncode), ("looked\n", 0), run.stderr)
 
+    def test_at_exit_threads_stay_in_their_next_call(self):
+        code = """
+import atexit, sys, time
+sys.path.insert(0, sys.argv[1])
+from tally import _membership
+looked = []
+def late():
+    print([each.parked.is_set() for each in _membership._in_use])
+    there = len(looked)
+    time.sleep(1)  # they come several times a second
+    print("stay" if len(looked) == there else "go on")
+    sys.stdout.flush()
+# The other way round than they are called.
+atexit.unregister(_membership._park)
+atexit.register(late)
+atexit.register(_membership._park)
+from test_replica import Replica, Store, errors
+store = Store()
+look = lambda: looked.append(1) or store.members.values()
+try:
+    alone = Replica(0, 2, membership=store.of(0, look=look))
+except errors.TransportError:
+    sys.exit(print("skip"))
+while len(looked) < 2:
+    time.sleep(0.01)
+"""
+        run = subprocess.run(
+            [sys.executable, "-c", code, str(Path(__file__).parent)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        if run.stdout.startswith("skip\n"):
+            self.skipTest("there is no transport between replicas")
+        self.assertEqual(run.stdout, "[True]\nstay\n", run.stderr)
+        self.assertEqual(run.returncode, 0)
+
     def test_who_waits_in_vain_hears_what_the_membership_raised(self):
         failure = KeyError("no such job")
 

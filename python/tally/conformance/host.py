@@ -5,9 +5,11 @@ device, what is logged, and how a call is named."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -18,11 +20,15 @@ from torch.overrides import TorchFunctionMode
 
 class CudaIsHost(TorchFunctionMode):
     """Megatron-core's schedules keep their count of tokens on device "cuda", by
-    name, and its stages receive on the current device of CUDA, and synchronise
-    with it."""
+    name, its stages receive on the current device of CUDA, and synchronise with it,
+    and its attention draws a dropout, here of nothing, by CUDA's random numbers."""
 
     def __enter__(self) -> CudaIsHost:
         self.kept = torch.cuda.current_device, torch.cuda.synchronize
+        random = importlib.import_module("megatron.core.tensor_parallel.random")
+        self.tracker = random.CudaRNGStatesTracker
+        self.fork = self.tracker.fork
+        self.tracker.fork = contextlib.nullcontext
         torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore
         torch.cuda.synchronize = lambda device=None: None
         super().__enter__()  # type: ignore[no-untyped-call]
@@ -31,6 +37,7 @@ class CudaIsHost(TorchFunctionMode):
     def __exit__(self, *failure: Any) -> None:
         super().__exit__(*failure)  # type: ignore[no-untyped-call]
         torch.cuda.current_device, torch.cuda.synchronize = self.kept
+        self.tracker.fork = self.fork
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -39,6 +46,27 @@ class CudaIsHost(TorchFunctionMode):
         if str(kwargs.get("device", "")).startswith("cuda"):
             kwargs = {**kwargs, "device": "cpu"}
         return function(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def accelerate_has_fsdp() -> Iterator[None]:
+    """accelerate 1.15 drops the FSDP plugin of processes on a CPU, whose type of
+    distribution is MULTI_CPU: its state looks for one only where there are GPUs."""
+    state: Any = importlib.import_module("accelerate.state")
+    kept = state.AcceleratorState.__init__
+
+    def init(self: Any, *given: Any, **named: Any) -> None:
+        kept(self, *given, **named)
+        plugin = named.get("fsdp_plugin")
+        if plugin is not None:
+            self.distributed_type = state.DistributedType.FSDP
+            self.fsdp_plugin = plugin
+
+    state.AcceleratorState.__init__ = init
+    try:
+        yield
+    finally:
+        state.AcceleratorState.__init__ = kept
 
 
 # Packages that modules of torchtitan import at their head, and the modules: logs,

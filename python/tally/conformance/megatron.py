@@ -8,7 +8,7 @@ import importlib
 import warnings
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from torch import nn
@@ -22,15 +22,15 @@ from tally.conformance.layouts import WORLD, Layout
 from tally.conformance.losses import Loss, Setting
 
 
-def _core(name: str) -> Any:
+def core(name: str) -> Any:
     return importlib.import_module(f"megatron.core.{name}")
 
 
 def _stage(config: Any, model: data.Model, first: bool, last: bool) -> nn.Module:
     """The part of the model that a pipeline's rank has, as Megatron asks."""
 
-    class Stage(_core("transformer").MegatronModule):  # type: ignore[misc]
-        model_type = _core("enums").ModelType.encoder_or_decoder
+    class Stage(core("transformer").MegatronModule):  # type: ignore[misc]
+        model_type = core("enums").ModelType.encoder_or_decoder
         pre_process, post_process = first, last
         share_embeddings_and_output_weights = False
 
@@ -57,6 +57,9 @@ class Megatron(Layout):
     name = "Megatron-core, DP 4"
     trainer = "megatron"
     stages = 1
+    tensor = 1
+    virtual: Optional[int] = None  # parts of the model that a stage has
+    modules: tuple[str, ...] = ("distributed", "tensor_parallel", "transformer")
 
     @classmethod
     def missing(cls) -> str:
@@ -67,26 +70,29 @@ class Megatron(Layout):
         with warnings.catch_warnings():
             # Advice on what is faster on a GPU.
             warnings.simplefilter("ignore")
-            for name in ("distributed", "tensor_parallel", "transformer"):
-                _core(name)
+            for name in cls.modules:
+                core(name)
 
     def build(self) -> None:
         warnings.filterwarnings("ignore", "Apex is not installed|full scope")
-        self.state = _core("parallel_state")
+        self.state = core("parallel_state")
         self.state.destroy_model_parallel()
         self.state.initialize_model_parallel(
-            pipeline_model_parallel_size=self.stages
+            tensor_model_parallel_size=self.tensor,
+            pipeline_model_parallel_size=self.stages,
+            virtual_pipeline_model_parallel_size=self.virtual,
         )
         self.data_rank = self.state.get_data_parallel_rank()
-        self.data_ranks = list(range(WORLD // self.stages))
+        self.data_ranks = list(range(WORLD // self.stages // self.tensor))
         self.members = self.state.get_data_parallel_group()
         self.whole: Any = self.model
-        self.spread: Any = None
+        self.spread: list[Any] = []
 
     def setting(self) -> Setting:
         return Setting(
             self.state.get_data_parallel_group(with_context_parallel=True),
-            WORLD // self.stages,
+            len(self.data_ranks),
+            shares_logits=self.tensor,
             divides_micro_batches=True,
             vocab=data.VOCAB,
         )
@@ -94,10 +100,9 @@ class Megatron(Layout):
     def holds_logits(self) -> bool:
         return bool(self.state.is_pipeline_last_stage())
 
-    def _spread(self, per_token: bool) -> None:
-        """The model in Megatron's data parallelism, which asks the same."""
-        distributed = _core("distributed")
-        self.config = _core("transformer").TransformerConfig(
+    def chunks(self, per_token: bool) -> list[nn.Module]:
+        """This rank's parts of the model, and self.config."""
+        self.config = core("transformer").TransformerConfig(
             num_layers=self.stages,
             hidden_size=data.HIDDEN,
             num_attention_heads=data.HEADS,
@@ -112,22 +117,30 @@ class Megatron(Layout):
             self.state.is_pipeline_first_stage(),
             self.state.is_pipeline_last_stage(),
         )
-        self.spread = distributed.DistributedDataParallel(
-            self.config,
-            distributed.DistributedDataParallelConfig(),
-            self.model,
-        )
-        self.config.no_sync_func = self.spread.no_sync
+        return [self.model]
+
+    def _spread(self, per_token: bool) -> None:
+        """The model in Megatron's data parallelism, which asks the same."""
+        distributed = core("distributed")
+        self.spread = [
+            distributed.DistributedDataParallel(
+                self.config, distributed.DistributedDataParallelConfig(), chunk
+            )
+            for chunk in self.chunks(per_token)
+        ]
+        no_sync = [each.no_sync for each in self.spread]
+        self.config.no_sync_func = no_sync if self.virtual else no_sync[0]
         self.config.finalize_model_grads_func = distributed.finalize_model_grads
 
     def step(self, loss: Loss, scenario: str, count: int) -> Gradients:
         with CudaIsHost():
-            if self.spread is None:
+            if not self.spread:
                 self._spread(loss.per_token)
                 self.function: Any = None
                 if self.holds_logits():
                     self.function = loss.inside(self.trainer)
-            self.spread.zero_grad_buffer()
+            for each in self.spread:
+                each.zero_grad_buffer()
             return super().step(loss, scenario, count)
 
     def begin(self, loss: Loss, parts: list[data.MicroBatch]) -> None:
@@ -145,33 +158,51 @@ class Megatron(Layout):
     def forward_backward(self, loss: Loss, parts: list[data.MicroBatch]) -> None:
         def forward_step(batches: Iterator[data.MicroBatch], model: Any) -> Any:
             part = next(batches)
-            return model(part.inputs), partial(self._loss, loss, part)
+            return self.output(part, model), partial(self._loss, loss, part)
 
-        # [rows, length, hidden] is what goes from stage to stage.
-        _core("pipeline_parallel").get_forward_backward_func()(
+        length, rows = self.shape(parts)
+        iterators = [iter(parts) for _ in self.spread]
+        core("pipeline_parallel").get_forward_backward_func()(
             forward_step_func=forward_step,
-            data_iterator=iter(parts),
-            model=[self.spread],
+            data_iterator=iterators if self.virtual else iterators[0],
+            model=self.spread,
             num_microbatches=len(parts),
-            seq_length=data.ROWS,
-            micro_batch_size=data.LENGTH,
+            seq_length=length,
+            micro_batch_size=rows,
         )
+
+    def output(self, part: data.MicroBatch, model: Any) -> torch.Tensor:
+        """What the model makes of a micro-batch."""
+        given: torch.Tensor = model(part.inputs)
+        return given
+
+    def shape(self, parts: list[data.MicroBatch]) -> tuple[int, int]:
+        """The first two numbers of what goes from stage to stage, here [rows,
+        length, hidden]."""
+        return data.ROWS, data.LENGTH
 
     def _loss(
-        self, loss: Loss, part: data.MicroBatch, logits: torch.Tensor
+        self, loss: Loss, part: data.MicroBatch, output: torch.Tensor
     ) -> tuple[Any, ...]:
-        """What the last stage makes of logits."""
+        """What the last stage makes of its output."""
         if self.function is None:
-            value = loss(logits, part.labels, part.weights)
+            value = loss(self.logits(output), part.labels, part.weights)
             self.values.append(value.detach())
             return value, {}
-        # As Megatron's models do: the loss of each token, also of those ignored.
-        each = _core("tensor_parallel").vocab_parallel_cross_entropy(
-            logits, part.labels.clamp(min=0)
-        )
+        each = self.each(output, part)
         value, *rest = self.function(each, loss_mask=_mask(part))
         self.values.append(value.detach())
         return value, *rest
+
+    def logits(self, output: torch.Tensor) -> torch.Tensor:
+        return output
+
+    def each(self, output: torch.Tensor, part: data.MicroBatch) -> torch.Tensor:
+        """As Megatron's models do: the loss of each token, also of those ignored."""
+        each: torch.Tensor = core("tensor_parallel").vocab_parallel_cross_entropy(
+            output, part.labels.clamp(min=0)
+        )
+        return each
 
     def whole_gradient(self, parameter: nn.Parameter) -> torch.Tensor:
         gradient: torch.Tensor = parameter.main_grad  # type: ignore[attr-defined]

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from tally.conformance import data, forks, kills
 from tally.conformance.case import Case, error_of
 from tally.conformance.engines import ENGINES
+from tally.conformance.gpt import GPT
 from tally.conformance.layouts import LAYOUTS, WORLD, Layout
 from tally.conformance.losses import Loss, find
 from tally.conformance.megatron import MEGATRON
@@ -26,7 +27,7 @@ from tally.conformance.titan import TITAN
 
 TOLERANCE = 1e-6  # of the gradient's norm, float32 against float64
 MICRO_BATCHES = (1, 3)
-WAYS = (*LAYOUTS, *ENGINES, *MEGATRON, *TITAN)
+WAYS = (*LAYOUTS, *ENGINES, *MEGATRON, *GPT, *TITAN)
 LAYOUT_NAMES = (*(kind.name for kind in WAYS), kills.NAME)
 PATIENCE_S = 60  # of a rank that waits for another, before it gives up
 

@@ -110,6 +110,7 @@ class Titan(Layout):
     takes_weights = False
     stages = 1
     tensor = 1
+    copies = 1  # of the shards: HSDP
 
     @classmethod
     def missing(cls) -> str:
@@ -129,7 +130,8 @@ class Titan(Layout):
         os.environ.setdefault("LOCAL_RANK", str(self.rank))
         ranks = WORLD // self.stages // self.tensor
         self.parallelism = ParallelismConfig(
-            data_parallel_shard_degree=ranks,
+            data_parallel_replicate_degree=self.copies,
+            data_parallel_shard_degree=ranks // self.copies,
             tensor_parallel_degree=self.tensor,
             pipeline_parallel_degree=self.stages,
             spmd_backend="partial_dtensor",
@@ -266,4 +268,9 @@ class TitanTensor(Titan):
     tensor = 2
 
 
-TITAN: tuple[type[Layout], ...] = (Titan, TitanPipeline, TitanTensor)
+class TitanCopies(Titan):
+    name = "torchtitan, HSDP 2x2"
+    copies = 2
+
+
+TITAN: tuple[type[Layout], ...] = (Titan, TitanCopies, TitanPipeline, TitanTensor)
