@@ -94,8 +94,8 @@ def _run_layout(
 def _rank_main(
     rank: int,
     store: str,
-    names: Sequence[str],
-    layouts: Sequence[str],
+    name: str,
+    layout: str,
     scenarios: Sequence[str],
     tolerance: float,
     out: str,
@@ -110,19 +110,13 @@ def _rank_main(
         world_size=WORLD,
         timeout=timedelta(seconds=PATIENCE_S),
     )
-    cases = []
-    for name in names:
-        loss = find(name)
-        loss.start()
-        for kind in WAYS:
-            if kind.name not in layouts:
-                continue
-            found = _run_layout(name, loss, kind, scenarios, tolerance)
-            cases += found
-            if rank == 0:
-                for case in found:
-                    print(case.line(), flush=True)
+    loss = find(name)
+    loss.start()
+    kind = next(each for each in WAYS if each.name == layout)
+    cases = _run_layout(name, loss, kind, scenarios, tolerance)
     if rank == 0:
+        for case in cases:
+            print(case.line(), flush=True)
         with open(out, "w", encoding="utf-8") as file:
             json.dump([asdict(case) for case in cases], file)
     dist.barrier()
@@ -141,8 +135,13 @@ def run(
         find(name)  # what cannot be found is said once, here
     layouts = layouts or LAYOUT_NAMES
     cases = []
-    if set(layouts) - {kills.NAME}:
-        cases = _run_world(names, layouts, scenarios, tolerance)
+    for kind in WAYS:
+        if kind.name in layouts and not kind.missing():
+            kind.prepare()
+    for name in names:
+        for kind in WAYS:
+            if kind.name in layouts:
+                cases += _run_world(name, kind.name, scenarios, tolerance)
     if kills.NAME in layouts:
         for name in names:
             cases += kills.run(name, scenarios, MICRO_BATCHES, tolerance)
@@ -150,20 +149,18 @@ def run(
 
 
 def _run_world(
-    names: Sequence[str],
-    layouts: Sequence[str],
+    name: str,
+    layout: str,
     scenarios: Sequence[str],
     tolerance: float,
 ) -> list[Case]:
-    """The layouts of one world, which no rank leaves."""
-    for kind in WAYS:
-        if kind.name in layouts and not kind.missing():
-            kind.prepare()
+    """A world of its own, which no rank leaves: a trainer's process groups end with
+    their processes, and each of gloo's has threads that wake all the time."""
     with tempfile.TemporaryDirectory() as folder:
         store, out = os.path.join(folder, "store"), os.path.join(folder, "out")
         children = [
             forks.fork(
-                _rank_main, rank, store, names, layouts, scenarios, tolerance, out
+                _rank_main, rank, store, name, layout, scenarios, tolerance, out
             )
             for rank in range(WORLD)
         ]
