@@ -53,7 +53,9 @@ void replica_leader_consider(struct replica *node)
         lead_by(node, stagger + node->params.apply_after_us);
     else
         return;
-    if (missing != 0 && (missing & ~node->suspects) == 0)
+    // What has come here of one that is gone need not have come to the others.
+    if ((node->eligible & node->suspects) != 0 &&
+        (missing & ~node->suspects) == 0)
         lead_by(node, stagger);
 }
 

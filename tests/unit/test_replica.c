@@ -361,6 +361,34 @@ START_TEST(who_holds_the_state_restores_from_who_holds_a_later_one)
 }
 END_TEST
 
+// What one that is gone has said to this acceptor may have reached no other, so
+// the vote for it may be the only one.
+START_TEST(an_acceptor_that_has_voted_leads_when_one_it_counted_is_lost)
+{
+    struct replica_position at = two_and_a_witness();
+    struct replica *node = opened(2, 3, &at);
+    struct replica_message entry = from(0, 1, REPLICA_ENTRY, &at);
+    struct replica_event suspects = {.kind = REPLICA_EVENT_SUSPECTS};
+    size_t count;
+
+    entry.entry.vote = REPLICA_COUNTS;
+    for (uint16_t peer = 0; peer < 2; peer++) {
+        entry.from = at.epoch.acceptors[peer];
+        entry.entry.replica = peer;
+        entry.entry.incarnation = entry.from.incarnation;
+        hears(node, &entry, &count);
+    }
+    ck_assert(node->has_accepted);
+    replica_handle(node, &suspects, node->now, &count);
+    ck_assert_int_gt(node->lead_at, node->now + 10); // nobody is
+    suspects.peers = 1;
+    replica_handle(node, &suspects, node->now, &count);
+    // Acceptor 1 leads before it, 0 does not.
+    ck_assert_int_eq(node->lead_at, node->now + 10);
+    free(node);
+}
+END_TEST
+
 START_TEST(an_index_ends_though_all_that_it_counted_are_gone)
 {
     struct replica_position at = two_and_a_witness();
@@ -468,6 +496,8 @@ int main(void)
         tcase, a_member_that_learns_of_its_epoch_by_a_position_may_contribute);
     tcase_add_test(tcase,
                    who_holds_the_state_restores_from_who_holds_a_later_one);
+    tcase_add_test(
+        tcase, an_acceptor_that_has_voted_leads_when_one_it_counted_is_lost);
     tcase_add_test(tcase, an_index_ends_though_all_that_it_counted_are_gone);
     tcase_add_test(tcase, a_decision_that_names_a_joiner_counts_nobody);
     tcase_add_test(tcase, a_slot_is_won_once);

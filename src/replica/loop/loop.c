@@ -177,6 +177,11 @@ static void receive(void *context, const uint8_t *bytes, size_t length)
 
 // --------------------------------------------------------------------- thread
 
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 static void move(struct replica_loop *loop)
 {
     const struct replica_event timer = {.kind = REPLICA_EVENT_TIMER};
@@ -187,15 +192,11 @@ static void move(struct replica_loop *loop)
         loop->check_us =
             loop->now_us + loop->params.heartbeat_us / LOOKS_A_HEARTBEAT;
         loop_look_at_peers(loop);
+        loop->check_us = least(loop->check_us, replica_peers_due(loop->peers));
     }
     if (loop->now_us >= loop->timer_us)
         loop_handle(loop, &timer);
     loop_serve_trainer(loop);
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
 }
 
 // How long it may sleep, in microseconds.
@@ -210,9 +211,26 @@ static int64_t rest_us(const struct replica_loop *loop)
     return until > loop->now_us ? until - loop->now_us : 0;
 }
 
+bool loop_oversleeps(struct replica_loop *loop)
+{
+    const tally_transport_ops_t *ops = loop->params.ops;
+    int fd;
+
+    if (loop->sleep_us == 0)
+        return false;
+    bool oversleeps =
+        loop->has_outcome || loop->now_us + rest_us(loop) < loop->sleep_us;
+    // What was sent meanwhile may need more progress before it is out.
+    if (!oversleeps && loop->listens)
+        oversleeps = ops->wait_fd(loop->params.transport, &fd) == TALLY_NOT_YET;
+    if (oversleeps)
+        loop->sleep_us = 0;
+    return oversleeps;
+}
+
 // Fills what it sleeps on; returns how many.
-static nfds_t arm(struct replica_loop *loop, struct pollfd *fds,
-                  int64_t *limit_us)
+static nfds_t listen_to(struct replica_loop *loop, struct pollfd *fds,
+                        int64_t *limit_us)
 {
     const tally_transport_ops_t *ops = loop->params.ops;
     nfds_t count = 0;
@@ -234,6 +252,16 @@ static nfds_t arm(struct replica_loop *loop, struct pollfd *fds,
         *limit_us = 0;
     else
         *limit_us = least(*limit_us, NAP_US);
+    loop->listens = status == TALLY_OK;
+    return count;
+}
+
+static nfds_t lie_down(struct replica_loop *loop, struct pollfd *fds,
+                       int64_t *limit_us)
+{
+    loop->listens = false;
+    nfds_t count = listen_to(loop, fds, limit_us);
+    loop->sleep_us = loop->now_us + *limit_us;
     return count;
 }
 
@@ -277,10 +305,11 @@ static void *run(void *argument)
     prctl(PR_SET_NAME, "tally-replica");
     while (!atomic_load(&loop->stop)) {
         loop_lock(loop);
+        loop->sleep_us = 0;
         if (ended)
             loop->check_us = 0;
         bool owes = turn(loop, &outcome);
-        nfds_t count = arm(loop, fds, &limit_us);
+        nfds_t count = lie_down(loop, fds, &limit_us);
         loop_unlock(loop);
         if (owes)
             loop->params.decided(loop->params.context, &outcome);
@@ -289,12 +318,25 @@ static void *run(void *argument)
     return NULL;
 }
 
-static void count_movers(struct replica_loop *loop, int more)
+static void come(struct replica_loop *loop)
 {
     loop_lock(loop);
-    loop->movers += more;
+    loop->movers++;
     loop->moved_us = clock_now_us();
     loop_unlock(loop);
+}
+
+// What it has moved, the thread goes on with.
+static void leave(struct replica_loop *loop)
+{
+    loop_lock(loop);
+    loop->movers--;
+    loop->moved_us = clock_now_us();
+    loop->now_us = loop->moved_us;
+    bool wakes = loop_oversleeps(loop);
+    loop_unlock(loop);
+    if (wakes)
+        loop_wake(loop);
 }
 
 void replica_loop_move(struct replica_loop *loop,
@@ -304,7 +346,7 @@ void replica_loop_move(struct replica_loop *loop,
     int64_t end_us = clock_now_us() + limit_us;
     struct replica_outcome outcome;
 
-    count_movers(loop, 1);
+    come(loop);
     while (!is_over(context)) {
         loop_lock(loop);
         bool owes = turn(loop, &outcome);
@@ -317,7 +359,7 @@ void replica_loop_move(struct replica_loop *loop,
         else
             sched_yield();
     }
-    count_movers(loop, -1);
+    leave(loop);
 }
 
 static tally_status_t start_thread(struct replica_loop *loop)

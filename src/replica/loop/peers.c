@@ -75,6 +75,7 @@ struct replica_peers {
     struct replica_peers_params params;
     int64_t now_us;
     int64_t beat_us;                // of the next heartbeat
+    int64_t late_us;                // who is late next; INT64_MAX: nobody
     struct replica_peers_beat beat; // that goes out
     struct peer *peers;
     struct bank *banks;
@@ -354,20 +355,24 @@ void replica_peers_progress(struct replica_peers *peers, int64_t now_us)
     }
 }
 
-static bool is_dead(const struct replica_peers *peers, struct peer *peer)
+// The last moment at which it may be silent.
+static int64_t limit_of(const struct replica_peers *peers,
+                        const struct peer *peer)
 {
-    const struct replica_peers_params *params = &peers->params;
-    int64_t silent_us = peers->now_us - peer->heard_us;
-    uint32_t allowed = params->dead_after;
+    uint32_t allowed = peers->params.dead_after;
 
     if (peer->hinted && allowed > 1)
         allowed--;
+    return peer->heard_us + (int64_t)allowed * peers->params.heartbeat_us;
+}
+
+static bool is_dead(const struct replica_peers *peers, struct peer *peer)
+{
     if (peer->pidfd >= 0 && process_has_ended(peer->pidfd)) {
         peer->gone = true;
         unwatch(peer);
     }
-    return peer->gone || peer->refused ||
-           silent_us > (int64_t)allowed * params->heartbeat_us;
+    return peer->gone || peer->refused || peers->now_us > limit_of(peers, peer);
 }
 
 uint64_t replica_peers_check(struct replica_peers *peers, int64_t now_us)
@@ -380,6 +385,7 @@ uint64_t replica_peers_check(struct replica_peers *peers, int64_t now_us)
     peers->now_us = now_us;
     if (beats)
         peers->beat_us = now_us + peers->params.heartbeat_us;
+    peers->late_us = INT64_MAX;
     for (uint16_t i = 0; i < peers->params.count; i++) {
         struct peer *peer = &peers->peers[i];
         if (!peer->known)
@@ -388,8 +394,15 @@ uint64_t replica_peers_check(struct replica_peers *peers, int64_t now_us)
             replica_peers_send(peers, i, (const uint8_t *)&beat, sizeof(beat));
         if (is_dead(peers, peer))
             dead |= replica_bit(i);
+        else if (limit_of(peers, peer) < peers->late_us)
+            peers->late_us = limit_of(peers, peer) + 1;
     }
     return dead;
+}
+
+int64_t replica_peers_due(const struct replica_peers *peers)
+{
+    return peers->beat_us < peers->late_us ? peers->beat_us : peers->late_us;
 }
 
 void replica_peers_hint(struct replica_peers *peers, uint16_t peer)

@@ -62,6 +62,10 @@ void replica_peers_progress(struct replica_peers *peers, int64_t now_us);
 // Heartbeats out, and who is thought dead: among those that are known.
 uint64_t replica_peers_check(struct replica_peers *peers, int64_t now_us);
 
+// When the next heartbeat goes out, or the next peer is thought dead if nothing
+// comes from it: as of the last check, and after it.
+int64_t replica_peers_due(const struct replica_peers *peers);
+
 // A hint of the transport: one missing heartbeat less is enough then.
 void replica_peers_hint(struct replica_peers *peers, uint16_t peer);
 

@@ -72,6 +72,8 @@ struct replica_loop {
     int64_t now_us;
     int64_t timer_us;
     int64_t check_us; // of the next look at peers
+    int64_t sleep_us; // the thread sleeps until then; 0: it is awake
+    bool listens;     // it sleeps on the transport's descriptor too
 
     // The trainer's side.
     enum loop_phase phase;
@@ -109,6 +111,9 @@ void loop_lock(struct replica_loop *loop);
 void loop_unlock(struct replica_loop *loop);
 // The thread looks again. Any thread.
 void loop_wake(struct replica_loop *loop);
+// Whether the thread would sleep for too long: others have moved the loop since
+// it lay down. It is to be woken then, after the unlock.
+bool loop_oversleeps(struct replica_loop *loop);
 // Gives the state machine an event, and carries out its actions.
 void loop_handle(struct replica_loop *loop, const struct replica_event *event);
 

@@ -190,12 +190,6 @@ void loop_serve_trainer(struct replica_loop *loop)
 
 // ------------------------------------------------------------------ the calls
 
-// What its thread has to do at once; the rest comes with messages and timers.
-static bool has_work(const struct replica_loop *loop)
-{
-    return loop->has_outcome || loop->phase == LOOP_OFFERED;
-}
-
 void replica_loop_contribute(struct replica_loop *loop,
                              const struct numeric_record *records)
 {
@@ -208,7 +202,7 @@ void replica_loop_contribute(struct replica_loop *loop,
     loop->offered_us = loop->now_us;
     loop->deadline_us = loop->offered_us + loop->params.deadline_us;
     loop_serve_trainer(loop); // no thread has to wake up for it
-    bool wakes = has_work(loop);
+    bool wakes = loop_oversleeps(loop);
     loop_unlock(loop);
     if (wakes)
         loop_wake(loop);
@@ -243,7 +237,7 @@ void replica_loop_vote(struct replica_loop *loop, uint8_t vote)
         if (vote != REPLICA_OUT)
             loop_handle(loop, &gradient);
     }
-    bool wakes = has_work(loop);
+    bool wakes = loop_oversleeps(loop);
     loop_unlock(loop);
     if (wakes)
         loop_wake(loop);

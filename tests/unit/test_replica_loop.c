@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: BSD-3-Clause
+// When the loop of a replica looks again: whom others wake its thread for, and
+// when a peer is late. There is no thread here, and no network: a test says how
+// long the thread would sleep. What becomes of a decision is
+// test_step_replica's.
+#include <check.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "harness/replica_position.h"
+#include "replica/loop/state.h"
+
+#define SECOND_US INT64_C(1000000)
+// Far from any time that a test takes.
+#define SLEEP_US (3600 * SECOND_US)
+#define LATER_US (2 * SLEEP_US)
+#define HEARTBEAT_US 100000
+#define LAYOUT 7
+
+struct tally_transport {
+    tally_status_t waits; // what it says to who would sleep
+};
+
+static tally_status_t silent_receive(tally_transport_t *transport, uint64_t tag,
+                                     void *buffer, size_t bytes,
+                                     tally_request_t *request)
+{
+    (void)transport;
+    (void)tag;
+    (void)buffer;
+    (void)bytes;
+    request->status = TALLY_NOT_YET;
+    return TALLY_OK;
+}
+
+static tally_status_t no_road(tally_transport_t *transport, int32_t peer,
+                              const void *address, size_t bytes,
+                              tally_endpoint_t **out)
+{
+    (void)transport;
+    (void)peer;
+    (void)address;
+    (void)bytes;
+    (void)out;
+    return TALLY_ERR_PEER;
+}
+
+static tally_status_t no_address(tally_transport_t *transport, void *address,
+                                 size_t *bytes)
+{
+    (void)transport;
+    (void)address;
+    *bytes = 0;
+    return TALLY_OK;
+}
+
+static tally_status_t wait_fd(tally_transport_t *transport, int *fd)
+{
+    *fd = -1;
+    return transport->waits;
+}
+
+static const tally_transport_ops_t ops = {
+    .name = "silent",
+    .address = no_address,
+    .connect = no_road,
+    .trecv = silent_receive,
+    .wait_fd = wait_fd,
+    .message_max = REPLICA_MESSAGE_MAX,
+};
+
+// -------------------------------------------------------- the thread is woken
+
+struct scene {
+    struct tally_transport transport;
+    struct replica_position position;
+    struct replica_loop *loop;
+};
+
+static struct replica *open_node(const struct scene *scene)
+{
+    struct replica_params params = {
+        .self = scene->loop->params.self,
+        .records = 1,
+        .minimum = 1,
+        .attempts = 3,
+        .position = &scene->position,
+        .decide_after_us = LATER_US,
+        .apply_after_us = LATER_US,
+        .stagger_us = SECOND_US,
+        .retry_us = LATER_US,
+        .idle_us = LATER_US,
+    };
+
+    return replica_open(malloc(replica_memory()), &params);
+}
+
+static void open_peers(struct scene *scene, struct replica_peers **out)
+{
+    struct replica_peers_params params = {
+        .ops = &ops,
+        .transport = &scene->transport,
+        .self = {0, 0, 1},
+        .count = 3,
+        .layout = LAYOUT,
+        .records = 1,
+        .heartbeat_us = HEARTBEAT_US,
+        .dead_after = 3,
+    };
+
+    ck_assert_int_eq(replica_peers_create(&params, out), TALLY_OK);
+}
+
+// Replica 0 of two, whose thread sleeps for long, and nothing is due.
+static void scene_begin(struct scene *scene)
+{
+    struct replica_loop *loop = calloc(1, sizeof(*loop));
+
+    *scene = (struct scene){
+        .transport = {TALLY_OK}, .position = two_and_a_witness(), .loop = loop};
+    loop->params = (struct replica_loop_params){
+        .ops = &ops,
+        .transport = &scene->transport,
+        .self = {0, 0, 1},
+        .replicas = 2,
+        .witnesses = 1,
+        .records = 1,
+        .minimum = 1,
+        .heartbeat_us = HEARTBEAT_US,
+        .deadline_us = LATER_US,
+        .decide_after_us = LATER_US,
+    };
+    pthread_mutex_init(&loop->lock, NULL);
+    loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    ck_assert_int_ge(loop->wake_fd, 0);
+    loop->node = open_node(scene);
+    open_peers(scene, &loop->peers);
+    loop->timer_us = INT64_MAX;
+    loop->check_us = INT64_MAX;
+    loop->now_us = clock_now_us();
+    loop->sleep_us = loop->now_us + SLEEP_US;
+}
+
+static void scene_end(struct scene *scene)
+{
+    replica_peers_free(scene->loop->peers);
+    free(scene->loop->node);
+    close(scene->loop->wake_fd);
+    pthread_mutex_destroy(&scene->loop->lock);
+    free(scene->loop);
+}
+
+static bool was_woken(const struct scene *scene)
+{
+    uint64_t wakes;
+
+    return read(scene->loop->wake_fd, &wakes, sizeof(wakes)) ==
+           (ssize_t)sizeof(wakes);
+}
+
+static void contribute(struct scene *scene)
+{
+    const struct numeric_record record = {0};
+
+    replica_loop_contribute(scene->loop, &record);
+    ck_assert_int_eq(scene->loop->phase, LOOP_ENTERED);
+}
+
+static void suspect_the_other(struct scene *scene)
+{
+    struct replica_event event = {.kind = REPLICA_EVENT_SUSPECTS, .peers = 2};
+
+    loop_lock(scene->loop);
+    loop_handle(scene->loop, &event);
+    loop_unlock(scene->loop);
+}
+
+START_TEST(who_contributes_lets_a_thread_sleep_that_is_up_in_time)
+{
+    struct scene scene;
+
+    scene_begin(&scene);
+    contribute(&scene);
+    ck_assert(!was_woken(&scene));
+    scene_end(&scene);
+}
+END_TEST
+
+START_TEST(who_contributes_wakes_a_thread_that_would_lead_too_late)
+{
+    struct scene scene;
+
+    scene_begin(&scene);
+    suspect_the_other(&scene);
+    contribute(&scene);
+    ck_assert_int_lt(scene.loop->timer_us, scene.loop->now_us + SLEEP_US);
+    ck_assert(was_woken(&scene));
+    ck_assert_int_eq(scene.loop->sleep_us, 0); // once
+    scene_end(&scene);
+}
+END_TEST
+
+START_TEST(who_contributes_does_not_wake_a_thread_that_is_awake)
+{
+    struct scene scene;
+
+    scene_begin(&scene);
+    suspect_the_other(&scene);
+    scene.loop->sleep_us = 0;
+    contribute(&scene);
+    ck_assert(!was_woken(&scene));
+    scene_end(&scene);
+}
+END_TEST
+
+START_TEST(a_thread_is_woken_for_what_is_not_out_yet)
+{
+    struct scene scene;
+
+    scene_begin(&scene);
+    scene.loop->listens = true;
+    contribute(&scene);
+    ck_assert(!was_woken(&scene));
+    scene.transport.waits = TALLY_NOT_YET;
+    replica_loop_vote(scene.loop, REPLICA_READY);
+    ck_assert(was_woken(&scene));
+    // One that does not listen comes by itself, soon.
+    scene.loop->sleep_us = clock_now_us() + SLEEP_US;
+    scene.loop->listens = false;
+    replica_loop_vote(scene.loop, REPLICA_READY);
+    ck_assert(!was_woken(&scene));
+    scene_end(&scene);
+}
+END_TEST
+
+START_TEST(a_thread_is_woken_for_a_deadline_before_it_is_up)
+{
+    struct scene scene;
+
+    scene_begin(&scene);
+    scene.loop->params.deadline_us = SECOND_US;
+    replica_loop_vote(scene.loop, REPLICA_READY);
+    ck_assert(was_woken(&scene));
+    scene_end(&scene);
+}
+END_TEST
+
+static bool is_over(void *context)
+{
+    (void)context;
+    return true;
+}
+
+START_TEST(who_moved_the_loop_wakes_its_thread_for_what_is_due)
+{
+    struct scene scene;
+
+    scene_begin(&scene);
+    replica_loop_move(scene.loop, is_over, NULL, SECOND_US);
+    ck_assert(!was_woken(&scene));
+    scene.loop->timer_us = scene.loop->now_us + SECOND_US;
+    replica_loop_move(scene.loop, is_over, NULL, SECOND_US);
+    ck_assert(was_woken(&scene));
+    scene_end(&scene);
+}
+END_TEST
+
+// ------------------------------------------------------------- peers are late
+
+START_TEST(a_peer_is_late_at_the_moment_that_was_said)
+{
+    struct scene scene = {.transport = {TALLY_OK}};
+    struct replica_peers *peers;
+    uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
+    size_t bytes = sizeof(address);
+    const int64_t known_us = 1000;
+    int64_t now_us = known_us;
+
+    open_peers(&scene, &peers);
+    ck_assert_int_eq(replica_peers_address(peers, address, &bytes), TALLY_OK);
+    replica_peers_know(peers, 1, 2, address, bytes, known_us);
+    ck_assert_uint_eq(replica_peers_check(peers, now_us), 0);
+    if (_i != 0)
+        replica_peers_hint(peers, 1);
+    // Heartbeats, until it is late itself.
+    int64_t late_us = known_us + (3 - _i) * HEARTBEAT_US + 1;
+    uint64_t dead = 0;
+    while (dead == 0) {
+        int64_t due_us = replica_peers_due(peers);
+        ck_assert_int_gt(due_us, now_us);
+        ck_assert_int_le(due_us, now_us + HEARTBEAT_US);
+        now_us = due_us;
+        dead = replica_peers_check(peers, now_us);
+        ck_assert_int_le(now_us, late_us);
+    }
+    ck_assert_uint_eq(dead, 2);
+    ck_assert_int_eq(now_us, late_us);
+    // Nobody else is awaited.
+    ck_assert_int_gt(replica_peers_due(peers), now_us);
+    replica_peers_free(peers);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("replica loop");
+    TCase *tcase = tcase_create("wakes");
+
+    tcase_add_test(tcase,
+                   who_contributes_lets_a_thread_sleep_that_is_up_in_time);
+    tcase_add_test(tcase,
+                   who_contributes_wakes_a_thread_that_would_lead_too_late);
+    tcase_add_test(tcase, who_contributes_does_not_wake_a_thread_that_is_awake);
+    tcase_add_test(tcase, a_thread_is_woken_for_what_is_not_out_yet);
+    tcase_add_test(tcase, a_thread_is_woken_for_a_deadline_before_it_is_up);
+    tcase_add_test(tcase, who_moved_the_loop_wakes_its_thread_for_what_is_due);
+    tcase_add_loop_test(tcase, a_peer_is_late_at_the_moment_that_was_said, 0,
+                        2);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
