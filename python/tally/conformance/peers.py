@@ -89,7 +89,10 @@ class Torchtitan(Loss):
         weights: Optional[torch.Tensor],
     ) -> torch.Tensor:
         from torchtitan.components.loss import CrossEntropyLoss
+        from torchtitan.distributed.utils import set_spmd_backend
 
+        # As its trainer does where logits are a DTensor.
+        set_spmd_backend("partial_dtensor")
         function = CrossEntropyLoss.Config().build()
         loss, _ = function(logits, labels, self.count)
         full = getattr(loss, "full_tensor", None)
