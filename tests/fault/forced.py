@@ -48,17 +48,22 @@ def say_by_operator(lineage):
     ask_etcd("put", key=key_of("force"), value=str(lineage).encode())
 
 
-def await_line(job, peer, text):
-    """Until a coordinator has said so."""
-    path = job.errors_of(f"{peer}.0")
+def await_text(path, pattern, failure):
+    """Until the file has a line that matches."""
     deadline = time.monotonic() + replicas.PROGRESS_S
     while True:
-        with open(path, encoding="utf-8") as errors:
-            if text in errors.read():
+        with open(path, encoding="utf-8") as file:
+            if re.search(pattern, file.read(), re.M):
                 return
         if time.monotonic() > deadline:
-            raise Wrong(f"replica {peer} does not say: {text}")
+            raise Wrong(failure)
         time.sleep(0.05)
+
+
+def await_line(job, peer, text):
+    """Until a coordinator has said so."""
+    await_text(job.errors_of(f"{peer}.0"), re.escape(text),
+               f"replica {peer} does not say: {text}")
 
 
 def await_end(job, peer):
@@ -165,15 +170,9 @@ def without_register(job, victims):
 
 def await_published(job, peer):
     """Until a checkpoint is, by one of its ranks as they are now."""
-    path = os.path.join(job.folder, f"log.{peer}.0.{job.processes[peer][0].pid}")
-    deadline = time.monotonic() + replicas.PROGRESS_S
-    while True:
-        with open(path, encoding="utf-8") as log:
-            if re.search(r"^published \d+ ok$", log.read(), re.M):
-                return
-        if time.monotonic() > deadline:
-            raise Wrong(f"replica {peer} publishes no checkpoint")
-        time.sleep(0.05)
+    name = f"log.{peer}.0.{job.processes[peer][0].pid}"
+    await_text(os.path.join(job.folder, name), r"^published \d+ ok$",
+               f"replica {peer} publishes no checkpoint")
 
 
 def below_a_checkpoint(job, behind, others):

@@ -71,8 +71,8 @@ static bool is_due(const struct replica_loop *loop, uint64_t survivors)
     int before = replica_set_size(epoch->members & survivors & lower);
     int64_t turn_us = before * detection_us(loop);
 
-    if (force->refused == epoch->lineage &&
-        force->refused_survivors == survivors)
+    if (force->refused && force->list.lineage == epoch->lineage &&
+        force->survivors == survivors)
         return false;
     if (force->ends == epoch->lineage &&
         force->silent_us >= detection_us(loop) + turn_us)
@@ -89,6 +89,8 @@ static void force(struct replica_loop *loop, uint64_t survivors,
     const struct replica_event event = {.kind = REPLICA_EVENT_FORCE,
                                         .epoch = list};
 
+    loop->force.survivors = survivors;
+    loop->force.refused = false;
     *list = loop->node->at.epoch;
     list->members &= survivors;
     for (uint16_t peer = 0; peer < REPLICA_PEERS_MAX; peer++)

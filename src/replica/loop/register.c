@@ -10,26 +10,14 @@
 void loop_swap_lineage(struct replica_loop *loop,
                        const struct replica_position *position)
 {
-    loop->force.base = position->group.index;
     // Where it fails, it is forced again after a while.
     if (quorum_lineage_swap(loop->params.quorum, position,
                             &loop->force.request) != TALLY_OK)
         core_log(loop->params.log, TALLY_LOG_WARN, "%s", core_error_text());
 }
 
-// Nobody that is left holds what is published: it does not help to ask again.
-static void refuse(struct replica_loop *loop, uint64_t published)
-{
-    struct loop_force *force = &loop->force;
-
-    force->refused = force->list.lineage;
-    force->refused_survivors = replica_epoch_peers(&force->list);
-    core_log(loop->params.log, TALLY_LOG_WARN,
-             "replica %u: to go on, continue one that has applied index "
-             "%" PRIu64 ", or end all and start them from that checkpoint",
-             (unsigned)loop->params.self.peer, published);
-}
-
+// Where nobody that is left holds what is published it does not help to ask
+// again.
 static void force_answered(struct replica_loop *loop,
                            const struct quorum_event *event)
 {
@@ -40,8 +28,13 @@ static void force_answered(struct replica_loop *loop,
         return;
     core_log(loop->params.log, TALLY_LOG_WARN, "no lineage was forced: %s",
              event->sentence);
-    if (event->status == TALLY_ERR_MISMATCH && published > loop->force.base)
-        refuse(loop, published);
+    loop->force.refused = event->status == TALLY_ERR_MISMATCH &&
+                          published > loop->node->forced.group.index;
+    if (loop->force.refused)
+        core_log(loop->params.log, TALLY_LOG_WARN,
+                 "replica %u: to go on, continue one that has applied index "
+                 "%" PRIu64 ", or end all and start them from that checkpoint",
+                 (unsigned)loop->params.self.peer, published);
 }
 
 void loop_answered(struct replica_loop *loop, const struct quorum_event *event)

@@ -41,11 +41,10 @@ struct loop_force {
     int64_t again_us;  // not before
     uint64_t request;  // of the swap that is on its way; 0: none
     struct replica_epoch list; // that was forced last
-    uint64_t base;             // what it would have begun after
-    // A checkpoint above the base is published: this lineage is not forced
+    uint64_t survivors;        // of which it was made
+    // A checkpoint above its base is published: that lineage is not forced
     // again as long as just those are left.
-    uint32_t refused; // lineage; 0: none
-    uint64_t refused_survivors;
+    bool refused;
 };
 
 enum loop_phase {
