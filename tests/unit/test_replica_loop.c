@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "harness/backends/backend.h"
 #include "harness/replica_position.h"
 #include "replica/loop/state.h"
 
@@ -23,18 +24,6 @@ struct tally_transport {
     tally_status_t waits; // what it says to who would sleep
 };
 
-static tally_status_t silent_receive(tally_transport_t *transport, uint64_t tag,
-                                     void *buffer, size_t bytes,
-                                     tally_request_t *request)
-{
-    (void)transport;
-    (void)tag;
-    (void)buffer;
-    (void)bytes;
-    request->status = TALLY_NOT_YET;
-    return TALLY_OK;
-}
-
 static tally_status_t no_road(tally_transport_t *transport, int32_t peer,
                               const void *address, size_t bytes,
                               tally_endpoint_t **out)
@@ -47,15 +36,6 @@ static tally_status_t no_road(tally_transport_t *transport, int32_t peer,
     return TALLY_ERR_PEER;
 }
 
-static tally_status_t no_address(tally_transport_t *transport, void *address,
-                                 size_t *bytes)
-{
-    (void)transport;
-    (void)address;
-    *bytes = 0;
-    return TALLY_OK;
-}
-
 static tally_status_t wait_fd(tally_transport_t *transport, int *fd)
 {
     *fd = -1;
@@ -64,9 +44,9 @@ static tally_status_t wait_fd(tally_transport_t *transport, int *fd)
 
 static const tally_transport_ops_t ops = {
     .name = "silent",
-    .address = no_address,
+    .address = backend_address,
     .connect = no_road,
-    .trecv = silent_receive,
+    .trecv = backend_trecv_nothing,
     .wait_fd = wait_fd,
     .message_max = REPLICA_MESSAGE_MAX,
 };

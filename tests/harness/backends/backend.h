@@ -73,6 +73,20 @@ static inline tally_status_t backend_trecv(tally_transport_t *transport,
     return TALLY_OK;
 }
 
+// Nothing ever comes.
+static inline tally_status_t backend_trecv_nothing(tally_transport_t *transport,
+                                                   uint64_t tag, void *buffer,
+                                                   size_t bytes,
+                                                   tally_request_t *request)
+{
+    (void)transport;
+    (void)tag;
+    (void)buffer;
+    (void)bytes;
+    request->status = TALLY_NOT_YET;
+    return TALLY_OK;
+}
+
 static inline int backend_progress(tally_transport_t *transport)
 {
     (void)transport;

@@ -48,18 +48,6 @@ static tally_status_t stopping_connect(tally_transport_t *transport,
     return TALLY_OK;
 }
 
-static tally_status_t stopping_trecv(tally_transport_t *transport, uint64_t tag,
-                                     void *buffer, size_t bytes,
-                                     tally_request_t *request)
-{
-    (void)transport;
-    (void)tag;
-    (void)buffer;
-    (void)bytes;
-    request->status = TALLY_NOT_YET;
-    return TALLY_OK;
-}
-
 static int stopping_progress(tally_transport_t *transport)
 {
     if (transport->rank == 2)
@@ -78,7 +66,7 @@ static const tally_transport_ops_t table = {
     .address = backend_address,
     .connect = stopping_connect,
     .tsend = backend_tsend,
-    .trecv = stopping_trecv,
+    .trecv = backend_trecv_nothing,
     .progress = stopping_progress,
     .cancel = backend_cancel,
     .wait_fd = backend_wait_fd,
