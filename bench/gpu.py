@@ -26,12 +26,14 @@ STEPS_HEAD = """\
 # What the order on a stream costs
 
 Written by `make bench-gpu-steps`, which replaces the table of the card that it runs
-on: a step of one rank, of one channel, with 4096 labels, so that the reduction itself
-takes nothing and what is left is the way to the host and back. Microseconds, medians
-(90th percentiles), for each `TALLY_STREAM_WAIT`. In a graph: a replay of 20 steps, over
-20. Behind 50 ms: the stream sleeps for so long, and a step or nothing is enqueued
-behind; after it: the host waits for the stream, then makes the calls. The difference is
-what is exposed of a step of 50 ms.
+on: a step of one channel, with 4096 labels. One rank, for each `TALLY_STREAM_WAIT`:
+the reduction itself takes nothing, and what is left is the way to the host and back.
+Two ranks, where there are two GPUs: over shared memory, or NCCL with the trainer's
+communicator. Microseconds, medians (90th percentiles). In a graph: a replay of 20
+steps, over 20. The network: NCCL's all-reduce of the same bytes, else nothing. Behind
+50 ms: a kernel runs for so long, and a step or nothing is enqueued behind, seen by the
+stream's events; after it: the host waits for the stream, then makes the calls. The
+difference is what is exposed of a step of 50 ms.
 """
 
 # What is measured; of which rows; what it is to be at most.
@@ -47,7 +49,8 @@ STEPS_ROWS = [
     ("graph: `count` alone", "graph, count", None, None),
     ("graph: four times `count`", "graph, four counts", None, None),
     ("graph: a step without labels", "graph, a step without labels", None, None),
-    ("graph: a step less `count`", "graph, a step", "graph, count", 5),
+    ("graph: `count` and the network", "graph, count and network", None, None),
+    ("graph: a step less these two", "graph, a step", "graph, count and network", 5),
     ("exposed behind 50 ms", "behind 50 ms, a step", "behind 50 ms, nothing", 50),
     ("exposed after 50 ms", "after 50 ms, a step", "after 50 ms, nothing", 50),
 ]

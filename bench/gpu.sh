@@ -27,10 +27,23 @@ if [ -n "$steps" ]; then
     nvidia-smi --query-gpu=name,driver_version --format=csv,noheader |
         sed -n '1s/\(.*\), \(.*\)/{"device": "\1", "how": ", driver \2"}/p' \
             >"$build/steps.json"
+    # measure NAME [RANKS]
+    measure() {
+        "$steps" "${COUNT:-4000}" "${2:-1}" |
+            sed "s/^{/{\"wait\": \"$1\", /" | tee -a "$build/steps.json"
+    }
     for wait in kernel memop hostfunc; do
-        TALLY_STREAM_WAIT=$wait "$steps" ${COUNT:+"$COUNT"} |
-            sed "s/^{/{\"wait\": \"$wait\", /" | tee -a "$build/steps.json"
+        TALLY_STREAM_WAIT=$wait measure $wait
     done
+    if [ "$(nvidia-smi -L | wc -l)" -gt 1 ]; then
+        TALLY_TRANSPORT=shm measure "2 GPUs, shm" 2
+        nccl=$(python3 -c 'import os, sys
+print(*[p for p in (d + "/nvidia/nccl/lib" for d in sys.path)
+        if os.path.exists(p)][:1])')
+        LD_LIBRARY_PATH="$nccl${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \
+            TALLY_PLUGIN_PATH="$(dirname "$steps")/../.libs" \
+            TALLY_TRANSPORT=nccl ADOPT=1 measure "2 GPUs, nccl" 2
+    fi
     report "$build/steps.json" bench/GPU_STEPS.md
     exit 0
 fi

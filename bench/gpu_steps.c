@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// What the order on a stream costs, on this machine's GPU, with one rank: so
-// the reduction itself is nothing, and what is left is the way to the host and
-// back. Prints one line of JSON a figure, in microseconds; bench/gpu.sh --steps
-// makes a table of it.
-//     gpu_steps [COUNT]
+// What the order on a stream costs. With one rank the reduction itself is
+// nothing, and what is left is the way to the host and back; with more, on a
+// GPU each, TALLY_TRANSPORT reduces (nccl: with ADOPT=1, see gpu/steps.h).
+// Prints one line of JSON a figure, in microseconds; bench/gpu.sh --steps makes
+// a table of it.
+//     gpu_steps [COUNT [RANKS]]
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "bench/gpu_work.h"
 #include "gpu/steps.h"
+#include "numeric/record.h"
 
 #define LABELS 4096
 #define STEPS 20 // in a graph, and between two looks at the clock
 #define EXPOSED 60
-#define WORK_US 50000
+#define WORK_NS 50000000
 
 struct bench {
     struct rank rank;
@@ -22,6 +25,12 @@ struct bench {
     tally_labels_t labels;
     int64_t *ns;
     size_t count;
+    bool silent; // another rank tells
+};
+
+struct wanted {
+    size_t count;
+    int32_t ranks;
 };
 
 static int64_t now_ns(void)
@@ -81,8 +90,11 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void print(const char *what, int64_t *ns, size_t count)
+static void print(const struct bench *bench, const char *what, int64_t *ns,
+                  size_t count)
 {
+    if (bench->silent)
+        return;
     qsort(ns, count, sizeof(*ns), ascending);
     printf("{\"what\": \"%s\", \"p50_us\": %.2f, \"p90_us\": %.2f, "
            "\"p99_us\": %.2f}\n",
@@ -105,7 +117,7 @@ static void host_time(struct bench *bench)
         bench->ns[i] = now_ns() - began;
         gpu_synchronize(bench->rank.stream);
     }
-    print("host, five calls", bench->ns, bench->count);
+    print(bench, "host, five calls", bench->ns, bench->count);
     for (size_t i = 0; i < bench->count; i++) {
         int64_t before = now_ns();
         for (int k = 0; k < CALLS; k++) {
@@ -119,7 +131,7 @@ static void host_time(struct bench *bench)
     for (int k = 0; k < CALLS; k++) {
         char what[32];
         snprintf(what, sizeof(what), "host, %s", calls[k].name);
-        print(what, each[k], bench->count);
+        print(bench, what, each[k], bench->count);
         free(each[k]);
     }
 }
@@ -133,7 +145,7 @@ static void launch_bound(struct bench *bench)
         gpu_synchronize(bench->rank.stream);
         bench->ns[i] = (now_ns() - began) / STEPS;
     }
-    print("launch-bound", bench->ns, bench->count / STEPS);
+    print(bench, "launch-bound", bench->ns, bench->count / STEPS);
 }
 
 // Of what is being captured: a replay's time over STEPS.
@@ -148,7 +160,7 @@ static void time_graph(struct bench *bench, const char *what)
         gpu_synchronize(stream);
         bench->ns[i] = (now_ns() - began) / STEPS;
     }
-    print(what, bench->ns, bench->count / STEPS);
+    print(bench, what, bench->ns, bench->count / STEPS);
 }
 
 static void in_a_graph(struct bench *bench)
@@ -182,55 +194,51 @@ static void counts_in_a_graph(struct bench *bench, int32_t times,
     time_graph(bench, what);
 }
 
-static void sleep_us(int64_t us)
+// Counting, and the network by itself: what a step would take if nothing came
+// between.
+static void network_in_a_graph(struct bench *bench)
 {
-    struct timespec time = {0, us * 1000};
+    tally_stream_t stream = bench->rank.stream;
+    void *lanes = gpu_take(NUMERIC_LANES * sizeof(int64_t), NULL);
 
-    nanosleep(&time, NULL);
+    gpu_capture_begin(stream);
+    EXPECT(tally_step_begin(bench->step, STEPS, stream) == TALLY_OK);
+    for (int k = 0; k < STEPS; k++) {
+        call_count(bench);
+        if (bench->rank.comm != NULL)
+            work_all_reduce(lanes, NUMERIC_LANES, bench->rank.comm, stream);
+    }
+    call_reduce(bench);
+    call_end(bench);
+    time_graph(bench, "graph, count and network");
 }
 
-static void work(void *argument)
-{
-    int64_t *worked_ns = argument;
-
-    sleep_us(WORK_US);
-    *worked_ns = now_ns();
-}
-
-static void note_time(void *argument)
-{
-    int64_t *at_ns = argument;
-
-    *at_ns = now_ns();
-}
-
-// A step of 50 ms, which is a host function that sleeps, with and without a
-// reduction behind it: what is exposed, seen by the stream.
+// A step of 50 ms, which is a kernel that runs so long, with and without a
+// reduction behind it: what is exposed, by the stream's own clock.
 static void exposed_behind(struct bench *bench, bool with)
 {
-    static int64_t worked_ns, reached_ns;
     tally_stream_t stream = bench->rank.stream;
 
     for (size_t i = 0; i < EXPOSED; i++) {
-        gpu_call(stream, work, &worked_ns);
+        work_enqueue(stream, WORK_NS);
+        work_mark(stream, WORK_BEGIN);
         if (with)
             five_calls(bench);
-        gpu_call(stream, note_time, &reached_ns);
+        work_mark(stream, WORK_END);
         gpu_synchronize(stream);
-        bench->ns[i] = reached_ns - worked_ns;
+        bench->ns[i] = work_between_ns();
     }
-    print(with ? "behind 50 ms, a step" : "behind 50 ms, nothing", bench->ns,
-          EXPOSED);
+    print(bench, with ? "behind 50 ms, a step" : "behind 50 ms, nothing",
+          bench->ns, EXPOSED);
 }
 
 // The same, with a host that waits for the work before it makes the calls.
 static void exposed_after(struct bench *bench, bool with)
 {
-    static int64_t worked_ns;
     tally_stream_t stream = bench->rank.stream;
 
     for (size_t i = 0; i < EXPOSED; i++) {
-        gpu_call(stream, work, &worked_ns);
+        work_enqueue(stream, WORK_NS);
         gpu_synchronize(stream);
         int64_t began = now_ns();
         if (with)
@@ -238,17 +246,19 @@ static void exposed_after(struct bench *bench, bool with)
         gpu_synchronize(stream);
         bench->ns[i] = now_ns() - began;
     }
-    print(with ? "after 50 ms, a step" : "after 50 ms, nothing", bench->ns,
-          EXPOSED);
+    print(bench, with ? "after 50 ms, a step" : "after 50 ms, nothing",
+          bench->ns, EXPOSED);
 }
 
 static void run(struct processes_member *member, const void *argument)
 {
     static int32_t values[LABELS];
     struct bench bench = {.labels = TALLY_INIT(tally_labels_t)};
+    const struct wanted *wanted = argument;
     const char *how = getenv("TALLY_STREAM_WAIT");
 
-    bench.count = *(const size_t *)argument;
+    bench.count = wanted->count;
+    bench.silent = member->rank != 0;
     bench.ns = calloc(bench.count, sizeof(*bench.ns));
     EXPECT(bench.ns != NULL);
     rank_open(&bench.rank, member);
@@ -260,10 +270,12 @@ static void run(struct processes_member *member, const void *argument)
     launch_bound(&bench);
     if (how == NULL || strcmp(how, "memop") != 0) { // which is not captured
         in_a_graph(&bench);
+        network_in_a_graph(&bench);
         counts_in_a_graph(&bench, 1, "graph, count");
         counts_in_a_graph(&bench, 4, "graph, four counts");
     }
-    for (int with = 0; with < 2; with++) {
+    // Ranks do not begin their work at once.
+    for (int with = 0; with < 2 && wanted->ranks == 1; with++) {
         exposed_behind(&bench, with != 0);
         exposed_after(&bench, with != 0);
     }
@@ -274,12 +286,15 @@ static void run(struct processes_member *member, const void *argument)
 
 int main(int argc, char **argv)
 {
-    const size_t count = argc > 1 ? (size_t)atoll(argv[1]) : 4000;
+    const struct wanted wanted = {
+        .count = argc > 1 ? (size_t)atoll(argv[1]) : 4000,
+        .ranks = argc > 2 ? (int32_t)atoi(argv[2]) : 1,
+    };
 
-    if (!gpu_is_there() || count < 100) {
+    if (!gpu_is_there() || wanted.count < 100 || wanted.ranks < 1) {
         puts("skipped: there is no GPU, or COUNT is below 100");
         return 77;
     }
-    must_return(1, run, &count);
+    must_return(wanted.ranks, run, &wanted);
     return 0;
 }

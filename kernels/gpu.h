@@ -150,13 +150,10 @@ GPU_FN uint64_t gpu_arrive(uint64_t *at)
     return before;
 }
 
-// Memory that the host sees: what a thread wrote before a fence is there before
-// what any thread, after a barrier, stores with release.
-GPU_FN void gpu_fence_system()
-{
-    __threadfence_system();
-}
-
+// Memory that the host sees: what a block's threads wrote before a barrier is
+// there before what one of them, behind it, stores with release. (The barrier
+// orders them for that thread, and its fence is cumulative: PTX ISA, "Memory
+// Consistency Model".) One fence is one way to the host and back.
 GPU_FN void gpu_store_release(uint64_t *at, uint64_t x)
 {
     asm volatile(
@@ -180,6 +177,26 @@ GPU_FN uint64_t gpu_nanoseconds()
     uint64_t now;
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now)::"memory");
     return now;
+}
+
+// A kernel may be launched before the one in front of it in the stream has
+// ended (programmatic dependent launch; CUDA Programming Guide). All threads
+// call this before they touch any memory: that one has ended then, and what it
+// wrote is there.
+GPU_FN void gpu_dependency_wait()
+{
+#if GPU_CLUSTERS
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// The kernel behind this one may be launched once all threads have called this
+// or are gone: it waits on its multiprocessor, so not long before the end.
+GPU_FN void gpu_dependents_launch()
+{
+#if GPU_CLUSTERS
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }
 
 // Between two looks at memory that somebody else writes.

@@ -52,7 +52,6 @@ GPU_FN void publish_slot(const struct kernel_publish &publish)
     if (k < publish.max_lanes)
         lanes[publish.channels * NUMERIC_LANES + k] =
             maximum_take(publish.maxima, k);
-    gpu_fence_system();
     gpu_block_barrier();
     if (k != 0)
         return;
@@ -114,6 +113,7 @@ GPU_FN void wait_for_scales(const struct kernel_wait &wait)
         gpu_pause();
         answer = gpu_load_system(word);
     }
+    gpu_dependents_launch(); // not sooner, as nobody knows how long this takes
     scale_put(&wait.scales[k], (uint32_t)answer);
 }
 
@@ -196,7 +196,6 @@ GPU_FN void settle_totals(const struct kernel_settle &settle)
     if (k < settle.max_lanes)
         lanes[settle.channels * NUMERIC_LANES + k] =
             settle.lanes[settle.channels * NUMERIC_LANES + k];
-    gpu_fence_system();
     gpu_block_barrier();
     if (k != 0)
         return;

@@ -9,11 +9,15 @@
 
 GPU_KERNEL(256, 4, tally_count, struct kernel_count count)
 {
+    gpu_dependency_wait();
+    gpu_dependents_launch();
     count_labels(count);
 }
 
 GPU_KERNEL(256, 4, tally_count_publish, struct kernel_count_publish both)
 {
+    gpu_dependency_wait();
+    gpu_dependents_launch();
     count_labels(both.count);
     if (is_last_block(&both.publish.state->arrived))
         publish_slot(both.publish);
@@ -21,27 +25,36 @@ GPU_KERNEL(256, 4, tally_count_publish, struct kernel_count_publish both)
 
 GPU_KERNEL(KERNEL_SLOT_THREADS, 1, tally_publish, struct kernel_publish publish)
 {
+    gpu_dependency_wait();
+    gpu_dependents_launch();
     publish_slot(publish);
 }
 
 GPU_KERNEL(KERNEL_SLOT_THREADS, 1, tally_wait, struct kernel_wait wait)
 {
+    gpu_dependency_wait();
     wait_for_scales(wait);
 }
 
 GPU_KERNEL(KERNEL_SLOT_THREADS, 1, tally_contribute,
            struct kernel_contribute contribute)
 {
+    gpu_dependency_wait();
+    gpu_dependents_launch();
     contribute_lanes(contribute);
 }
 
 GPU_KERNEL(KERNEL_SLOT_THREADS, 1, tally_settle, struct kernel_settle settle)
 {
+    gpu_dependency_wait();
+    gpu_dependents_launch();
     settle_totals(settle);
 }
 
 GPU_KERNEL(32, 1, tally_maximum, struct kernel_maximum maximum)
 {
+    gpu_dependency_wait();
+    gpu_dependents_launch();
     if (gpu_thread() == 0)
         gpu_atomic_max(maximum.code, numeric_maximum_encode(*maximum.value));
 }

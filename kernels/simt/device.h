@@ -35,10 +35,11 @@ template <class T> T *gpu_remote(T *at, int rank)
 void gpu_atomic_add(int64_t *at, int64_t x);
 void gpu_atomic_max(int64_t *at, int64_t x);
 uint64_t gpu_arrive(uint64_t *at);
-void gpu_fence_system();
 void gpu_store_release(uint64_t *at, uint64_t x);
 uint64_t gpu_load_system(const uint64_t *at);
 uint64_t gpu_nanoseconds();
+void gpu_dependency_wait();
+void gpu_dependents_launch();
 void gpu_pause();
 float gpu_exp2(float x);
 float gpu_reciprocal(float x);

@@ -52,6 +52,7 @@ struct thread {
     int block;        // of the cluster
     int index;        // in the block
     uint32_t arrived; // turns of the cluster's barrier it has arrived at
+    bool depended;    // has waited for the kernel in front
 };
 
 struct machine {
@@ -64,6 +65,7 @@ struct machine {
     std::vector<int> polling; // wait for puts
     struct meeting cluster;
     struct kernel_shape shape;
+    bool early; // launched before the kernel in front has ended
     int cluster_index;
     int running;
     int alive;

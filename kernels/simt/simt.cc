@@ -118,7 +118,10 @@ void thread_main(void *argument)
     struct block &block = machine.blocks[thread->block];
 
     block.begun = true;
+    thread->depended = false;
     machine.kernel(machine.params);
+    if (machine.early && !thread->depended)
+        broken("a thread never waits for the kernel in front of its own");
     if (block.barrier.come > 0)
         broken("a thread ends while others wait for it in a block barrier");
     if (thread->arrived > machine.cluster.turn)

@@ -13,6 +13,10 @@
 void simt_launch(void (*kernel)(const void *params), const void *params,
                  const struct kernel_shape &shape, uint64_t seed);
 
+// Of this host thread: whether kernels are launched before the one in front has
+// ended, so that all threads of theirs must wait for that (false at first).
+void simt_launch_early(bool early);
+
 // Of this host thread: called when a thread of a kernel has stored with
 // release. NULL: nobody looks.
 void simt_watch(void (*seen)(const uint64_t *at));

@@ -15,11 +15,6 @@ uint64_t gpu_arrive(uint64_t *at)
     return (*at)++;
 }
 
-void gpu_fence_system()
-{
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-}
-
 static thread_local void (*watching)(const uint64_t *at);
 
 void simt_watch(void (*seen)(const uint64_t *at))
@@ -45,6 +40,24 @@ uint64_t gpu_nanoseconds()
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void simt_launch_early(bool early)
+{
+    simt::machine.early = early;
+}
+
+// What is in front has ended: the emulator runs one kernel after the other.
+void gpu_dependency_wait()
+{
+    simt::self().depended = true;
+}
+
+void gpu_dependents_launch()
+{
+    if (simt::machine.early && !simt::self().depended)
+        simt::broken("lets the next kernel begin before the one in front of "
+                     "its own has ended");
 }
 
 // Processors are few here: once all threads that can run have paused, the host

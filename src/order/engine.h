@@ -48,6 +48,9 @@ struct wait {
 // As progress_lock, where that needs no waiting.
 bool engine_try_lock(struct progress *progress);
 
+// Between two looks of a thread that has nothing else to do.
+void engine_relax(void);
+
 // All with the lock held.
 
 // One move of everything. Returns whether a transport had something.

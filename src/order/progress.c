@@ -21,7 +21,7 @@
 // even asleep.
 static const int64_t look_default_us = 20000;
 
-static void relax(void)
+void engine_relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
@@ -343,7 +343,7 @@ tally_status_t progress_wait(struct progress *progress, struct queue *queue,
             phase = wait_phase_at(now_us - begin_us, spin_us);
         }
         if (phase == WAIT_SPIN)
-            relax();
+            engine_relax();
         else
             sched_yield();
     }

@@ -31,6 +31,8 @@ static const int64_t aside_longest_us = 4000;
 static const int64_t moves_apart_us = 100; // at most, of who moves all the time
 // So long after a stream's last publication the next is looked for at once.
 static const int64_t stream_spin_us = 1000;
+// Of so many looks at once one lets others run.
+#define LOOKS_PER_YIELD 8
 // So long after the last reduction the thread goes to sleep, too: not at once,
 // as the next post would have to wake it.
 static const int64_t idle_after_us = 1000000;
@@ -252,12 +254,23 @@ static struct rest look(struct progress *progress, struct seen *seen)
     return rest;
 }
 
+// A yield takes as long as a look, and a stream waits for what is seen.
+static void look_again(unsigned *looks)
+{
+    if (++*looks % LOOKS_PER_YIELD == 0)
+        sched_yield();
+    else
+        engine_relax();
+}
+
 void *engine_thread(void *argument)
 {
     struct progress *progress = argument;
     struct seen seen = {.changed_us = clock_now_us(),
                         .nap_us = nap_shortest_us,
                         .aside_us = nap_longest_us};
+
+    unsigned looks = 0;
 
     prctl(PR_SET_NAME, "tally-progress");
     prctl(PR_SET_TIMERSLACK, 1000ul);
@@ -271,7 +284,7 @@ void *engine_thread(void *argument)
             progress_unlock(progress);
         }
         if (!rest.sleeps && rest.us == 0)
-            sched_yield();
+            look_again(&looks);
         else if (!rest.sleeps)
             sleeper_nap(progress->sleeper, rouses, rest.us);
         else if (atomic_load(&progress->stop)) // before it could be woken

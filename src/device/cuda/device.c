@@ -8,6 +8,9 @@
 #include "core/error.h"
 #include "kernels/fatbin.h"
 
+// That a launch may come before the end of the one in front, captured too.
+#define EARLY_VERSION 12030
+
 static const char *const kernel_names[CUDA_KERNELS] = {
     [CUDA_COUNT] = "tally_count",
     [CUDA_COUNT_PUBLISH] = "tally_count_publish",
@@ -98,6 +101,7 @@ static tally_status_t find_shape(struct device *device)
         return cuda_driver_fail(driver, "cuDeviceGetAttribute", error);
     device->shape.multiprocessors = multiprocessors;
     device->shape.clusters = major >= 9;
+    device->early = major >= 9 && driver->version >= EARLY_VERSION;
     return TALLY_OK;
 }
 
@@ -170,14 +174,33 @@ static tally_status_t cuda_open(const struct device_params *params,
     return TALLY_OK;
 }
 
+// The kernels before CUDA_LOSS are short: their launch would take longer than
+// they do. They begin with gpu_dependency_wait().
+static unsigned int attributes_of(const struct device *device,
+                                  enum cuda_kernel kernel,
+                                  const struct kernel_shape *shape,
+                                  CUlaunchAttribute attributes[2])
+{
+    unsigned int count = 0;
+
+    if (shape->cluster > 1)
+        attributes[count++] = (CUlaunchAttribute){
+            .id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
+            .value.clusterDim = {shape->cluster, 1, 1},
+        };
+    if (device->early && kernel < CUDA_LOSS)
+        attributes[count++] = (CUlaunchAttribute){
+            .id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            .value.programmaticStreamSerializationAllowed = 1,
+        };
+    return count;
+}
+
 tally_status_t cuda_launch(struct device *device, enum cuda_kernel kernel,
                            const void *params, const struct kernel_shape *shape,
                            tally_stream_t stream)
 {
-    CUlaunchAttribute cluster = {
-        .id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
-        .value.clusterDim = {shape->cluster, 1, 1},
-    };
+    CUlaunchAttribute attributes[2];
     CUlaunchConfig config = {
         .gridDimX = shape->blocks,
         .gridDimY = 1,
@@ -187,8 +210,8 @@ tally_status_t cuda_launch(struct device *device, enum cuda_kernel kernel,
         .blockDimZ = 1,
         .sharedMemBytes = shape->shared_bytes,
         .hStream = stream,
-        .attrs = &cluster,
-        .numAttrs = shape->cluster > 1 ? 1 : 0,
+        .attrs = attributes,
+        .numAttrs = attributes_of(device, kernel, shape, attributes),
     };
     void *parameters[1];
 

@@ -28,6 +28,7 @@ struct device {
     CUcontext context;
     CUdevice ordinal;
     bool retained; // the primary context, by us
+    bool early;    // the kernels of a step's order are launched early
     CUmodule module;
     CUfunction kernels[CUDA_KERNELS];
     struct kernel_device shape;

@@ -22,6 +22,7 @@ typedef int CUresult; // an enum there
 #define CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR 75
 #define CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS 122
 #define CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION 4
+#define CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION 6
 #define CU_MEMHOSTALLOC_PORTABLE 1u
 #define CU_MEMHOSTALLOC_DEVICEMAP 2u
 #define CU_STREAM_PER_THREAD ((CUstream)0x2)
@@ -36,6 +37,7 @@ typedef struct CUlaunchAttribute_st {
         struct {
             unsigned int x, y, z;
         } clusterDim;
+        int programmaticStreamSerializationAllowed;
     } value;
 } CUlaunchAttribute;
 

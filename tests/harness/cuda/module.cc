@@ -123,13 +123,21 @@ CUresult cuModuleGetFunction(CUfunction *function, CUmodule module,
 }
 
 static CUresult shape_of(const CUlaunchConfig *config, CUfunction function,
-                         struct kernel_shape *out)
+                         struct kernel_shape *out, bool *early)
 {
     struct kernel_shape shape = {config->gridDimX, 1, config->blockDimX,
                                  config->sharedMemBytes};
 
+    *early = false;
     for (unsigned i = 0; i < config->numAttrs; i++) {
         const CUlaunchAttribute *attribute = &config->attrs[i];
+        if (attribute->id ==
+            CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION) {
+            if (all.capability < 9 || all.version < 12030)
+                misused("a kernel cannot be launched early here");
+            *early = attribute->value.programmaticStreamSerializationAllowed;
+            continue;
+        }
         if (attribute->id != CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)
             misused("launch attribute %d is unknown to the double",
                     attribute->id);
@@ -153,7 +161,7 @@ static CUresult shape_of(const CUlaunchConfig *config, CUfunction function,
 
 static CUresult kernel_run(const struct kernel &kernel,
                            const std::vector<char> &params,
-                           const struct kernel_shape &shape)
+                           const struct kernel_shape &shape, bool early)
 {
     uint64_t seed;
     {
@@ -163,7 +171,9 @@ static CUresult kernel_run(const struct kernel &kernel,
             return fault;
         seed = all.kernels++;
     }
+    simt_launch_early(early);
     simt_launch(kernel.run, params.data(), shape, seed);
+    simt_launch_early(false);
     return CUDA_SUCCESS;
 }
 
@@ -173,6 +183,7 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function,
     CALL(CALL_CONTEXT);
     CUstream stream = stream_of(config->hStream);
     struct kernel_shape shape;
+    bool early;
     mark_ref mark;
 
     if (all.functions.count(function) == 0)
@@ -181,14 +192,15 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig *config, CUfunction function,
         return CUDA_ERROR_INVALID_HANDLE;
     if (extra != NULL || parameters == NULL || parameters[0] == NULL)
         return CUDA_ERROR_INVALID_VALUE;
-    CUresult error = shape_of(config, function, &shape);
+    CUresult error = shape_of(config, function, &shape, &early);
     if (error != CUDA_SUCCESS)
         return error;
     const struct kernel kernel = function->kernel;
     const char *first = (const char *)parameters[0];
     const std::vector<char> params(first, first + kernel.params);
     error = stream_add(
-        stream, [=] { return kernel_run(kernel, params, shape); }, &mark);
+        stream, [=] { return kernel_run(kernel, params, shape, early); },
+        &mark);
     if (error != CUDA_SUCCESS || !all.blocking || mark == NULL)
         return error;
     return mark_wait(&held, stream->context, mark);
