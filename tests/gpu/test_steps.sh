@@ -24,3 +24,7 @@ for wait in memop hostfunc; do
     echo "== TALLY_STREAM_WAIT=$wait"
     TALLY_STREAM_WAIT=$wait tests/gpu/steps every_kind a_peer
 done
+for old in CUDA_DOUBLE_CAPABILITY=8 CUDA_DOUBLE_VERSION=12020; do
+    echo "== no early launches: $old"
+    env "$old" tests/gpu/steps as_on_the_host
+done
