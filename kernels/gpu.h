@@ -233,6 +233,39 @@ GPU_FN void gpu_store(void *at, const gpu_vector &v)
     __stcs((uint4 *)at, make_uint4(v.word[0], v.word[1], v.word[2], v.word[3]));
 }
 
+GPU_FN uint32_t gpu_shared_address(const void *at)
+{
+    return (uint32_t)__cvta_generic_to_shared(at);
+}
+
+// 16 bytes of memory into shared memory, without a register: there for this
+// thread once it has waited for all of its copies.
+GPU_FN void gpu_copy(void *to, const void *from)
+{
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(
+                     gpu_shared_address(to)),
+                 "l"(__cvta_generic_to_global(from))
+                 : "memory");
+}
+
+GPU_FN void gpu_copy_wait()
+{
+    asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
+// Of shared memory, each time anew: the compiler would keep in registers what
+// it has read.
+GPU_FN gpu_vector gpu_load_shared(const void *at)
+{
+    gpu_vector x;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x.word[0]), "=r"(x.word[1]), "=r"(x.word[2]),
+                   "=r"(x.word[3])
+                 : "r"(gpu_shared_address(at))
+                 : "memory");
+    return x;
+}
+
 // The bits from `shift` on of high:low; shift < 32.
 GPU_FN uint32_t gpu_funnel(uint32_t low, uint32_t high, int shift)
 {
@@ -277,11 +310,6 @@ GPU_FN uint32_t gpu_f16_pair(float low, float high)
 // ------------------------------- from block to block, where clusters are. A
 // barrier counts bytes, once.
 typedef uint64_t gpu_put_barrier;
-
-GPU_FN uint32_t gpu_shared_address(const void *at)
-{
-    return (uint32_t)__cvta_generic_to_shared(at);
-}
 
 // By one thread, before a cluster barrier: so many bytes are to come.
 GPU_FN void gpu_put_barrier_init(gpu_put_barrier *barrier, int bytes)

@@ -184,27 +184,41 @@ GPU_FN struct kernel_parts pairs_take(const struct pairs<R> &from)
 }
 
 // A tile's gradient to memory.
-template <class E, class V, class R = typename V::real>
-GPU_FN void slice_give(const struct slice<E> &slice, const V &variant,
+template <class E, class S, class V, class R = typename V::real>
+GPU_FN void slice_give(const S &slice, const V &variant,
                        const struct slopes<R> &slopes, int label,
                        const struct row &to, int begin)
 {
-#pragma unroll
+#pragma unroll(S::unroll)
     for (int i = 0; i < ROW_DEPTH; i++) {
         const int v = begin + i * ROW_THREADS;
         if (v < to.whole)
             gpu_store((char *)row_vector(to, v),
-                      gradient_vector<E>(variant, slopes, slice.vector[i],
+                      gradient_vector<E>(variant, slopes, slice.at(i),
                                          label - v * E::count));
     }
 }
 
-// A row by a cluster: 256 threads have two tiles of it in registers, packed as
-// they came. All is read, then all is written. The device deals clusters out as
-// others end, so it matters little which tokens are ignored, and several blocks
-// on a multiprocessor do what one of them waits with.
-template <class E, class R = typename E::real>
-GPU_FN void loss_grad_row(const struct kernel_job &job)
+// A tile's share in the row's sum. Its label's place is -inf from here on: the
+// label's slope is known.
+template <class E, class S, class V, class R = typename V::real>
+GPU_FN void slice_share(S *slice, const V &variant, int begin, int label,
+                        const struct pairs<R> &to, int tile)
+{
+    slice_leave_out<E>(slice, begin, label);
+    const struct sum<R> sum = sum_over_warp(slice_sum<E>(variant, *slice));
+    if (tile * ROW_WARPS < to.count)
+        pair_put(to, tile * ROW_WARPS + gpu_warp() % ROW_WARPS, sum);
+}
+
+// A row by a cluster: 256 threads have two tiles of it, packed as they came,
+// one in registers and the other, F, there too or in shared memory. All is
+// read, then all is written. The device deals clusters out as others end, so it
+// matters little which tokens are ignored, and several blocks on a
+// multiprocessor do what one of them waits with.
+template <class E, class F, class R = typename E::real>
+GPU_FN void loss_grad_row(const struct kernel_job &job, F far,
+                          char *shared_pairs)
 {
     const plain_variant<R> variant(job.shaping);
     const int rank = gpu_cluster_rank();
@@ -226,38 +240,28 @@ GPU_FN void loss_grad_row(const struct kernel_job &job)
     from.shift = 0; // as is known of rows that fit; now to the compiler, too
     if (token.kind == TOKEN_COUNTS) {
         const int label = (int)token.label;
-        const struct pairs<R> pairs(gpu_shared(), tiles);
+        const struct pairs<R> pairs(shared_pairs, tiles);
         const int group = label / (E::count * ROW_TILE * GRAD_SLICES);
-        struct slice<E> slices[GRAD_SLICES];
+        struct slice<E> near;
 
         pairs_begin(pairs);
         // By all, so that nobody waits for it in a branch; not before, so that
         // the release there does not.
         const float target = row_load<E>(from, label);
-#pragma unroll
-        for (int s = 0; s < GRAD_SLICES; s++)
-            slice_load<E>(from, begin + s * ROW_TILE, &slices[s]);
+        slice_load<E>(from, begin, &near);
+        slice_load<E>(from, begin + ROW_TILE, &far);
         pairs_begun();
         if (gpu_warp() == 0 && group >= first && group < first + groups)
             pair_put(pairs, pairs.count, {target, 0});
-#pragma unroll
-        for (int s = 0; s < GRAD_SLICES; s++) {
-            // Its place is -inf from here on: the label's slope is known.
-            slice_leave_out<E>(&slices[s], begin + s * ROW_TILE, label);
-            const struct sum<R> sum =
-                sum_over_warp(slice_sum<E>(variant, slices[s]));
-            if (tile + s < tiles)
-                pair_put(pairs, (tile + s) * ROW_WARPS + gpu_warp() % ROW_WARPS,
-                         sum);
-        }
+        slice_share<E>(&near, variant, begin, label, pairs, tile);
+        gpu_copy_wait();
+        slice_share<E>(&far, variant, begin + ROW_TILE, label, pairs, tile + 1);
         parts = pairs_take(pairs);
         const struct slopes<R> slopes =
             softmax_slopes(variant, softmax_of<R>(parts),
                            factors.of(token.weight), job.labels.vocab);
-#pragma unroll
-        for (int s = 0; s < GRAD_SLICES; s++)
-            slice_give<E>(slices[s], variant, slopes, label, to,
-                          begin + s * ROW_TILE);
+        slice_give<E>(near, variant, slopes, label, to, begin);
+        slice_give<E>(far, variant, slopes, label, to, begin + ROW_TILE);
     } else {
 #pragma unroll
         for (int i = 0; i < GRAD_SLICES * ROW_DEPTH; i++)

@@ -151,8 +151,9 @@ kernel_loss_shape(const struct kernel_device *device, enum kernel_element type,
                                     : 1);
 }
 
-// 256 threads of `loss_grad` have two tiles of one row in registers; a cluster
-// has all of it.
+// 256 threads of `loss_grad` have two tiles of one row, one of them in
+// registers and one in shared memory, or both in registers; a cluster has all
+// of it.
 #define GRAD_SLICES 2
 
 // A row that 8 such blocks have no room for takes blocks of 512 threads: a
@@ -201,11 +202,13 @@ kernel_loss_grad_shape(enum kernel_element type, int64_t width, int64_t tokens)
 
     shape.blocks = (uint32_t)(tokens * cluster);
     shape.cluster = (uint32_t)cluster;
-    if (kernel_loss_grad_is_long(type, width))
-        shape.threads = 2 * ROW_THREADS;
-    // The pairs, and the label's logit.
+    // The pairs, and the label's logit; before them a tile, but for long rows.
     shape.shared_bytes =
         (uint32_t)(KERNEL_BARRIER_BYTES + pairs * kernel_pair_bytes(type));
+    if (kernel_loss_grad_is_long(type, width))
+        shape.threads = 2 * ROW_THREADS;
+    else
+        shape.shared_bytes += ROW_TILE_BYTES;
     return shape;
 }
 

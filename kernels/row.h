@@ -169,7 +169,29 @@ GPU_FN void row_store_one(const struct row &row, int j, float x)
 
 // The vectors of a thread. Beyond the row they are -inf.
 template <class E> struct slice {
+    static constexpr int unroll = ROW_DEPTH;
     gpu_vector vector[ROW_DEPTH];
+
+    GPU_FN gpu_vector at(int i) const
+    {
+        return vector[i];
+    }
+};
+
+// The same in shared memory, where there is room for more than registers have.
+template <class E> struct far_slice {
+    static constexpr int unroll = 2; // more takes registers
+    char *tile; // of 256 threads; each has to do with its own vectors alone
+
+    GPU_FN gpu_vector *place(int i) const
+    {
+        return (gpu_vector *)tile + i * ROW_THREADS +
+               gpu_thread() % ROW_THREADS;
+    }
+    GPU_FN gpu_vector at(int i) const
+    {
+        return gpu_load_shared(place(i));
+    }
 };
 
 // The first vector of a tile's thread number `thread`; each next one is 256
@@ -199,6 +221,32 @@ GPU_FN void slice_load(const struct row &row, int begin, struct slice<E> *slice)
     }
 }
 
+// Of an aligned row; there once the thread has waited for its copies.
+template <class E>
+GPU_FN void slice_load(const struct row &row, int begin,
+                       const struct far_slice<E> *slice)
+{
+#pragma unroll
+    for (int i = 0; i < ROW_DEPTH; i++) {
+        const int v = begin + i * ROW_THREADS;
+        if (v < row.whole)
+            gpu_copy(slice->place(i), row_vector(row, v));
+        else
+            *slice->place(i) = vector_minus_infinity<E>();
+    }
+}
+
+template <class E>
+GPU_FN void slice_leave_out(const struct far_slice<E> *slice, int begin,
+                            int label)
+{
+    const int at = label / E::count - begin;
+
+    if (label >= 0 && at >= 0 && at % ROW_THREADS == 0 && at < ROW_TILE)
+        *slice->place(at / ROW_THREADS) =
+            vector_without<E>(slice->at(at / ROW_THREADS), label % E::count);
+}
+
 // Replaces column `label` by -inf.
 template <class E>
 GPU_FN void slice_leave_out(struct slice<E> *slice, int begin, int label)
@@ -219,18 +267,20 @@ GPU_FN void slice_leave_out(struct slice<E> *slice, int begin, int label)
     }
 }
 
-template <class E> GPU_FN float slice_maximum(const struct slice<E> &slice)
+// S: a slice of either kind, here and below.
+template <class E, class S> GPU_FN float slice_maximum(const S &slice)
 {
-    uint32_t most[4];
+    const gpu_vector first = slice.at(0);
+    uint32_t most[4] = {first.word[0], first.word[1], first.word[2],
+                        first.word[3]};
 
-#pragma unroll
-    for (int w = 0; w < 4; w++)
-        most[w] = slice.vector[0].word[w];
-#pragma unroll
-    for (int i = 1; i < ROW_DEPTH; i++)
+#pragma unroll(S::unroll)
+    for (int i = 1; i < ROW_DEPTH; i++) {
+        const gpu_vector next = slice.at(i);
 #pragma unroll
         for (int w = 0; w < 4; w++)
-            most[w] = E::maximum(most[w], slice.vector[i].word[w]);
+            most[w] = E::maximum(most[w], next.word[w]);
+    }
     // -inf where all are NaN.
     float low = fmaxf(E::maximum_of_word(most[0]), E::maximum_of_word(most[1]));
     float high =
@@ -246,17 +296,17 @@ template <int count, class R> GPU_FN R tree_sum(const R *x)
         return tree_sum<count / 2>(x) + tree_sum<count / 2>(x + count / 2);
 }
 
-template <class E, class V, class R = typename V::real>
-GPU_FN sum<R> slice_sum(const V &variant, const struct slice<E> &slice)
+template <class E, class V, class S, class R = typename V::real>
+GPU_FN sum<R> slice_sum(const V &variant, const S &slice)
 {
-    const float maximum = (float)variant.value(slice_maximum(slice));
+    const float maximum = (float)variant.value(slice_maximum<E>(slice));
     const R origin = sum_origin(maximum);
     R total = 0;
 
-#pragma unroll
+#pragma unroll(S::unroll)
     for (int i = 0; i < ROW_DEPTH; i++) {
         float x[E::count];
-        E::unpack(slice.vector[i], x);
+        E::unpack(slice.at(i), x);
         R exponential[E::count];
 #pragma unroll
         for (int k = 0; k < E::count; k++)

@@ -102,14 +102,17 @@ DEFINE_KERNELS(f16_shaped, element_f16, shaped_variant, 1)
 
 // Of the shaped variant the registers do not hold what these need.
 #define DEFINE_ONE_PASS(name)                                                  \
-    GPU_KERNEL(ROW_THREADS, 3, tally_loss_grad_##name, struct kernel_job job)  \
+    GPU_KERNEL(ROW_THREADS, 4, tally_loss_grad_##name, struct kernel_job job)  \
     {                                                                          \
-        loss_grad_row<element_##name>(job);                                    \
+        const struct far_slice<element_##name> far = {gpu_shared()};           \
+        loss_grad_row<element_##name>(job, far,                                \
+                                      gpu_shared() + ROW_TILE_BYTES);          \
     }                                                                          \
     GPU_KERNEL(2 * ROW_THREADS, 1, tally_loss_grad_long_##name,                \
                struct kernel_job job)                                          \
     {                                                                          \
-        loss_grad_row<element_##name>(job);                                    \
+        const struct slice<element_##name> far = {};                           \
+        loss_grad_row<element_##name>(job, far, gpu_shared());                 \
     }
 
 DEFINE_ONE_PASS(f32)

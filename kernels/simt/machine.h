@@ -47,12 +47,19 @@ struct put {
     gpu_put_barrier *barrier;
 };
 
+// 16 bytes on their way into shared memory.
+struct copy {
+    void *to;
+    const void *from;
+};
+
 struct thread {
     struct fiber fiber;
     int block;        // of the cluster
     int index;        // in the block
     uint32_t arrived; // turns of the cluster's barrier it has arrived at
     bool depended;    // has waited for the kernel in front
+    std::vector<struct copy> copies; // not waited for
 };
 
 struct machine {

@@ -122,6 +122,8 @@ void thread_main(void *argument)
     machine.kernel(machine.params);
     if (machine.early && !thread->depended)
         broken("a thread never waits for the kernel in front of its own");
+    if (!thread->copies.empty())
+        broken("a thread never waits for what it copies");
     if (block.barrier.come > 0)
         broken("a thread ends while others wait for it in a block barrier");
     if (thread->arrived > machine.cluster.turn)

@@ -42,6 +42,29 @@ uint64_t gpu_nanoseconds()
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+// A place has nothing to be read in it until the copy has been waited for; then
+// what is at its source at that time.
+void gpu_copy(void *to, const void *from)
+{
+    simt::aligned(to);
+    simt::aligned(from);
+    memset(to, 0xa5, sizeof(gpu_vector));
+    simt::self().copies.push_back({to, from});
+}
+
+void gpu_copy_wait()
+{
+    for (const struct simt::copy &copy : simt::self().copies)
+        memcpy(copy.to, copy.from, sizeof(gpu_vector));
+    simt::self().copies.clear();
+}
+
+gpu_vector gpu_load_shared(const void *at)
+{
+    simt::aligned(at);
+    return *(const gpu_vector *)at;
+}
+
 void simt_launch_early(bool early)
 {
     simt::machine.early = early;
