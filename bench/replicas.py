@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Measures replica groups and writes bench/REPLICAS.md:
+"""Measures replica groups and writes this machine's section of bench/REPLICAS.md;
+those of other machines stay:
     bench/replicas.py [BUILD [TORCHFT_PYTHON]]
 BUILD: the build folder (build). TORCHFT_PYTHON: an interpreter that has torchft,
 which is measured beside it then. KILLS: how many of each kind (30);
-TORCHFT_KILLS: of torchft (3); STEPS: of each group that is timed (3000)."""
+TORCHFT_KILLS: of torchft (3); STEPS: of each group that is timed (3000, else more
+than 200). With 0 that part is left out. DOCUMENT: another file than
+bench/REPLICAS.md; COMMIT: what is measured, where git does not tell."""
 
 import json
 import os
@@ -17,6 +20,7 @@ import sys
 import tempfile
 import time
 
+import replicas_document
 import report
 
 BENCH = pathlib.Path(__file__).resolve().parent
@@ -192,6 +196,8 @@ def shard_reduce_us(build, transport):
 
 
 def fast_path(build, transports):
+    if not STEPS:
+        return replicas_document.NOT_MEASURED
     rows = []
     for transport in transports:
         shard = shard_reduce_us(build, transport)
@@ -220,6 +226,8 @@ def fast_path(build, transports):
 
 
 def steady_cost(build, transports):
+    if not STEPS:
+        return replicas_document.NOT_MEASURED
     rows = []
     for transport in transports:
         for ranks in (2, 3):
@@ -279,17 +287,25 @@ IN_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child")
 
 
 def has_namespaces():
-    return subprocess.run([*IN_NAMESPACE, "true"], check=False,
-                          stderr=subprocess.DEVNULL).returncode == 0
+    try:
+        return subprocess.run([*IN_NAMESPACE, "true"], check=False,
+                              stderr=subprocess.DEVNULL).returncode == 0
+    except OSError:
+        return False  # no unshare
 
 
 def faults(build, transport):
     """The table, and the medians to the next step that torchft compares to."""
+    if not KILLS:
+        return replicas_document.NOT_MEASURED, {}
     kinds = [("killed, same host", signal.SIGKILL, ()),
              ("silent: its host is gone", signal.SIGSTOP, ())]
+    elsewhere = "killed, as on another host"
+    missing = ""
     if has_namespaces():
-        kinds.insert(1, ("killed, as on another host", signal.SIGKILL,
-                         IN_NAMESPACE))
+        kinds.insert(1, (elsewhere, signal.SIGKILL, IN_NAMESPACE))
+    else:
+        missing = f"\n\nNot measured, without namespaces: {elsewhere}."
     rows = []
     next_ms = {}
     for name, how, before in kinds:
@@ -311,12 +327,14 @@ def faults(build, transport):
     headings = ("what", "times", "known p50 ms", "p99 ms", "at most 400",
                 "then decided p50 ms", "p99 ms", "at most 5",
                 "next step p50 ms", "p99 ms")
-    return report.table(headings, rows), next_ms
+    return report.table(headings, rows) + missing, next_ms
 
 
 def torchft(python, next_ms):
     if python is None:
         return "Not measured: there is no torchft.", "not there"
+    if not TORCHFT_KILLS:
+        return replicas_document.NOT_MEASURED, "not measured"
     version = report.command_line(
         python, "-c", "import importlib.metadata as m; print(m.version('torchft'))")
     rows = []
@@ -362,48 +380,14 @@ def main():
     steady = steady_cost(build, transports)
     lost, next_ms = faults(build, transports[0])
     peer, version = torchft(python, next_ms)
-    text = f"""# Measured: replica groups
-
-Written by `bench/replicas.py`; do not edit. All on one machine, over TCP on the
-loopback, replica groups of one rank, settings as they are by default.
-
-{machine(build, version)}
-
-## Decisions while nobody is lost
-
-Count: from the last replica's `tally_step_reduce` to the return of each one's
-`tally_step_wait`. Shard: the same of one rank without the replica path. One way:
-the library by itself, half of a round trip. Ratio: count p50 less shard, over
-twice one way (a contribution, a vote). Apply: from the last `tally_replica_ready`
-to the return of each `tally_replica_apply`. A pause between steps is as in a
-trainer that computes: then all threads sleep when the count begins. Two replicas
-have one acceptor, more have three. Where replicas outnumber the cores they take
-turns, and what is measured is the scheduler too.
-
-{fast}
-
-The whole step, one after the other, without a model. One group: the same ranks,
-one reduction and no decision over replicas. A replica group does two decisions.
-
-{steady}
-
-## One of three is lost
-
-Known: from the signal until a survivor thinks it gone. Then decided: from when all
-survivors know and have asked, to each one's decision without it. Next step: from
-the signal to `APPLY` without it.
-
-{lost}
-
-The same of torchft, with its lighthouse on this machine and `min_replicas` 1, all
-else as by default (`LighthouseServer` waits 0.1 s for who does not come, if more
-than half have): from the signal to the next commit of each survivor.
-
-{peer}
-"""
-    path = BENCH / "REPLICAS.md"
-    path.with_suffix(".md.new").write_text(text, encoding="utf-8")
-    os.replace(path.with_suffix(".md.new"), path)
+    parts = [("Decisions while nobody is lost", fast),
+             ("The whole step", steady),
+             ("One of three is lost", lost),
+             ("One is lost, torchft", peer)]
+    path = pathlib.Path(os.environ.get("DOCUMENT", BENCH / "REPLICAS.md"))
+    replicas_document.replace_section(
+        path, f"{report.processor()}, {report.cores()} cores",
+        machine(build, version), parts)
     print(f"wrote {path}")
 
 

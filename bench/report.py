@@ -88,10 +88,29 @@ def memory_gib():
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
+def cores():
+    """Those that these processes may use, or as many as their share makes."""
+    count = len(os.sched_getaffinity(0))
+    try:
+        share = pathlib.Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(count, int(share[0]) // int(share[1])))
+    except (OSError, ValueError, IndexError):
+        return count  # no share, or "max"
+
+
 def revision():
-    folder = os.path.dirname(os.path.abspath(__file__))
-    return command_line("git", "-C", folder, "describe", "--always",
-                        "--dirty") or "a release"
+    root = pathlib.Path(__file__).resolve().parent.parent
+    if "COMMIT" in os.environ:
+        return os.environ["COMMIT"]
+    if not (root / ".git").exists():  # else that of a tree around it
+        return "a release"
+    try:
+        done = subprocess.run(["git", "-C", root, "describe", "--always",
+                               "--dirty"], capture_output=True, text=True,
+                              timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "of an unknown commit"
+    return done.stdout.strip()
 
 
 def machine(results):
@@ -102,8 +121,7 @@ def machine(results):
     rows = [
         ("date", now.strftime("%Y-%m-%d %H:%M UTC")),
         ("Tally", f"{info.get('version', '?')}, {revision()}"),
-        ("processor", f"{processor()}, {len(os.sched_getaffinity(0))} cores "
-                      "for these processes"),
+        ("processor", f"{processor()}, {cores()} cores for these processes"),
         ("memory", f"{memory_gib():.1f} GiB"),
         ("system", f"{platform.system()} {platform.release()}"),
         ("compiler", f"{build.get('compiler', '?')}, {build.get('flags', '?')}"),

@@ -244,6 +244,7 @@ def main():
     options = parser.parse_args()
     options.replicas, lineages, scene = SCENES[options.scene]
     options.witnesses, options.nodes, options.log = 0, None, "info"
+    options.ports = None
     job = replicas.Job(options, options.folder)
     job.environment.update(SETTINGS.get(options.scene, {}))
     os.makedirs(job.members)

@@ -20,10 +20,28 @@ SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)),
                             "../harness/tsan.supp")
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_port(ports):
+    """Of the job's own, if it has some; else one that the kernel gives out."""
+    for port in ports or [0]:
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return listener.getsockname()[1]
+    raise SystemExit("no port of the job's is free")
+
+
+class Ports:
+    """In turns, so that one that was in use a moment ago comes last."""
+
+    def __init__(self, first, count):
+        self.first, self.count, self.turn = first, count, 0
+
+    def __iter__(self):
+        for _ in range(self.count):
+            self.turn = (self.turn + 1) % self.count
+            yield self.first + self.turn
 
 
 class Job:
@@ -33,6 +51,7 @@ class Job:
         self.members = os.path.join(folder, "members")
         self.processes = {}
         self.nodes = options.nodes  # of each peer, a process in it
+        self.ports = Ports(*options.ports) if options.ports else None
         self.said_before = {}  # bytes of a witness's errors at its start
         self.environment = dict(
             os.environ,
@@ -84,7 +103,7 @@ class Job:
                 self.in_node(peer, self.options.witness), f"{peer}",
                 TALLY_REPLICA=str(peer))]
             return
-        root = f"127.0.0.1:{free_port()}"
+        root = f"127.0.0.1:{free_port(self.ports)}"
         self.processes[peer] = [
             self.spawn(self.in_node(peer, self.options.rank, self.folder,
                                     str(peer), "1000000000"),
@@ -361,6 +380,8 @@ def main():
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--fault", choices=FAULTS)
     parser.add_argument("--nodes", nargs="+", metavar="PID")
+    parser.add_argument("--ports", nargs=2, type=int, metavar=("FIRST", "COUNT"),
+                        help="of this job alone (any that is free)")
     parser.add_argument("--transport", default="ucx")
     parser.add_argument("--seed", type=int, default=os.getpid())
     parser.add_argument("--log", default="info")

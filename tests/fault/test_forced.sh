@@ -53,7 +53,7 @@ check "without a register they stop, and say how to go on" scene static
 refuse() {
     TALLY_REPLICA_FORCE=3 TALLY_REPLICAS=3 TALLY_REPLICA=0 TALLY_RANK=0 \
         TALLY_WORLD_SIZE=1 TALLY_ROOT="127.0.0.1:$(ports 1)" \
-        tests/fault/replica_rank "$scratch" 0 1 2>&1 |
+        timeout 30 tests/fault/replica_rank "$scratch" 0 1 2>&1 |
         grep -q "TALLY_QUORUM=static has no register of lineages"
 }
 check "and none can be forced there" refuse

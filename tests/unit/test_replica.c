@@ -1,135 +1,13 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // Schedules in which the protocol of replica groups once had a hole, played on
 // single state machines; the decoder; the race for a rank's slot. What happens
-// among many is the simulator's (tests/replica).
+// among many is the simulator's (tests/replica); where a lineage ends it is
+// test_replica_lineage's.
 #include <check.h>
-#include <stdlib.h>
-#include <string.h>
 
+#include "harness/replica_node.h"
 #include "harness/replica_position.h"
-#include "replica/node.h"
 #include "replica/rank.h"
-
-static struct replica *opened(uint16_t peer, uint64_t incarnation,
-                              const struct replica_position *position)
-{
-    struct replica_params params = {
-        .self = {peer, 0, incarnation},
-        .witness = peer == 2,
-        .records = 1,
-        .minimum = 1,
-        .attempts = 3,
-        .position = position,
-        .peers = 7,
-        .decide_after_us = 10,
-        .apply_after_us = 100,
-        .stagger_us = 10,
-        .retry_us = 1000,
-        .idle_us = 1000,
-    };
-
-    return replica_open(malloc(replica_memory()), &params);
-}
-
-static struct replica_message from(uint16_t peer, uint64_t incarnation,
-                                   enum replica_message_kind kind,
-                                   const struct replica_position *at)
-{
-    struct replica_message message;
-
-    memset(&message, 0, sizeof(message));
-    message.kind = (uint8_t)kind;
-    message.from = (struct replica_name){peer, 0, incarnation};
-    message.lineage = at->epoch.lineage;
-    message.epoch = at->epoch.number;
-    message.instance = at->next;
-    message.previous = at->previous;
-    return message;
-}
-
-static const struct replica_action *hears(struct replica *node,
-                                          const struct replica_message *message,
-                                          size_t *count)
-{
-    uint8_t bytes[REPLICA_MESSAGE_MAX];
-    struct replica_event event = {.kind = REPLICA_EVENT_MESSAGE,
-                                  .bytes = bytes};
-
-    event.length = replica_message_encode(message, 1, bytes);
-    return replica_handle(node, &event, node->now + 1, count);
-}
-
-// Tells a node the decision that is next for it.
-static const struct replica_action *learns(struct replica *node,
-                                           struct replica_position *at,
-                                           uint8_t kind, uint64_t members,
-                                           size_t *count)
-{
-    struct replica_message message = from(1, 2, REPLICA_DECISION, at);
-
-    message.value.kind = kind;
-    message.value.members = members;
-    message.value.digest =
-        replica_value_digest(&message.value, at->next, at->previous, 1);
-    replica_position_advance(at, &message.value);
-    return hears(node, &message, count);
-}
-
-static bool reports(const struct replica_action *actions, size_t count,
-                    enum replica_status status)
-{
-    for (size_t i = 0; i < count; i++)
-        if (actions[i].kind == REPLICA_ACTION_REPORT &&
-            actions[i].status == status)
-            return true;
-    return false;
-}
-
-static const struct replica_action *
-action_of(const struct replica_action *actions, size_t count,
-          enum replica_action_kind kind)
-{
-    for (size_t i = 0; i < count; i++)
-        if (actions[i].kind == kind)
-            return &actions[i];
-    return NULL;
-}
-
-static bool acts(const struct replica_action *actions, size_t count,
-                 enum replica_action_kind kind)
-{
-    return action_of(actions, count, kind) != NULL;
-}
-
-// Whether a message of that kind goes to just these peers.
-static bool sends(const struct replica_action *actions, size_t count,
-                  enum replica_message_kind kind, uint64_t peers)
-{
-    struct replica_message message;
-
-    for (size_t i = 0; i < count; i++)
-        if (actions[i].kind == REPLICA_ACTION_SEND &&
-            actions[i].peers == peers &&
-            replica_message_decode(actions[i].bytes, actions[i].length, 1,
-                                   &message) &&
-            message.kind == kind)
-            return true;
-    return false;
-}
-
-// The operator lists replicas 0 and 1; `acceptor` is the only one.
-static const struct replica_action *
-forces(struct replica *node, const struct replica_position *at,
-       uint16_t acceptor, struct replica_epoch *list, size_t *count)
-{
-    struct replica_event event = {.kind = REPLICA_EVENT_FORCE, .epoch = list};
-
-    *list = at->epoch;
-    list->acceptor_count = 1;
-    memset(list->acceptors, 0, sizeof(list->acceptors));
-    list->acceptors[0] = at->epoch.acceptors[acceptor];
-    return replica_handle(node, &event, node->now + 1, count);
-}
 
 START_TEST(a_replica_does_not_apply_what_its_predecessor_was_counted_in)
 {
@@ -149,110 +27,6 @@ START_TEST(a_replica_does_not_apply_what_its_predecessor_was_counted_in)
     ck_assert(reports(actions, count, REPLICA_STATUS_LAGGING));
     free(now);
     free(later);
-}
-END_TEST
-
-START_TEST(whoever_is_sealed_keeps_the_state_it_reported)
-{
-    struct replica_position at = two_and_a_witness();
-    struct replica *node = opened(0, 1, &at);
-    struct replica_event restored = {.kind = REPLICA_EVENT_RESTORED,
-                                     .state = {7, 77}};
-    struct replica_message seal = from(1, 2, REPLICA_SEAL, &at);
-    size_t count;
-
-    seal.survivors = at.epoch;
-    const struct replica_action *actions = hears(node, &seal, &count);
-    ck_assert(reports(actions, count, REPLICA_STATUS_SEALED));
-    replica_handle(node, &restored, node->now + 1, &count);
-    ck_assert_uint_eq(node->own.index, 0);
-    // And decisions pass it by.
-    learns(node, &at, REPLICA_ABORT, 0, &count);
-    ck_assert_uint_eq(node->at.next.index, 1);
-    free(node);
-}
-END_TEST
-
-// Seed 2008075: a survivor that was listed crashed, and its next start let
-// itself be sealed, while what it answered was of nobody on the list.
-START_TEST(a_later_start_of_a_survivor_is_not_sealed)
-{
-    struct replica_position at = two_and_a_witness();
-    struct replica *node = opened(1, 9, &at);
-    struct replica_message seal = from(0, 1, REPLICA_SEAL, &at);
-    size_t count;
-
-    seal.survivors = at.epoch;
-    const struct replica_action *actions = hears(node, &seal, &count);
-    ck_assert(!reports(actions, count, REPLICA_STATUS_SEALED));
-    ck_assert(!sends(actions, count, REPLICA_SEALED, 1));
-    ck_assert(sends(actions, count, REPLICA_ASK, 1)); // its name tells enough
-    learns(node, &at, REPLICA_ABORT, 0, &count);
-    ck_assert_uint_eq(node->at.next.index, 2);
-    free(node);
-}
-END_TEST
-
-START_TEST(a_lineage_is_forced_without_a_survivor_that_started_again)
-{
-    struct replica_position at = two_and_a_witness();
-    struct replica *node = opened(0, 1, &at);
-    struct replica_message sealed = from(1, 2, REPLICA_SEALED, &at);
-    struct replica_message other = from(1, 9, REPLICA_ASK, &at);
-    struct replica_epoch list;
-    size_t count;
-
-    const struct replica_action *actions =
-        forces(node, &at, (uint16_t)_i, &list, &count);
-    ck_assert(sends(actions, count, REPLICA_SEAL, _i == 2 ? 6 : 2));
-    ck_assert(!acts(actions, count, REPLICA_ACTION_PROVIDER));
-    if (_i == 2) { // and the acceptor is silent
-        sealed.state = (struct replica_state){5, 55};
-        actions = hears(node, &sealed, &count);
-        ck_assert(!acts(actions, count, REPLICA_ACTION_PROVIDER));
-        ck_assert_uint_eq(node->frontier.index, 5);
-    }
-    // It knows nothing yet.
-    other.lineage = 0;
-    other.instance.index = 0;
-    actions = hears(node, &other, &count);
-    ck_assert(reports(actions, count, REPLICA_STATUS_UNLISTED));
-    if (_i == 2) { // what it reported is gone with it
-        ck_assert_uint_eq(node->frontier.index, 0);
-        sealed.from = at.epoch.acceptors[2];
-        actions = hears(node, &sealed, &count);
-    }
-    const struct replica_action *swap =
-        action_of(actions, count, REPLICA_ACTION_PROVIDER);
-    ck_assert_ptr_nonnull(swap);
-    const struct replica_epoch *forced = &swap->position->epoch;
-    ck_assert_uint_eq(forced->lineage, 2);
-    ck_assert_uint_eq(forced->members, 1);
-    ck_assert_uint_eq(forced->acceptor_count, 1);
-    ck_assert_uint_eq(forced->acceptors[0].peer, _i == 2 ? 2 : 0);
-    ck_assert_uint_eq(swap->position->group.index, 0);
-    free(node);
-}
-END_TEST
-
-START_TEST(nobody_forces_a_lineage_of_which_nobody_is_left)
-{
-    struct replica_position at = two_and_a_witness();
-    struct replica *node = opened(2, 3, &at);
-    struct replica_message other = from(0, 9, REPLICA_ASK, &at);
-    struct replica_epoch list;
-    size_t count;
-
-    forces(node, &at, 2, &list, &count);
-    ck_assert(node->forcing);
-    hears(node, &other, &count);
-    ck_assert(node->forcing);
-    other.from.peer = 1;
-    const struct replica_action *actions = hears(node, &other, &count);
-    ck_assert(reports(actions, count, REPLICA_STATUS_UNLISTED));
-    ck_assert(!acts(actions, count, REPLICA_ACTION_PROVIDER));
-    ck_assert(!node->forcing);
-    free(node);
 }
 END_TEST
 
@@ -484,11 +258,6 @@ int main(void)
 
     tcase_add_test(
         tcase, a_replica_does_not_apply_what_its_predecessor_was_counted_in);
-    tcase_add_test(tcase, whoever_is_sealed_keeps_the_state_it_reported);
-    tcase_add_test(tcase, a_later_start_of_a_survivor_is_not_sealed);
-    tcase_add_loop_test(
-        tcase, a_lineage_is_forced_without_a_survivor_that_started_again, 0, 3);
-    tcase_add_test(tcase, nobody_forces_a_lineage_of_which_nobody_is_left);
     tcase_add_test(tcase, who_is_in_doubt_asks_and_is_told_what_was_decided);
     tcase_add_test(tcase,
                    an_acceptor_retires_once_something_is_decided_without_it);
