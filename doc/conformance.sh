@@ -28,7 +28,7 @@ peers=tally.conformance.peers
 Written by `doc/conformance.sh`; do not edit.
 
 `python -m tally.conformance` asks that of a loss: four ranks train a small model
-for one step in each of twenty-six ways, and each parameter's gradient is compared
+for one step in each of twenty-nine ways, and each parameter's gradient is compared
 with that of one process on all the data, in float64. A number is the largest relative
 error over parameters and ranks, in float32; a step passes with 1e-6. **Bold** is
 what fails; **NaN**: a gradient or a loss was not a number.
@@ -65,9 +65,19 @@ In "Megatron-core" its schedules run the step (1F1B with two stages), its data
 parallelism and finalize_model_grads reduce the gradients; in "Megatron-core GPT" the
 model is its GPTModel, too, of layers by its local spec, without TransformerEngine: with
 TP 2 the vocabulary is spread, and its vocab_parallel_cross_entropy gives the loss of
-each token; interleaved, each stage has two of four parts. In "torchtitan" its Trainer
-takes its own train_step, with a Llama of two layers, and log. They get Tally's
-integrations, their own losses as they are, and other losses by their conventions.
+each token; with SP finalize_model_grads sums the gradients of norms and biases over
+TP; interleaved, each stage has two of four parts. In "torchtitan" its Trainer takes its
+own train_step, with a Llama of two layers, and log. They get Tally's integrations,
+their own losses as they are, and other losses by their conventions; by Megatron's, a
+loss without a count is multiplied by CP.
+
+Three modules are the suite's, where the trainers' own do not run on a CPU. The local
+spec's norm and attention refuse: `sequence parallel not supported by torch LayerNorm`
+(here PyTorch's LayerNorm, marked as Megatron marks its others), `Context parallelism is
+only supported by TEDotProductAttention!`. Nor has PyTorch's context_parallel(), which
+torchtitan takes, a rule for the attention of a CPU: `Operator
+aten._scaled_dot_product_flash_attention_for_cpu.default does not have a sharding
+strategy registered.` Both get the ring attention of above.
 Both take a GPU for granted; what stands in for it, and for packages that they import
 and the step does not use, is in
 [host.py](../python/tally/conformance/host.py), and none of it computes. With PyTorch

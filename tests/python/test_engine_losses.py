@@ -54,7 +54,7 @@ class Trainer:
     device = torch.device("cpu")
     gradient_accumulation_steps = 2
     num_pipeline_parallel_microbatches = 1
-    parallel_dims = SimpleNamespace(pp_enabled=False)
+    parallel_dims = SimpleNamespace(pp_enabled=False, cp_enabled=False)
 
     def __init__(self, loss):
         self.mesh = init_device_mesh("cpu", (1,), mesh_dim_names=("batch",))
@@ -75,6 +75,24 @@ class Trainer:
 
 class MyTrainer(TallyStep, Trainer):
     pass
+
+
+class ContextRank:
+    """Of two that share sequences: parallel_dims, and its mesh."""
+
+    cp_enabled = True
+
+    def __init__(self, rank):
+        self.rank = rank
+
+    def get_mesh(self, name):
+        return {"cp": self}[name]
+
+    def get_local_rank(self):
+        return self.rank
+
+    def size(self):
+        return 2
 
 
 class EngineLossTest(unittest.TestCase):
@@ -133,3 +151,14 @@ class EngineLossTest(unittest.TestCase):
             self.assertAlmostEqual(at, (1 / 8 - 1) / 4, places=6)
         trainer.loss_fn.loss.close()
         peers.close()
+
+    def test_torchtitans_context_ranks_count_each_label_once(self):
+        labels = [torch.arange(10).view(2, 5), torch.arange(10, 14).view(1, 4)]
+        counted = []
+        for rank in range(2):
+            step = TallyStep()
+            step.parallel_dims = ContextRank(rank)
+            for each in step._own(labels):
+                self.assertTrue(each.is_contiguous())
+                counted += each.flatten().tolist()
+        self.assertEqual(sorted(counted), list(range(14)))

@@ -25,10 +25,6 @@ groups() {
         2>"$scratch/errors" | grep '^step' || tail -n 20 "$scratch/errors"
 }
 
-has() {
-    "$torch_python" -c "import $1" >/dev/null 2>&1
-}
-
 one=$(ranks 1 by_hand.py ddp)
 check "by hand, five steps are trained" \
     [ "$(echo "$one" | grep -c '^step [0-4] tokens 22 loss [0-9.]*$')" = 5 ]
@@ -40,7 +36,7 @@ if has accelerate; then
     check_equal "and with accelerate's FSDP2" "$one" "$(ranks 2 \
         ../../tests/python/accelerate_on_host.py "$examples/accelerate_loop.py")"
 fi
-if has torchtitan.components.loss; then
+if has torchtitan; then
     check_equal "so is torchtitan's loss" "$one" "$(ranks 2 torchtitan_loss.py)"
 fi
 if has deepspeed; then

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -44,8 +45,15 @@ class DeepSpeed(Layout):
     def missing(cls) -> str:
         return not_installed("deepspeed")
 
-    def build(self) -> None:
+    @classmethod
+    def prepare(cls) -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name in ("deepspeed", "deepspeed.runtime.zero.muon.muon_optimizer"):
+                importlib.import_module(name)
+
+    def build(self) -> None:
         os.environ.setdefault("LOCAL_RANK", str(self.rank))
         warnings.filterwarnings("ignore", category=FutureWarning)
         import deepspeed

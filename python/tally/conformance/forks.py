@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
 from collections.abc import Callable
 
 import torch
+
+
+def share_what_is_there() -> None:
+    """Before the first fork: children do not look for garbage in what was imported,
+    which would copy its pages, too."""
+    gc.collect()
+    gc.freeze()
 
 
 def fork(main: Callable[..., None], *arguments: object) -> int:

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Optional
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from tally.conformance import data
+from tally.conformance import data, ring
 from tally.conformance.host import CudaIsHost
 from tally.conformance.losses import Loss
 from tally.conformance.megatron import Megatron, core
@@ -43,14 +43,54 @@ def _config(layers: int, **parallel: Any) -> Any:
 
 def _gpt(base: Any, config: Any, **given: Any) -> Any:
     spec = core("models.gpt.gpt_layer_specs").get_gpt_layer_local_spec()
+    parts = spec.submodules
+    if config.context_parallel_size > 1:
+        parts.self_attention.submodules.core_attention = _RingAttention
+    if config.sequence_parallel:
+        parts.input_layernorm = parts.pre_mlp_layernorm = _Norm
+        spec = core("transformer.transformer_block").TransformerBlockSubmodules(
+            layer_specs=[spec] * config.num_layers, layer_norm=_Norm
+        )
     return base(config, spec, data.VOCAB, data.LENGTH, **given)
 
 
-def _places(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+class _Norm(nn.LayerNorm):
+    """In place of Megatron's own by the local spec, which refuses sequence
+    parallelism: the same, marked for finalize_model_grads as its others are."""
+
+    def __init__(
+        self, config: Any, hidden_size: int, eps: float = 1e-5, **_: Any
+    ) -> None:
+        super().__init__(hidden_size, eps)
+        for parameter in self.parameters():
+            marked: Any = parameter
+            marked.sequence_parallel = config.sequence_parallel
+
+
+class _RingAttention(nn.Module):
+    """In place of Megatron's own by the local spec, which refuses context
+    parallelism."""
+
+    def __init__(self, *, pg_collection: Any, **_: Any) -> None:
+        super().__init__()
+        self.group = pg_collection.cp
+
+    def forward(self, *given: torch.Tensor, **_: Any) -> torch.Tensor:
+        # [length, rows, heads, width]; the mask is of a whole sequence.
+        query, key, value = (each.permute(1, 2, 0, 3) for each in given[:3])
+        seen = ring.attention(self.group, query, key, value)
+        return seen.permute(2, 0, 1, 3).flatten(2)
+
+
+def _places(
+    inputs: torch.Tensor, positions: Optional[torch.Tensor] = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Positions, and what attention must not see."""
     length = inputs.shape[1]
     hidden = torch.ones(1, 1, length, length).triu(1).bool()
-    return torch.arange(length).expand(inputs.shape), hidden
+    if positions is None:
+        positions = torch.arange(length)
+    return positions.expand(inputs.shape), hidden
 
 
 @functools.lru_cache(maxsize=None)
@@ -80,6 +120,8 @@ class Gpt(Megatron):
     modules = (*Megatron.modules, "models.gpt", "models.gpt.gpt_layer_specs")
     layers = 2
     kind = staticmethod(functools.partial(_whole, layers))
+    positions: Optional[torch.Tensor] = None  # of a sequence, all if None
+    sequence = False  # between layers, ranks of tensor parallelism have tokens each
 
     def chunks(self, per_token: bool) -> list[nn.Module]:
         state = self.state
@@ -87,7 +129,9 @@ class Gpt(Megatron):
             self.layers,
             tensor_model_parallel_size=self.tensor,
             pipeline_model_parallel_size=self.stages,
+            context_parallel_size=self.context_ranks,
             virtual_pipeline_model_parallel_size=self.virtual,
+            sequence_parallel=self.sequence,
             calculate_per_token_loss=per_token,
         )
         found = []
@@ -121,7 +165,7 @@ class Gpt(Megatron):
         # With labels, the loss of each token, by the vocabulary's parallel loss.
         labels = None if self.function is None else part.labels.clamp(min=0)
         given: torch.Tensor = model(
-            part.inputs, *_places(part.inputs), labels=labels
+            part.inputs, *_places(part.inputs, self.positions), labels=labels
         )
         return given
 
@@ -177,6 +221,37 @@ class GptTensor(Gpt):
     tensor = 2
 
 
+class GptSequence(GptTensor):
+    """Norms and biases get gradients of a part of the tokens each, which
+    finalize_model_grads sums."""
+
+    name = "Megatron-core GPT, TP 2 with SP, DP 2"
+    sequence = True
+
+
+class GptContext(Gpt):
+    """Ranks of context parallelism have two of four parts of each sequence."""
+
+    name = "Megatron-core GPT, CP 2, DP 2"
+    context_ranks = 2
+
+    @classmethod
+    def missing(cls) -> str:
+        return super().missing() or ring.missing()
+
+    def build(self) -> None:
+        super().build()
+        rank = self.state.get_context_parallel_rank()
+        self.positions = ring.positions(data.LENGTH, rank)
+
+    def micro_batches(self, scenario: str, count: int) -> list[data.MicroBatch]:
+        assert self.positions is not None
+        return [
+            part.columns(self.positions)
+            for part in super().micro_batches(scenario, count)
+        ]
+
+
 class GptInterleaved(Gpt):
     """Each stage has two parts of the model, and micro-batches go around twice."""
 
@@ -192,4 +267,10 @@ class GptInterleaved(Gpt):
         return [row for part in parts for row in part.rows()]
 
 
-GPT: tuple[type[Megatron], ...] = (Gpt, GptTensor, GptInterleaved)
+GPT: tuple[type[Megatron], ...] = (
+    Gpt,
+    GptTensor,
+    GptSequence,
+    GptContext,
+    GptInterleaved,
+)

@@ -282,8 +282,7 @@ class CpAttention(Cp):
         self.model.attend = functools.partial(ring.attention, self.cp)
 
     def positions(self, rank: int) -> torch.Tensor:
-        parts = torch.arange(data.LENGTH).chunk(4)
-        return torch.cat([parts[rank], parts[3 - rank]])
+        return ring.positions(data.LENGTH, rank)
 
 
 class _Stage(nn.Module):

@@ -58,8 +58,15 @@ class Megatron(Layout):
     trainer = "megatron"
     stages = 1
     tensor = 1
+    context_ranks = 1
     virtual: Optional[int] = None  # parts of the model that a stage has
     modules: tuple[str, ...] = ("distributed", "tensor_parallel", "transformer")
+
+    def __init__(self) -> None:
+        # Advice on what is faster on a GPU, and new names of PyTorch's.
+        for said in ("Apex is not", "full scope", "When using", ".*is deprecated"):
+            warnings.filterwarnings("ignore", said)
+        super().__init__()
 
     @classmethod
     def missing(cls) -> str:
@@ -74,23 +81,24 @@ class Megatron(Layout):
                 core(name)
 
     def build(self) -> None:
-        warnings.filterwarnings("ignore", "Apex is not installed|full scope")
         self.state = core("parallel_state")
         self.state.destroy_model_parallel()
         self.state.initialize_model_parallel(
             tensor_model_parallel_size=self.tensor,
             pipeline_model_parallel_size=self.stages,
             virtual_pipeline_model_parallel_size=self.virtual,
+            context_parallel_size=self.context_ranks,
         )
         self.data_rank = self.state.get_data_parallel_rank()
-        self.data_ranks = list(range(WORLD // self.stages // self.tensor))
-        self.members = self.state.get_data_parallel_group()
+        alike = self.stages * self.tensor * self.context_ranks
+        self.data_ranks = list(range(WORLD // alike))
+        self.members = self.state.get_data_parallel_group(with_context_parallel=True)
         self.whole: Any = self.model
         self.spread: list[Any] = []
 
     def setting(self) -> Setting:
         return Setting(
-            self.state.get_data_parallel_group(with_context_parallel=True),
+            self.members,
             len(self.data_ranks),
             shares_logits=self.tensor,
             divides_micro_batches=True,

@@ -17,6 +17,12 @@ except ImportError:
 _SEQUENCE = 2  # the dimension of [rows, heads, sequence, width]
 
 
+def positions(length: int, rank: int) -> torch.Tensor:
+    """Of a sequence over two ranks: what this one has for attention()."""
+    parts = torch.arange(length).chunk(4)
+    return torch.cat([parts[rank], parts[3 - rank]])
+
+
 def missing() -> str:
     """Why there is none; empty if there is."""
     if hasattr(_attention, "_templated_ring_attention_backward"):

@@ -138,6 +138,7 @@ def run(
     for kind in WAYS:
         if kind.name in layouts and not kind.missing():
             kind.prepare()
+    forks.share_what_is_there()
     for name in names:
         for kind in WAYS:
             if kind.name in layouts:

@@ -7,17 +7,20 @@ the parameters of "spmd_types", and refuses them."""
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
 import torch
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from tally.conformance import data, host
+from tally.conformance import data, host, ring
 from tally.conformance.case import Gradients
 from tally.conformance.engines import not_installed
 from tally.conformance.layouts import WORLD, Layout
@@ -111,6 +114,7 @@ class Titan(Layout):
     stages = 1
     tensor = 1
     copies = 1  # of the shards: HSDP
+    context_ranks = 1
 
     @classmethod
     def missing(cls) -> str:
@@ -128,24 +132,24 @@ class Titan(Layout):
         logging.getLogger().setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", "DTensor .* may not have complete support")
         os.environ.setdefault("LOCAL_RANK", str(self.rank))
-        ranks = WORLD // self.stages // self.tensor
+        ranks = WORLD // self.stages // self.tensor // self.context_ranks
         self.parallelism = ParallelismConfig(
             data_parallel_replicate_degree=self.copies,
             data_parallel_shard_degree=ranks // self.copies,
             tensor_parallel_degree=self.tensor,
+            context_parallel_degree=self.context_ranks,
             pipeline_parallel_degree=self.stages,
             spmd_backend="partial_dtensor",
         )
         self.dims = ParallelDims.from_config(self.parallelism, WORLD)
-        batch = self.dims.get_mesh("batch")
-        self.members = batch.get_group()
-        self.data_rank = batch.get_local_rank()
+        self.members = self.dims.get_mesh("loss").get_group()
+        self.data_rank = self.dims.get_mesh("batch").get_local_rank()
         self.data_ranks = list(range(ranks))
         self.whole = dict(self.model.named_parameters())
         self.titan: Any = None
 
     def setting(self) -> Setting:
-        return Setting(self.members, len(self.data_ranks), vocab=data.VOCAB)
+        return Setting(self.members, self.members.size(), vocab=data.VOCAB)
 
     def micro_batches(self, scenario: str, count: int) -> list[data.MicroBatch]:
         parts = super().micro_batches(scenario, count)
@@ -165,7 +169,7 @@ class Titan(Layout):
 
         own = loss.inside(self.trainer)
         self.wrapped = own is None
-        bases, loss_config = own or ((), _wrapped(loss, len(self.data_ranks)))
+        bases, loss_config = own or ((), _wrapped(loss, self.members.size()))
         # The processes are there already.
         join = {"init_distributed": lambda trainer: self.dims}
         made: Any = type("Titan", (*bases, Trainer), join)
@@ -235,8 +239,8 @@ class Titan(Layout):
         self.titan.gradient_accumulation_steps = count
         parts = self.micro_batches(scenario, count)
         if self.wrapped:
-            self.begin(loss, parts)
-        loader = [({"input": part.inputs}, part.labels) for part in parts]
+            self.begin(loss, self.own(parts))
+        loader = [(self.given(part), part.labels) for part in parts]
         finite = True
         try:
             self.titan.train_step(self.titan.batch_generator(loader))
@@ -253,6 +257,13 @@ class Titan(Layout):
         if not finite:
             raise FloatingPointError("the trainer says that its loss is not finite")
         return gradients
+
+    def own(self, parts: list[data.MicroBatch]) -> list[data.MicroBatch]:
+        """What this rank computes of what its loader gives."""
+        return parts
+
+    def given(self, part: data.MicroBatch) -> dict[str, torch.Tensor]:
+        return {"input": part.inputs}
 
     def end(self, loss: Loss) -> None:
         loss.end(list(self._parameters().values()), self.members)
@@ -273,4 +284,50 @@ class TitanCopies(Titan):
     copies = 2
 
 
-TITAN: tuple[type[Layout], ...] = (Titan, TitanCopies, TitanPipeline, TitanTensor)
+def _attend_by_ring(modules: Sequence[Any], mesh: DeviceMesh) -> None:
+    """In place of context_parallel()'s dispatch of attention, which has no rule for
+    that of a CPU."""
+
+    def attend(*given: torch.Tensor, **_: Any) -> torch.Tensor:
+        # [rows, length, heads, width]
+        query, key, value = (each.transpose(1, 2) for each in given)
+        seen = ring.attention(mesh.get_group(), query, key, value)
+        return seen.transpose(1, 2)
+
+    for module in modules:
+        module.forward = attend
+
+
+class TitanContext(Titan):
+    """The trainer cuts what its loader gives: of four parts of a sequence a rank
+    gets the first and the last, or those between."""
+
+    name = "torchtitan, CP 2, FSDP 2"
+    context_ranks = 2
+
+    @classmethod
+    def missing(cls) -> str:
+        return super().missing() or ring.missing()
+
+    def build(self) -> None:
+        super().build()
+        # This process is for this way alone.
+        llama: Any = importlib.import_module("torchtitan.models.llama3.parallelize")
+        llama.apply_cp_to_forward = _attend_by_ring
+
+    def own(self, parts: list[data.MicroBatch]) -> list[data.MicroBatch]:
+        rank = self.dims.get_mesh("cp").get_local_rank()
+        return [part.columns(ring.positions(data.LENGTH, rank)) for part in parts]
+
+    def given(self, part: data.MicroBatch) -> dict[str, torch.Tensor]:
+        positions = torch.arange(data.LENGTH).expand(part.inputs.shape)
+        return {**super().given(part), "positions": positions}
+
+
+TITAN: tuple[type[Layout], ...] = (
+    Titan,
+    TitanCopies,
+    TitanPipeline,
+    TitanTensor,
+    TitanContext,
+)

@@ -106,8 +106,20 @@ class TallyStep:
                 * self.num_pipeline_parallel_microbatches
             )
         ]
-        self.loss_fn.begin([labels for _, labels in batches])
+        self.loss_fn.begin(self._own([labels for _, labels in batches]))
         try:
             return super().train_step(iter(batches))  # type: ignore[misc]
         finally:
             self.loss_fn.end()
+
+    def _own(self, labels: list[torch.Tensor]) -> list[torch.Tensor]:
+        """With context parallelism the trainer cuts sequences later, in a way that
+        may hang on masks. Only the total matters here: a part for each rank, none
+        twice."""
+        if not self.parallel_dims.cp_enabled:
+            return labels
+        mesh = self.parallel_dims.get_mesh("cp")
+        rank = mesh.get_local_rank()
+        return [
+            each.tensor_split(mesh.size(), 1)[rank].contiguous() for each in labels
+        ]
