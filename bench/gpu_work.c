@@ -44,6 +44,7 @@ static struct {
     void *library;
     CUfunction spin;
     void *marks[2];
+// NOLINTNEXTLINE(bugprone-macro-parentheses)
 #define MEMBER(name, parameters) CUresult(*name) parameters;
     WORK_FUNCTIONS(MEMBER)
 #undef MEMBER
