@@ -30,7 +30,7 @@ on: a step of one channel, with 4096 labels. One rank, for each `TALLY_STREAM_WA
 the reduction itself takes nothing, and what is left is the way to the host and back.
 Two ranks, where there are two GPUs: over shared memory, or NCCL with the trainer's
 communicator. Microseconds, medians (90th percentiles). In a graph: a replay of 20
-steps, over 20. The network: NCCL's all-reduce of the same bytes, else nothing. Behind
+steps, over 20. The network: NCCL's all-reduces of the same bytes, else nothing. Behind
 50 ms: a kernel runs for so long, and a step or nothing is enqueued behind, seen by the
 stream's events; after it: the host waits for the stream, then makes the calls. The
 difference is what is exposed of a step of 50 ms.

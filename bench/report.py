@@ -390,6 +390,19 @@ memory, and connections, both the most at any time.
 """
 
 
+def elsewhere(_):
+    return """## What other scripts measure
+
+* [GPU.md](GPU.md): the kernels on each GPU that was there, and PyTorch's, Liger's and
+  quack's beside them (`bench/gpu.sh`).
+* [GPU_STEPS.md](GPU_STEPS.md): what the order on a stream costs (`make bench-gpu-steps`).
+* [REPLICAS.md](REPLICAS.md): decisions of replica groups, and how soon a lost one is
+  missed (`bench/replicas.py`).
+* [PYTHON.md](PYTHON.md): the calls of a step from Python (`bench/python_calls.py`,
+  `bench/python_cuda.py`).
+"""
+
+
 def main():
     results = Results(sys.argv[1])
     repeats = max(len(results.runs("shm.2")), 1)
@@ -402,7 +415,8 @@ of peers measured in turns in the same run.
 {machine(results)}
 """)
     sections = (shared_memory, over_ucx, over_ofi, across_nodes, spread,
-                processor_time, step_calls, host_loss, bootstrap)
+                processor_time, step_calls, host_loss, bootstrap,
+                elsewhere)
     print("\n".join(section(results) for section in sections), end="")
 
 

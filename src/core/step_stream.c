@@ -28,13 +28,15 @@ static uint64_t load(const uint64_t *word)
 // ------------------------------------------------------------- what it
 // enqueues
 
-// Nothing is taken from lanes that were not reduced: the stream goes on with a
-// NaN, and the group is dead, or will be.
-static void reduce(tally_step_t *step, tally_stream_t stream)
+// Without maxima their lanes are those of nobody, at all ranks. Nothing is
+// taken from lanes that were not reduced: the stream goes on with a NaN, and
+// the group is dead, or will be.
+static void reduce(tally_step_t *step, bool maxima, tally_stream_t stream)
 {
-    tally_status_t status = stream_reduce(
-        step->group, step->device->lanes,
-        NUMERIC_LANES * (size_t)step->channel_count, step->max_lanes, stream);
+    tally_status_t status =
+        stream_reduce(step->group, step->device->lanes,
+                      NUMERIC_LANES * (size_t)step->channel_count,
+                      maxima ? step->max_lanes : 0, stream);
 
     if (status != TALLY_OK)
         __atomic_store_n(&step->device->mirror->dead, 1, __ATOMIC_SEQ_CST);
@@ -65,7 +67,7 @@ static tally_status_t publish(tally_step_t *step, uint32_t carries,
         return status;
     status = cuda_step_contribute(step->device, &reduction, stream);
     if (status == TALLY_OK) {
-        reduce(step, stream);
+        reduce(step, reduction.maxima, stream);
         status = cuda_step_settle(step->device, &reduction, stream);
     }
     cuda_leave(device, entered);
