@@ -16,7 +16,7 @@ scene() {
         --transport "$transport" >"$scratch/$1.log" 2>&1 &&
         tail -n 1 "$scratch/$1.log" && return
     cat "$scratch/$1.log"
-    tail -n 8 "$scratch/$1"/errors.*
+    tail -n 60 "$scratch/$1"/errors.*
     return 1
 }
 
