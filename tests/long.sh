@@ -152,7 +152,7 @@ gate replica-faults in_build env FAULTS=100 ../tests/fault/test_replicas.sh
 gate replica-cuts in_build env LINK_FAULTS=8 ../tests/cluster/test_replicas_cut.sh
 gate replica-coverage tests/replica/coverage.sh
 gate replica-mutants tests/replica/mutants.sh
-gate mutants env SHARE=32 tests/mutants.sh
+gate mutants env SHARE=64 tests/mutants.sh
 echo "# TOTAL: $gates" >build-gates/check.log
 
 say "results"
