@@ -179,41 +179,28 @@ static void in_a_graph(struct bench *bench)
     time_graph(bench, "graph, a step without labels");
 }
 
-// What counting alone costs, so many times a step: one step of many
-// micro-batches.
-static void counts_in_a_graph(struct bench *bench, int32_t times,
+// What counting costs, so many times a step: one step of many micro-batches.
+// With what the network takes by itself (NCCL's, if it is the trainer's): what
+// a step would take if nothing came between.
+static void counts_in_a_graph(struct bench *bench, int32_t times, bool network,
                               const char *what)
-{
-    tally_stream_t stream = bench->rank.stream;
-
-    gpu_capture_begin(stream);
-    EXPECT(tally_step_begin(bench->step, times * STEPS, stream) == TALLY_OK);
-    for (int k = 0; k < times * STEPS; k++)
-        call_count(bench);
-    call_reduce(bench);
-    call_end(bench);
-    time_graph(bench, what);
-}
-
-// Counting, and the network by itself: what a step would take if nothing came
-// between.
-static void network_in_a_graph(struct bench *bench)
 {
     tally_stream_t stream = bench->rank.stream;
     void *lanes = gpu_take(NUMERIC_LANES * sizeof(int64_t), NULL);
 
+    network = network && bench->rank.comm != NULL;
     gpu_capture_begin(stream);
-    EXPECT(tally_step_begin(bench->step, STEPS, stream) == TALLY_OK);
-    for (int k = 0; k < STEPS; k++) {
+    EXPECT(tally_step_begin(bench->step, times * STEPS, stream) == TALLY_OK);
+    for (int k = 0; k < times * STEPS; k++) {
         call_count(bench);
         // Of the counts, of the maximum and of the losses.
-        for (int i = 0; i < 3 && bench->rank.comm != NULL; i++)
+        for (int i = 0; i < 3 && network; i++)
             work_all_reduce(lanes, i == 1 ? 1 : NUMERIC_LANES, bench->rank.comm,
                             stream);
     }
     call_reduce(bench);
     call_end(bench);
-    time_graph(bench, "graph, count and network");
+    time_graph(bench, what);
 }
 
 // A step of 50 ms, which is a kernel that runs so long, with and without a
@@ -273,9 +260,9 @@ static void run(struct processes_member *member, const void *argument)
     launch_bound(&bench);
     if (how == NULL || strcmp(how, "memop") != 0) { // which is not captured
         in_a_graph(&bench);
-        network_in_a_graph(&bench);
-        counts_in_a_graph(&bench, 1, "graph, count");
-        counts_in_a_graph(&bench, 4, "graph, four counts");
+        counts_in_a_graph(&bench, 1, true, "graph, count and network");
+        counts_in_a_graph(&bench, 1, false, "graph, count");
+        counts_in_a_graph(&bench, 4, false, "graph, four counts");
     }
     // Ranks do not begin their work at once.
     for (int with = 0; with < 2 && wanted->ranks == 1; with++) {
