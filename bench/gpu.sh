@@ -37,10 +37,7 @@ if [ -n "$steps" ]; then
     done
     if [ "$(nvidia-smi -L | wc -l)" -gt 1 ]; then
         TALLY_TRANSPORT=shm measure "2 GPUs, shm" 2
-        nccl=$(python3 -c 'import os, sys
-print(*[p for p in (d + "/nvidia/nccl/lib" for d in sys.path)
-        if os.path.exists(p)][:1])')
-        LD_LIBRARY_PATH="$nccl${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \
+        LD_LIBRARY_PATH="$(tests/gpu/nccl_home.sh)/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \
             TALLY_PLUGIN_PATH="$(dirname "$steps")/../.libs" \
             TALLY_TRANSPORT=nccl ADOPT=1 measure "2 GPUs, nccl" 2
     fi

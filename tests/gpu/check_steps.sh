@@ -52,10 +52,8 @@ for mode in CUDA_LAUNCH_BLOCKING=1 CUDA_DEVICE_MAX_CONNECTIONS=1; do
     env "$mode" REPLAYS=500 "$build/steps"
 done
 
-nccl=${NCCL_HOME:-$(python3 -c 'import os, sys
-print(*[p for p in (d + "/nvidia/nccl" for d in sys.path)
-        if os.path.exists(p + "/include/nccl.h")][:1])' 2>/dev/null || true)}
-[ -e "$nccl/include/nccl.h" ] || {
+nccl=$(tests/gpu/nccl_home.sh)
+[ -n "$nccl" ] || {
     echo "skipped: there is no NCCL"
     exit 0
 }
