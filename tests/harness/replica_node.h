@@ -31,6 +31,27 @@ static inline struct replica *opened(uint16_t peer, uint64_t incarnation,
     return replica_open(malloc(replica_memory()), &params);
 }
 
+// One for which nothing is due for so long, but a leader's stagger.
+static inline struct replica *idle_node(struct replica_name self,
+                                        const struct replica_position *position,
+                                        int64_t stagger_us, int64_t later_us)
+{
+    struct replica_params params = {
+        .self = self,
+        .records = 1,
+        .minimum = 1,
+        .attempts = 3,
+        .position = position,
+        .decide_after_us = later_us,
+        .apply_after_us = later_us,
+        .stagger_us = stagger_us,
+        .retry_us = later_us,
+        .idle_us = later_us,
+    };
+
+    return replica_open(malloc(replica_memory()), &params);
+}
+
 static inline struct replica_message from(uint16_t peer, uint64_t incarnation,
                                           enum replica_message_kind kind,
                                           const struct replica_position *at)

@@ -9,6 +9,7 @@
 
 #include "core/clock.h"
 #include "harness/backends/backend.h"
+#include "harness/replica_node.h"
 #include "quorum/quorum.h"
 #include "replica/loop/state.h"
 
@@ -169,24 +170,6 @@ static struct replica_position all_of_them(void)
     return position;
 }
 
-static struct replica *open_node(const struct scene *scene)
-{
-    const struct replica_params params = {
-        .self = scene->loop->params.self,
-        .records = 1,
-        .minimum = 1,
-        .attempts = 3,
-        .position = &scene->position,
-        .decide_after_us = LONG_US,
-        .apply_after_us = LONG_US,
-        .stagger_us = LONG_US,
-        .retry_us = LONG_US,
-        .idle_us = LONG_US,
-    };
-
-    return replica_open(malloc(replica_memory()), &params);
-}
-
 static tally_status_t nowhere(void *context, const tally_member_t *self)
 {
     (void)context;
@@ -255,7 +238,8 @@ static void scene_begin(struct scene *scene)
         .force_us = FORCE_US,
         .log = &scene->log,
     };
-    loop->node = open_node(scene);
+    loop->node =
+        idle_node(loop->params.self, &scene->position, LONG_US, LONG_US);
     loop->peers = open_peers(&scene->transport, 0);
 }
 

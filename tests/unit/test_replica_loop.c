@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "harness/backends/backend.h"
+#include "harness/replica_node.h"
 #include "harness/replica_position.h"
 #include "replica/loop/state.h"
 
@@ -59,24 +60,6 @@ struct scene {
     struct replica_loop *loop;
 };
 
-static struct replica *open_node(const struct scene *scene)
-{
-    struct replica_params params = {
-        .self = scene->loop->params.self,
-        .records = 1,
-        .minimum = 1,
-        .attempts = 3,
-        .position = &scene->position,
-        .decide_after_us = LATER_US,
-        .apply_after_us = LATER_US,
-        .stagger_us = SECOND_US,
-        .retry_us = LATER_US,
-        .idle_us = LATER_US,
-    };
-
-    return replica_open(malloc(replica_memory()), &params);
-}
-
 static void open_peers(struct scene *scene, struct replica_peers **out)
 {
     struct replica_peers_params params = {
@@ -115,7 +98,8 @@ static void scene_begin(struct scene *scene)
     pthread_mutex_init(&loop->lock, NULL);
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     ck_assert_int_ge(loop->wake_fd, 0);
-    loop->node = open_node(scene);
+    loop->node =
+        idle_node(loop->params.self, &scene->position, SECOND_US, LATER_US);
     open_peers(scene, &loop->peers);
     loop->timer_us = INT64_MAX;
     loop->check_us = INT64_MAX;
