@@ -3,6 +3,8 @@
 where they are wrong, and only there."""
 
 import math
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,12 @@ class FailsOnOneRank(Loss):
     def end(self, parameters, members):
         if dist.get_rank() == 2:
             raise RuntimeError("rank 2 has no way on")
+
+
+class EndsOneRank(FailsOnOneRank):
+    def end(self, parameters, members):
+        if dist.get_rank() == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def failed(cases):
@@ -167,6 +175,10 @@ class ConformanceTest(unittest.TestCase):
         cases = suite.run(["test_conformance:FailsOnOneRank"], layouts)
         self.assertEqual(len(cases), 2)
         self.assertTrue(all(case.reason for case in cases))
+
+    def test_a_rank_that_is_ended_ends_the_suite_by_name(self):
+        with self.assertRaisesRegex(RuntimeError, "EndsOneRank, DDP: .*2: SIGKILL"):
+            suite.run(["test_conformance:EndsOneRank"], ["DDP"], ["even"])
 
     def test_a_loss_that_cannot_be_found_is_named(self):
         with self.assertRaisesRegex(ValueError, "no-such.*local-mean"):

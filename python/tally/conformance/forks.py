@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -28,6 +30,8 @@ def fork(main: Callable[..., None], *arguments: object) -> int:
     # What the parent would do at its end is the parent's.
     status = 1
     try:
+        # A trainer's fault in C ends a process without a word otherwise.
+        faulthandler.enable()
         torch.set_num_threads(1)
         os.environ.setdefault("TALLY_HOST_THREADS", "1")
         main(*arguments)
@@ -41,5 +45,14 @@ def fork(main: Callable[..., None], *arguments: object) -> int:
 
 
 def wait(children: list[int]) -> list[int]:
-    """What they ended with, as os.waitpid says it."""
-    return [os.waitpid(child, 0)[1] for child in children]
+    """What they ended with: an exit status, or less than 0 the signal."""
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def told(statuses: list[int]) -> str:
+    """The same in words, of those that did not end well."""
+    return ", ".join(
+        f"{index}: {signal.Signals(-status).name if status < 0 else status}"
+        for index, status in enumerate(statuses)
+        if status
+    )

@@ -241,11 +241,11 @@ def _run_case(name: str, scenario: str, count: int, tolerance: float) -> Case:
             for path in sorted(Path(folder).glob("said.*"))
         ]
     case = Case(name, NAME, scenario, count, float("inf"), False)
-    killed = [signal.SIGKILL if each == VICTIM else 0 for each in range(REPLICAS)]
+    killed = [-signal.SIGKILL if each == VICTIM else 0 for each in range(REPLICAS)]
     if len(said) == REPLICAS and all("skipped" in each for each in said):
         return Case.left_out(name, NAME, said[0]["skipped"])
     if statuses != killed:
-        case.reason = f"replicas ended with statuses {statuses}"
+        case.reason = f"replicas did not end as they should: {forks.told(statuses)}"
         return case
     case.error = max(each["error"] for each in said)
     if not all(each["applied"] and each["lost"] for each in said):

@@ -167,6 +167,8 @@ def _run_world(
         ]
         statuses = forks.wait(children)
         if any(statuses):
-            raise RuntimeError(f"ranks ended with statuses {statuses}")
+            raise RuntimeError(
+                f"{name}, {layout}: ranks did not end well: {forks.told(statuses)}"
+            )
         with open(out, encoding="utf-8") as file:
             return [Case(**case) for case in json.load(file)]
