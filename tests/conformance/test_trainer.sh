@@ -11,8 +11,10 @@ for name in $(env | sed -n 's/^\(TALLY_[A-Z0-9_]*\)=.*/\1/p'); do
     unset "$name"
 done
 # A sanitizer takes so long for each step that the whole demo is too much:
-# TRAINER_STEPS, at least 6, then leaves it out.
+# TRAINER_STEPS, at least 6, then leaves it out, and steps are smaller.
 steps=${TRAINER_STEPS:-20}
+small=
+[ "$steps" -ge 20 ] || small="--documents 8 --evaluate-every 0"
 trainer=examples/trainer/trainer
 library=.libs/libtally.so
 compare=examples/trainer/compare
@@ -26,7 +28,7 @@ train() { # RANKS OPTION...
     shift
     segments=$((segments + 1))
     timeout 240 tools/tally_run -n "$ranks" --timeout 200 --keep-going \
-        "$trainer" --tally "$library" --steps $steps \
+        "$trainer" --tally "$library" --steps $steps $small \
         --shared "tally-test.$$.$segments" "$@" $texts >"$scratch/out" 2>&1
     status=$?
 }
@@ -112,7 +114,7 @@ if command -v mpirun >/dev/null; then
     # shellcheck disable=SC2086
     OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout 240 \
         mpirun --oversubscribe -n 4 "$trainer" --tally "$library" \
-        --steps $steps --shared "tally-test.$$.mpi" \
+        --steps $steps $small --shared "tally-test.$$.mpi" \
         --curve "$scratch/curve.tsv" $texts >"$scratch/out" 2>&1 </dev/null
     status=$?
     same_curve "under mpirun"
