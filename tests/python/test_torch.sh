@@ -6,4 +6,5 @@
 python_torch_required
 unittest_files "$torch_python" "$source_dir/tests/python/test_torch.py" \
     "$source_dir/tests/python/test_engine_losses.py" \
-    "$source_dir/tests/python/test_megatron.py"
+    "$source_dir/tests/python/test_megatron.py" \
+    "$source_dir/tests/python/test_megatron_experts.py"

@@ -43,6 +43,8 @@ class CudaIsHost(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if function is torch.Tensor.cuda:  # embeddings that stages share
+            return args[0]
         if str(kwargs.get("device", "")).startswith("cuda"):
             kwargs = {**kwargs, "device": "cpu"}
         return function(*args, **kwargs)
