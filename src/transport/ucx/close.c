@@ -3,10 +3,10 @@
 #include "core/clock.h"
 #include "transport/ucx/ucx.h"
 
-// Together the second that transport.h allows.
+// Together, and with the turns below, the second that transport.h allows.
 #define FLUSH_US_MAX 700000
 #define READ_US_MAX 100000
-#define CLOSE_US_MAX 200000
+#define CLOSE_US_MAX 150000
 // More than a worker has endpoints, those that UCX makes for peers among them.
 #define FLUSH_TURNS_MAX 10000
 
