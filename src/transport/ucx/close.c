@@ -3,10 +3,12 @@
 #include "core/clock.h"
 #include "transport/ucx/ucx.h"
 
-// Together the second that transport.h allows.
+// Together, and with the turns below, the second that transport.h allows.
 #define FLUSH_US_MAX 700000
 #define READ_US_MAX 100000
-#define CLOSE_US_MAX 200000
+#define CLOSE_US_MAX 150000
+// More than a worker has endpoints, those that UCX makes for peers among them.
+#define FLUSH_TURNS_MAX 10000
 
 // Receives never end by themselves, even when the peer is gone. Sends are left
 // to the flush.
@@ -61,9 +63,9 @@ static void flush_endpoints(tally_transport_t *transport)
     void *request = library->worker_flush_nbx(transport->worker, &param);
     if (!UCS_PTR_IS_PTR(request))
         return;
+    transport->flush = request;
     while (in_progress(transport, request) && may_go_on(transport, deadline_us))
         library->worker_progress(transport->worker);
-    library->request_free(request);
 }
 
 // A socket that is closed with something unread in it is reset, and the reset
@@ -120,6 +122,23 @@ static void close_endpoints(tally_transport_t *transport)
     free_closing(transport);
 }
 
+// UCX's flush goes from endpoint to endpoint, one a turn, and holds the next: a
+// worker that is destroyed meanwhile aborts the process. Where it was left, it
+// ends by itself once all are closed, whatever the peers do; so turns are
+// counted, as time may pass without one.
+static void end_flush(tally_transport_t *transport)
+{
+    const struct ucx_library *library = &transport->library;
+
+    if (transport->flush == NULL)
+        return;
+    for (int turn = 0;
+         turn < FLUSH_TURNS_MAX && in_progress(transport, transport->flush);
+         turn++)
+        library->worker_progress(transport->worker);
+    library->request_free(transport->flush);
+}
+
 static void release_endpoints(tally_transport_t *transport)
 {
     const tally_transport_host_t *host = transport->host;
@@ -152,6 +171,7 @@ void ucx_worker_close(tally_transport_t *transport)
     read_all(transport);
     ucx_message_discard_all(transport);
     close_endpoints(transport);
+    end_flush(transport);
     destroy(transport);
 }
 

@@ -38,6 +38,7 @@ struct tally_transport {
     struct tally_endpoint *endpoints;
     struct ucx_pending pending; // head of a ring
     bool closing;
+    void *flush; // UCX's request while it closes, NULL otherwise
 };
 
 // context.c
