@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The inside of the loop: its thread and what comes of actions (loop.c), what
-// the trainer is owed (trainer.c), how the job begins (begin.c), who takes part
-// (roster.c), when a lineage is forced (force.c), what the register of lineages
-// is told (register.c). All of it is under the lock.
+// The inside of the loop: what comes of actions (loop.c), its thread
+// (thread.c), what the trainer is owed (trainer.c), how the job begins
+// (begin.c), who takes part (roster.c), when a lineage is forced (force.c),
+// what the register of lineages is told (register.c). All of it is under the
+// lock.
 #ifndef REPLICA_LOOP_STATE_H
 #define REPLICA_LOOP_STATE_H
 
@@ -110,11 +111,14 @@ void loop_lock(struct replica_loop *loop);
 void loop_unlock(struct replica_loop *loop);
 // The thread looks again. Any thread.
 void loop_wake(struct replica_loop *loop);
+// Gives the state machine an event, and carries out its actions.
+void loop_handle(struct replica_loop *loop, const struct replica_event *event);
+
+// thread.c. Errors: SYSTEM.
+tally_status_t loop_start_thread(struct replica_loop *loop);
 // Whether the thread would sleep for too long: others have moved the loop since
 // it lay down. It is to be woken then, after the unlock.
 bool loop_oversleeps(struct replica_loop *loop);
-// Gives the state machine an event, and carries out its actions.
-void loop_handle(struct replica_loop *loop, const struct replica_event *event);
 
 // trainer.c: a decision that this replica took part in.
 void loop_told(struct replica_loop *loop, const struct replica_action *action);
