@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // When the loop of a replica looks again: whom others wake its thread for, and
-// when a peer is late. There is no thread here, and no network: a test says how
-// long the thread would sleep. What becomes of a decision is
+// when a peer is late. There is no network here, and a thread in one test
+// alone: the others say how long it would sleep. What becomes of a decision is
 // test_step_replica's.
 #include <check.h>
 #include <stdlib.h>
@@ -231,6 +231,26 @@ START_TEST(who_moved_the_loop_wakes_its_thread_for_what_is_due)
 }
 END_TEST
 
+// Who moves the loop would have to wake a thread that waits for its lock.
+START_TEST(a_thread_stands_aside_while_others_move)
+{
+    struct scene scene;
+    int64_t end_us = clock_now_us() + SECOND_US;
+
+    scene_begin(&scene);
+    scene.loop->sleep_us = 0;
+    scene.loop->movers = 1;
+    loop_lock(scene.loop);
+    ck_assert_int_eq(loop_start_thread(scene.loop), TALLY_OK);
+    while (scene.loop->sleep_us == 0 && clock_now_us() < end_us)
+        usleep(100);
+    ck_assert_int_gt(scene.loop->sleep_us, 0);
+    replica_loop_stop(scene.loop);
+    loop_unlock(scene.loop);
+    scene_end(&scene);
+}
+END_TEST
+
 // ------------------------------------------------------------- peers are late
 
 START_TEST(a_peer_is_late_at_the_moment_that_was_said)
@@ -280,6 +300,7 @@ int main(void)
     tcase_add_test(tcase, a_thread_is_woken_for_what_is_not_out_yet);
     tcase_add_test(tcase, a_thread_is_woken_for_a_deadline_before_it_is_up);
     tcase_add_test(tcase, who_moved_the_loop_wakes_its_thread_for_what_is_due);
+    tcase_add_test(tcase, a_thread_stands_aside_while_others_move);
     tcase_add_loop_test(tcase, a_peer_is_late_at_the_moment_that_was_said, 0,
                         2);
     suite_add_tcase(suite, tcase);

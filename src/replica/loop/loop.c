@@ -27,6 +27,14 @@ void loop_lock(struct replica_loop *loop)
     pthread_mutex_lock(&loop->lock);
 }
 
+bool loop_try_lock(struct replica_loop *loop)
+{
+    if (pthread_mutex_trylock(&loop->lock) != 0)
+        return false;
+    core_log_hold();
+    return true;
+}
+
 void loop_unlock(struct replica_loop *loop)
 {
     pthread_mutex_unlock(&loop->lock);

@@ -64,16 +64,18 @@ struct replica_loop {
     bool thread_runs;
     atomic_bool stop;
     int wake_fd;
-    int movers;       // threads of the trainer that are in replica_loop_move
-    int64_t moved_us; // when one of them came or went last
+    atomic_int movers; // threads of the trainer that are in replica_loop_move
+    int64_t moved_us;  // when one of them went last
+    atomic_bool ended; // a process of this host, since peers were looked at
 
     struct replica_peers *peers;
     struct replica *node;
     int64_t now_us;
     int64_t timer_us;
     int64_t check_us; // of the next look at peers
-    int64_t sleep_us; // the thread sleeps until then; 0: it is awake
-    bool listens;     // it sleeps on the transport's descriptor too
+    // Set by the thread, under the lock or as long as others move.
+    _Atomic int64_t sleep_us; // it sleeps until then; 0: it is awake
+    atomic_bool listens;      // it sleeps on the transport's descriptor too
 
     // The trainer's side.
     enum loop_phase phase;
@@ -108,6 +110,7 @@ struct replica_loop {
 
 // loop.c. Lines for the host program's log are kept until the unlock.
 void loop_lock(struct replica_loop *loop);
+bool loop_try_lock(struct replica_loop *loop);
 void loop_unlock(struct replica_loop *loop);
 // The thread looks again. Any thread.
 void loop_wake(struct replica_loop *loop);

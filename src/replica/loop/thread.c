@@ -29,6 +29,8 @@ static void move(struct replica_loop *loop)
 
     loop->params.ops->progress(loop->params.transport);
     replica_peers_progress(loop->peers, loop->now_us);
+    if (atomic_load(&loop->ended) && atomic_exchange(&loop->ended, false))
+        loop->check_us = 0;
     if (loop->now_us >= loop->check_us) {
         loop->check_us =
             loop->now_us + loop->params.heartbeat_us / LOOKS_A_HEARTBEAT;
@@ -69,56 +71,72 @@ bool loop_oversleeps(struct replica_loop *loop)
     return oversleeps;
 }
 
-// Fills what it sleeps on; returns how many.
-static nfds_t listen_to(struct replica_loop *loop, struct pollfd *fds,
-                        int64_t *limit_us)
+// What the thread sleeps on, and for how long at most.
+struct bed {
+    // To be woken by, then processes of this host, then the transport's.
+    struct pollfd fds[REPLICA_PEERS_MAX + 2];
+    nfds_t processes;
+    nfds_t count;
+    int64_t limit_us;
+};
+
+static void listen_to(struct replica_loop *loop, struct bed *bed)
 {
     const tally_transport_ops_t *ops = loop->params.ops;
-    nfds_t count = 0;
     int fd;
 
-    *limit_us = rest_us(loop);
-    fds[count++] = (struct pollfd){.fd = loop->wake_fd, .events = POLLIN};
-    count += replica_peers_pidfds(loop->peers, &fds[count]);
-    if (loop->movers > 0 || loop->now_us < loop->moved_us + DEAF_US) {
-        *limit_us = least(*limit_us, DEAF_US); // they take what comes
-        return count;
+    bed->processes = replica_peers_pidfds(loop->peers, &bed->fds[1]);
+    bed->count = 1 + bed->processes;
+    bed->limit_us = rest_us(loop);
+    if (atomic_load(&loop->movers) > 0 ||
+        loop->now_us < loop->moved_us + DEAF_US) {
+        bed->limit_us = least(bed->limit_us, DEAF_US); // they take what comes
+        return;
     }
     tally_status_t status = ops->wait_fd != NULL
                                 ? ops->wait_fd(loop->params.transport, &fd)
                                 : TALLY_ERR_UNSUPPORTED;
     if (status == TALLY_OK)
-        fds[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+        bed->fds[bed->count++] = (struct pollfd){.fd = fd, .events = POLLIN};
     else if (status == TALLY_NOT_YET)
-        *limit_us = 0;
+        bed->limit_us = 0;
     else
-        *limit_us = least(*limit_us, NAP_US);
+        bed->limit_us = least(bed->limit_us, NAP_US);
     loop->listens = status == TALLY_OK;
-    return count;
 }
 
-static nfds_t lie_down(struct replica_loop *loop, struct pollfd *fds,
-                       int64_t *limit_us)
+static void lie_down(struct replica_loop *loop, struct bed *bed)
 {
     loop->listens = false;
-    nfds_t count = listen_to(loop, fds, limit_us);
-    loop->sleep_us = loop->now_us + *limit_us;
-    return count;
+    listen_to(loop, bed);
+    loop->sleep_us = loop->now_us + bed->limit_us;
+}
+
+// While others move, without the lock. Who leaves looks at when it wakes: so
+// that is said before it is looked whether they are still there.
+static void stand_aside(struct replica_loop *loop, struct bed *bed)
+{
+    bed->count = 1 + bed->processes;
+    loop->listens = false;
+    loop->sleep_us = clock_now_us() + DEAF_US;
+    bed->limit_us = atomic_load(&loop->movers) > 0 ? DEAF_US : 0;
 }
 
 // Returns whether a process of this host has ended.
-static bool sleep_on(struct pollfd *fds, nfds_t count, int64_t us)
+static bool sleep_on(struct bed *bed)
 {
-    const struct timespec time = {us / 1000000, us % 1000000 * 1000};
+    const struct timespec time = {bed->limit_us / 1000000,
+                                  bed->limit_us % 1000000 * 1000};
+    struct pollfd *fds = bed->fds;
     uint64_t wakes;
     bool ended = false;
 
-    if (ppoll(fds, count, &time, NULL) <= 0)
+    if (ppoll(fds, bed->count, &time, NULL) <= 0)
         return false;
     if ((fds[0].revents & POLLIN) != 0 &&
         read(fds[0].fd, &wakes, sizeof(wakes)) < 0)
         return false;
-    for (nfds_t i = 1; i < count; i++)
+    for (nfds_t i = 1; i <= bed->processes; i++)
         ended = ended || fds[i].revents != 0;
     return ended;
 }
@@ -135,43 +153,51 @@ static bool turn(struct replica_loop *loop, struct replica_outcome *outcome)
     return true;
 }
 
+// Whether it is the thread that moves; it has the lock then. Who else moves has
+// the lock nearly all the time: it would have to wake the thread at every
+// unlock, and take turns with it.
+static bool take_turn(struct replica_loop *loop)
+{
+    while (atomic_load(&loop->movers) == 0) {
+        if (loop_try_lock(loop))
+            return true;
+        sched_yield();
+    }
+    return false;
+}
+
 static void *run(void *argument)
 {
     struct replica_loop *loop = argument;
-    struct pollfd fds[REPLICA_PEERS_MAX + 2];
+    struct bed bed = {.fds = {{.fd = loop->wake_fd, .events = POLLIN}}};
     struct replica_outcome outcome;
-    int64_t limit_us;
-    bool ended = false;
 
     prctl(PR_SET_NAME, "tally-replica");
     while (!atomic_load(&loop->stop)) {
-        loop_lock(loop);
-        loop->sleep_us = 0;
-        if (ended)
-            loop->check_us = 0;
-        bool owes = turn(loop, &outcome);
-        nfds_t count = lie_down(loop, fds, &limit_us);
-        loop_unlock(loop);
+        bool owes = false;
+        if (take_turn(loop)) {
+            loop->sleep_us = 0;
+            owes = turn(loop, &outcome);
+            lie_down(loop, &bed);
+            loop_unlock(loop);
+        } else {
+            stand_aside(loop, &bed);
+        }
         if (owes)
             loop->params.decided(loop->params.context, &outcome);
-        ended = !owes && sleep_on(fds, count, limit_us);
+        else if (sleep_on(&bed)) {
+            atomic_store(&loop->ended, true);
+            bed.processes = 0; // they stay readable until they are looked at
+        }
     }
     return NULL;
-}
-
-static void come(struct replica_loop *loop)
-{
-    loop_lock(loop);
-    loop->movers++;
-    loop->moved_us = clock_now_us();
-    loop_unlock(loop);
 }
 
 // What it has moved, the thread goes on with.
 static void leave(struct replica_loop *loop)
 {
     loop_lock(loop);
-    loop->movers--;
+    atomic_fetch_sub(&loop->movers, 1);
     loop->moved_us = clock_now_us();
     loop->now_us = loop->moved_us;
     bool wakes = loop_oversleeps(loop);
@@ -187,7 +213,7 @@ void replica_loop_move(struct replica_loop *loop,
     int64_t end_us = clock_now_us() + limit_us;
     struct replica_outcome outcome;
 
-    come(loop);
+    atomic_fetch_add(&loop->movers, 1);
     while (!is_over(context)) {
         loop_lock(loop);
         bool owes = turn(loop, &outcome);
