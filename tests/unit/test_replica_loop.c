@@ -49,7 +49,7 @@ static const tally_transport_ops_t ops = {
     .connect = no_road,
     .trecv = backend_trecv_nothing,
     .wait_fd = wait_fd,
-    .message_max = REPLICA_MESSAGE_MAX,
+    .message_max = REPLICA_PACKET_MAX,
 };
 
 // -------------------------------------------------------- the thread is woken

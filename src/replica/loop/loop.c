@@ -163,6 +163,7 @@ void loop_handle(struct replica_loop *loop, const struct replica_event *event)
         replica_handle(loop->node, event, loop->now_us, &count);
     for (size_t i = 0; i < count; i++)
         carry_out(loop, &actions[i]);
+    replica_peers_flush(loop->peers);
 }
 
 static void receive(void *context, const uint8_t *bytes, size_t length)
