@@ -219,6 +219,29 @@ START_TEST(who_is_answered_gets_its_packet_first)
 }
 END_TEST
 
+START_TEST(what_may_wait_goes_with_what_may_not)
+{
+    struct scene *scene = scene_begin();
+
+    for (uint16_t peer = 0; peer < PEERS; peer++)
+        replica_peers_hold(scene->peers, peer, (const uint8_t *)"later", 5);
+    replica_peers_flush(scene->peers);
+    ck_assert_int_eq(scene->transport.sent, 0);
+    say(scene, 2, "now");
+    replica_peers_flush(scene->peers);
+    ck_assert_int_eq(scene->transport.sent, 1);
+    const struct packet *packet = &scene->transport.packets[0];
+    ck_assert_int_eq(packet->peer, 2);
+    arrive(scene, 3, packet->content, packet->bytes);
+    ck_assert_str_eq(scene->heard, "ln");
+    ck_assert(replica_peers_holds(scene->peers));
+    replica_peers_release(scene->peers);
+    ck_assert_int_eq(scene->transport.sent, PEERS - 1);
+    ck_assert(!replica_peers_holds(scene->peers));
+    scene_end(scene);
+}
+END_TEST
+
 START_TEST(the_rest_of_a_packet_that_is_not_whole_is_not_taken)
 {
     static const uint8_t cut[] = {1, 0, 'a', 2, 0, 'b'};
@@ -261,6 +284,7 @@ int main(void)
     tcase_add_test(tcase, what_goes_to_a_peer_at_once_is_one_packet);
     tcase_add_test(tcase, what_does_not_fit_into_a_packet_goes_into_the_next);
     tcase_add_test(tcase, who_is_answered_gets_its_packet_first);
+    tcase_add_test(tcase, what_may_wait_goes_with_what_may_not);
     tcase_add_test(tcase, the_rest_of_a_packet_that_is_not_whole_is_not_taken);
     tcase_add_test(tcase, what_was_not_flushed_is_not_for_the_next_incarnation);
     suite_add_tcase(suite, tcase);

@@ -54,12 +54,16 @@ void loop_wake(struct replica_loop *loop)
 
 static void send(struct replica_loop *loop, const struct replica_action *action)
 {
+    void (*const how)(struct replica_peers *, uint16_t, const uint8_t *,
+                      size_t) =
+        action->later ? replica_peers_hold : replica_peers_send;
+
     // Ranks other than coordinators are not reached: nobody takes over.
     if (action->rank != 0)
         return;
     for (uint64_t rest = action->peers; rest != 0; rest &= rest - 1)
-        replica_peers_send(loop->peers, (uint16_t)__builtin_ctzll(rest),
-                           action->bytes, action->length);
+        how(loop->peers, (uint16_t)__builtin_ctzll(rest), action->bytes,
+            action->length);
 }
 
 static void heed_report(struct replica_loop *loop,

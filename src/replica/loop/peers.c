@@ -70,7 +70,8 @@ struct replica_peers {
     int64_t beat_us;                // of the next heartbeat
     int64_t late_us;                // who is late next; INT64_MAX: nobody
     struct replica_peers_beat beat; // that goes out
-    uint64_t unsent;                // peers whose packet is being filled
+    uint64_t unsent;                // peers whose packet goes at the flush
+    uint64_t held;                  // peers whose packet may wait
     uint64_t heard;                 // the peer whose packet is being taken
     struct peer *peers;
     struct bank *banks;
@@ -157,6 +158,7 @@ static void drop_packet(struct replica_peers *peers, uint16_t number)
 {
     peers->peers[number].packet = NULL;
     peers->unsent &= ~replica_bit(number);
+    peers->held &= ~replica_bit(number);
 }
 
 static void unwatch(struct peer *peer)
@@ -273,18 +275,13 @@ static bool connect_to(struct replica_peers *peers, uint16_t number)
     return !peer->broken;
 }
 
-static bool begin_packet(struct replica_peers *peers, uint16_t number)
+static bool begin_packet(struct peer *peer)
 {
-    struct peer *peer = &peers->peers[number];
-
     for (int i = 0; i < SENDS && peer->packet == NULL; i++)
         if (is_free(&peer->bank->sends[i]))
             peer->packet = &peer->bank->sends[i];
-    if (peer->packet == NULL)
-        return false;
     peer->filled = 0;
-    peers->unsent |= replica_bit(number);
-    return true;
+    return peer->packet != NULL;
 }
 
 static void post_packet(struct replica_peers *peers, uint16_t number)
@@ -305,8 +302,9 @@ static void post_packet(struct replica_peers *peers, uint16_t number)
     drop_packet(peers, number);
 }
 
-void replica_peers_send(struct replica_peers *peers, uint16_t number,
-                        const uint8_t *bytes, size_t length)
+// Returns whether there is a packet that it is in.
+static bool fill(struct replica_peers *peers, uint16_t number,
+                 const uint8_t *bytes, size_t length)
 {
     const struct replica_peers_params *params = &peers->params;
     struct peer *peer = &peers->peers[number];
@@ -314,18 +312,44 @@ void replica_peers_send(struct replica_peers *peers, uint16_t number,
     assert(length <= REPLICA_MESSAGE_MAX);
     if (number >= params->count || number == params->self.peer ||
         !connect_to(peers, number) || peer->bank == NULL)
-        return;
+        return false;
     if (peer->packet != NULL &&
         peer->filled + REPLICA_PACKET_LENGTH_BYTES + length >
             REPLICA_PACKET_MAX)
         post_packet(peers, number);
-    if (peer->packet == NULL && !begin_packet(peers, number))
-        return;
+    if (peer->packet == NULL && !begin_packet(peer))
+        return false;
     uint8_t *to = peer->packet->bytes + peer->filled;
     to[0] = (uint8_t)length;
     to[1] = (uint8_t)(length >> 8);
     memcpy(to + REPLICA_PACKET_LENGTH_BYTES, bytes, length);
     peer->filled += REPLICA_PACKET_LENGTH_BYTES + length;
+    return true;
+}
+
+void replica_peers_send(struct replica_peers *peers, uint16_t number,
+                        const uint8_t *bytes, size_t length)
+{
+    if (fill(peers, number, bytes, length))
+        peers->unsent |= replica_bit(number);
+}
+
+void replica_peers_hold(struct replica_peers *peers, uint16_t number,
+                        const uint8_t *bytes, size_t length)
+{
+    if (fill(peers, number, bytes, length))
+        peers->held |= replica_bit(number);
+}
+
+bool replica_peers_holds(const struct replica_peers *peers)
+{
+    return peers->held != 0;
+}
+
+void replica_peers_release(struct replica_peers *peers)
+{
+    peers->unsent |= peers->held;
+    replica_peers_flush(peers);
 }
 
 static void post_packets(struct replica_peers *peers, uint64_t to)

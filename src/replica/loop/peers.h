@@ -62,6 +62,12 @@ void replica_peers_send(struct replica_peers *peers, uint16_t peer,
                         const uint8_t *bytes, size_t length);
 void replica_peers_flush(struct replica_peers *peers);
 
+// With what else goes there, or when it is released.
+void replica_peers_hold(struct replica_peers *peers, uint16_t peer,
+                        const uint8_t *bytes, size_t length);
+bool replica_peers_holds(const struct replica_peers *peers);
+void replica_peers_release(struct replica_peers *peers);
+
 // Takes what has come: calls `receive`, which may send.
 void replica_peers_progress(struct replica_peers *peers, int64_t now_us);
 

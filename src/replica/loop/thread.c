@@ -61,6 +61,10 @@ bool loop_oversleeps(struct replica_loop *loop)
 
     if (loop->sleep_us == 0)
         return false;
+    // The thread sends what may wait, if it comes soon.
+    if (replica_peers_holds(loop->peers) &&
+        loop->sleep_us > loop->now_us + DEAF_US)
+        replica_peers_release(loop->peers);
     bool oversleeps =
         loop->has_outcome || loop->now_us + rest_us(loop) < loop->sleep_us;
     // What was sent meanwhile may need more progress before it is out.
@@ -178,6 +182,7 @@ static void *run(void *argument)
         if (take_turn(loop)) {
             loop->sleep_us = 0;
             owes = turn(loop, &outcome);
+            replica_peers_release(loop->peers);
             lie_down(loop, &bed);
             loop_unlock(loop);
         } else {
@@ -190,6 +195,9 @@ static void *run(void *argument)
             bed.processes = 0; // they stay readable until they are looked at
         }
     }
+    loop_lock(loop);
+    replica_peers_release(loop->peers);
+    loop_unlock(loop);
     return NULL;
 }
 
