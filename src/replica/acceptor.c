@@ -6,14 +6,36 @@
 
 #include <assert.h>
 
-static void vote(struct replica *node, uint64_t peers)
+static void vote(struct replica *node, uint64_t peers, uint64_t later)
 {
     struct replica_message message = replica_message_for(node, REPLICA_VOTE);
 
     message.ballot = node->accepted;
     replica_value_copy(&message.value, &node->accepted_value,
                        node->params.records);
-    replica_send(node, peers, &message);
+    replica_send(node, peers & ~later, &message);
+    replica_send_later(node, peers & later, &message);
+}
+
+// Who will know what is decided without this acceptor's vote, by its own and
+// those that were for all as this one is.
+static uint64_t know_without(const struct replica *node, uint64_t peers)
+{
+    const struct replica_epoch *epoch = &node->at.epoch;
+    const struct replica_tally *tally = &node->tallies[0];
+    uint64_t know = 0;
+
+    if (tally->votes == 0 || tally->value.digest != node->accepted_value.digest)
+        return 0;
+    for (uint64_t rest = peers; rest != 0; rest &= rest - 1) {
+        uint32_t votes = tally->votes;
+        for (uint32_t i = 0; i < epoch->acceptor_count; i++)
+            if (replica_bit(epoch->acceptors[i].peer) == (rest & -rest))
+                votes |= 1u << i;
+        if (__builtin_popcount(votes) >= replica_epoch_quorum(epoch))
+            know |= rest & -rest;
+    }
+    return know;
 }
 
 static void accept(struct replica *node, struct replica_ballot ballot)
@@ -37,7 +59,9 @@ static void try_full(struct replica *node)
         return;
     replica_table_fold(&node->table, &fold, &node->accepted_value);
     accept(node, (struct replica_ballot){0});
-    vote(node, replica_everybody(node) | replica_bit(node->params.self.peer));
+    uint64_t others = replica_everybody(node);
+    vote(node, others | replica_bit(node->params.self.peer),
+         know_without(node, others));
 }
 
 static bool fits(const struct replica *node, const struct replica_entry *entry)
@@ -74,7 +98,7 @@ void replica_acceptor_entry(struct replica *node,
         replica_leader_propose(node);
     } else if (node->has_accepted && node->accepted.round == 0) {
         // Sent again: the vote did not arrive.
-        vote(node, replica_bit(message->from.peer));
+        vote(node, replica_bit(message->from.peer), 0);
     }
 }
 
@@ -129,5 +153,5 @@ void replica_acceptor_accept(struct replica *node,
     accept(node, message->ballot);
     replica_value_copy(&node->accepted_value, &message->value,
                        node->params.records);
-    vote(node, replica_bit(message->from.peer));
+    vote(node, replica_bit(message->from.peer), 0);
 }

@@ -42,14 +42,36 @@ void replica_coordinator_stand(struct replica *node)
         replica_coordinator_lags(node);
 }
 
-void replica_coordinator_send_entry(struct replica *node, uint64_t peers)
+static struct replica_message entry_message(const struct replica *node)
 {
     struct replica_message message = replica_message_for(node, REPLICA_ENTRY);
 
     memcpy(&message.entry, &node->entry,
            offsetof(struct replica_entry, records) +
                node->params.records * sizeof(node->entry.records[0]));
+    return message;
+}
+
+void replica_coordinator_send_entry(struct replica *node, uint64_t peers)
+{
+    struct replica_message message = entry_message(node);
+
     replica_send(node, peers, &message);
+}
+
+// To its own acceptor first, if there are others: the vote of that goes ahead
+// of the entry then, and who gets both knows of it when it votes itself.
+static void send_first(struct replica *node)
+{
+    struct replica_message message = entry_message(node);
+    uint64_t acceptors = replica_epoch_acceptors(&node->at.epoch);
+    uint64_t others = acceptors & ~replica_bit(node->params.self.peer);
+
+    if (replica_acceptor_place(node) >= 0 && others != 0) {
+        replica_acceptor_entry(node, &message);
+        acceptors = others;
+    }
+    replica_send(node, acceptors, &message);
 }
 
 void replica_coordinator_enter(struct replica *node, uint8_t vote)
@@ -62,8 +84,7 @@ void replica_coordinator_enter(struct replica *node, uint8_t vote)
     if (node->at.next.attempt > 0)
         node->entry.has_proposal = false;
     node->tick_at = node->now + node->params.retry_us;
-    replica_coordinator_send_entry(node,
-                                   replica_epoch_acceptors(&node->at.epoch));
+    send_first(node);
 }
 
 void replica_coordinator_contribute(struct replica *node,

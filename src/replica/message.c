@@ -4,6 +4,7 @@
 #include "replica/message.h"
 
 #include <assert.h>
+#include <endian.h>
 #include <string.h>
 
 // A cursor over bytes that are written, or read and checked.
@@ -15,20 +16,22 @@ struct walk {
     bool bad;
 };
 
-static void walk_word(struct walk *walk, uint64_t *word, size_t bytes)
+// Inline, as a word of so many bytes is one instruction then.
+static inline void walk_word(struct walk *walk, uint64_t *word, size_t bytes)
 {
+    uint64_t little = 0;
+
     if (walk->bad || walk->length - walk->at < bytes) {
         walk->bad = true;
         *word = 0;
         return;
     }
     if (walk->to != NULL) {
-        for (size_t i = 0; i < bytes; i++)
-            walk->to[walk->at + i] = (uint8_t)(*word >> 8 * i);
+        little = htole64(*word);
+        memcpy(walk->to + walk->at, &little, bytes);
     } else {
-        *word = 0;
-        for (size_t i = 0; i < bytes; i++)
-            *word |= (uint64_t)walk->from[walk->at + i] << 8 * i;
+        memcpy(&little, walk->from + walk->at, bytes);
+        *word = le64toh(little);
     }
     walk->at += bytes;
 }

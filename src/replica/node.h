@@ -105,6 +105,9 @@ struct replica_message replica_message_for(const struct replica *node,
                                            enum replica_message_kind kind);
 void replica_send(struct replica *node, uint64_t peers,
                   const struct replica_message *message);
+// The same, to who needs it only if others are lost.
+void replica_send_later(struct replica *node, uint64_t peers,
+                        const struct replica_message *message);
 void replica_reply(struct replica *node, struct replica_name to,
                    const struct replica_message *message);
 void replica_report(struct replica *node, enum replica_status status,

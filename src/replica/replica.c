@@ -70,7 +70,7 @@ struct replica_message replica_message_for(const struct replica *node,
 }
 
 static void send_to(struct replica *node, uint64_t peers, uint16_t rank,
-                    const struct replica_message *message)
+                    bool later, const struct replica_message *message)
 {
     uint8_t *bytes = &node->outbox[node->outbox_used];
 
@@ -80,6 +80,7 @@ static void send_to(struct replica *node, uint64_t peers, uint16_t rank,
     struct replica_action *action = replica_act(node, REPLICA_ACTION_SEND);
     action->peers = peers;
     action->rank = rank;
+    action->later = later;
     action->bytes = bytes;
     action->length =
         replica_message_encode(message, node->params.records, bytes);
@@ -89,13 +90,19 @@ static void send_to(struct replica *node, uint64_t peers, uint16_t rank,
 void replica_send(struct replica *node, uint64_t peers,
                   const struct replica_message *message)
 {
-    send_to(node, peers, 0, message);
+    send_to(node, peers, 0, false, message);
+}
+
+void replica_send_later(struct replica *node, uint64_t peers,
+                        const struct replica_message *message)
+{
+    send_to(node, peers, 0, true, message);
 }
 
 void replica_reply(struct replica *node, struct replica_name to,
                    const struct replica_message *message)
 {
-    send_to(node, replica_bit(to.peer), to.rank, message);
+    send_to(node, replica_bit(to.peer), to.rank, false, message);
 }
 
 uint64_t replica_everybody(const struct replica *node)

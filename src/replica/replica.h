@@ -100,6 +100,9 @@ struct replica_action {
     enum replica_action_kind kind;
     uint64_t peers;
     uint16_t rank;
+    // SEND: it may wait a moment for what else goes there. They need it only if
+    // others are lost.
+    bool later;
     const uint8_t *bytes; // valid until the next event
     size_t length;
     struct replica_instance instance;

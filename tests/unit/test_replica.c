@@ -182,6 +182,66 @@ START_TEST(an_index_ends_though_all_that_it_counted_are_gone)
 }
 END_TEST
 
+// The message of that kind to just these peers; count: there is none.
+static size_t place_of(const struct replica_action *actions, size_t count,
+                       enum replica_message_kind kind, uint64_t peers)
+{
+    size_t at = 0;
+
+    while (at < count && !sends(&actions[at], 1, kind, peers))
+        at++;
+    return at;
+}
+
+// Plays a message that was sent on another; returns what that does.
+static const struct replica_action *
+passes(struct replica *node, const struct replica_action *sent, size_t *count)
+{
+    const struct replica_event event = {.kind = REPLICA_EVENT_MESSAGE,
+                                        .bytes = sent->bytes,
+                                        .length = sent->length};
+
+    return replica_handle(node, &event, node->now + 1, count);
+}
+
+START_TEST(a_vote_that_others_can_do_without_may_wait)
+{
+    const struct numeric_record record = {0};
+    const struct replica_event contribution = {
+        .kind = REPLICA_EVENT_CONTRIBUTION, .records = &record};
+    struct replica_position at = two_and_a_witness();
+    struct replica *first = opened(0, 1, &at);
+    struct replica *last = opened(1, 2, &at);
+    size_t count, sent;
+
+    const struct replica_action *actions =
+        replica_handle(first, &contribution, 1, &count);
+    size_t entry = place_of(actions, count, REPLICA_ENTRY, 6);
+    ck_assert_uint_lt(entry, count);
+    passes(last, &actions[entry], &sent);
+    // The last contribution comes behind the vote that it makes.
+    actions = replica_handle(last, &contribution, 2, &sent);
+    size_t vote = place_of(actions, sent, REPLICA_VOTE, 5);
+    entry = place_of(actions, sent, REPLICA_ENTRY, 5);
+    ck_assert_uint_lt(vote, entry);
+    ck_assert_uint_lt(entry, sent);
+    ck_assert(!actions[vote].later && !actions[entry].later);
+    // The last one needs it. The witness has heard the other vote, too, and has
+    // its own.
+    passes(first, &actions[vote], &count);
+    actions = passes(first, &actions[entry], &count);
+    ck_assert(acts(actions, count, REPLICA_ACTION_BROADCAST));
+    vote = place_of(actions, count, REPLICA_VOTE, 2);
+    ck_assert_uint_lt(vote, count);
+    ck_assert(!actions[vote].later);
+    vote = place_of(actions, count, REPLICA_VOTE, 4);
+    ck_assert_uint_lt(vote, count);
+    ck_assert(actions[vote].later);
+    free(first);
+    free(last);
+}
+END_TEST
+
 START_TEST(a_decision_that_names_a_joiner_counts_nobody)
 {
     struct replica_position at = two_and_a_witness();
@@ -268,6 +328,7 @@ int main(void)
     tcase_add_test(
         tcase, an_acceptor_that_has_voted_leads_when_one_it_counted_is_lost);
     tcase_add_test(tcase, an_index_ends_though_all_that_it_counted_are_gone);
+    tcase_add_test(tcase, a_vote_that_others_can_do_without_may_wait);
     tcase_add_test(tcase, a_decision_that_names_a_joiner_counts_nobody);
     tcase_add_test(tcase, a_slot_is_won_once);
     tcase_add_loop_test(tcase, a_message_of_another_length_is_refused,

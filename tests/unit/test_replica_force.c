@@ -27,7 +27,7 @@
 
 // What was sent last, to anybody; and where what comes from a peer goes to.
 struct tally_transport {
-    uint8_t sent[REPLICA_MESSAGE_MAX];
+    uint8_t sent[REPLICA_PACKET_MAX];
     size_t bytes;
     struct {
         void *buffer;
@@ -80,7 +80,7 @@ static const tally_transport_ops_t ops = {
     .tsend = send_any,
     .trecv = receive_later,
     .cancel = backend_cancel,
-    .message_max = REPLICA_MESSAGE_MAX,
+    .message_max = REPLICA_PACKET_MAX,
 };
 
 // -------------------------------------------------------------------- a scene

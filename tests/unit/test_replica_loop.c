@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // When the loop of a replica looks again: whom others wake its thread for, and
-// when a peer is late. There is no thread here, and no network: a test says how
-// long the thread would sleep. What becomes of a decision is
+// when a peer is late. There is no network here, and a thread in one test
+// alone: the others say how long it would sleep. What becomes of a decision is
 // test_step_replica's.
 #include <check.h>
 #include <stdlib.h>
@@ -23,18 +23,30 @@
 
 struct tally_transport {
     tally_status_t waits; // what it says to who would sleep
+    int sent;
 };
 
-static tally_status_t no_road(tally_transport_t *transport, int32_t peer,
-                              const void *address, size_t bytes,
-                              tally_endpoint_t **out)
+static tally_status_t connect_any(tally_transport_t *transport, int32_t peer,
+                                  const void *address, size_t bytes,
+                                  tally_endpoint_t **out)
 {
-    (void)transport;
     (void)peer;
     (void)address;
     (void)bytes;
-    (void)out;
-    return TALLY_ERR_PEER;
+    *out = (tally_endpoint_t *)transport;
+    return TALLY_OK;
+}
+
+static tally_status_t send_nowhere(tally_endpoint_t *endpoint, uint64_t tag,
+                                   const void *buffer, size_t bytes,
+                                   tally_request_t *request)
+{
+    (void)tag;
+    (void)buffer;
+    (void)bytes;
+    ((struct tally_transport *)endpoint)->sent++;
+    request->status = TALLY_OK;
+    return TALLY_OK;
 }
 
 static tally_status_t wait_fd(tally_transport_t *transport, int *fd)
@@ -46,10 +58,11 @@ static tally_status_t wait_fd(tally_transport_t *transport, int *fd)
 static const tally_transport_ops_t ops = {
     .name = "silent",
     .address = backend_address,
-    .connect = no_road,
+    .connect = connect_any,
+    .tsend = send_nowhere,
     .trecv = backend_trecv_nothing,
     .wait_fd = wait_fd,
-    .message_max = REPLICA_MESSAGE_MAX,
+    .message_max = REPLICA_PACKET_MAX,
 };
 
 // -------------------------------------------------------- the thread is woken
@@ -81,8 +94,9 @@ static void scene_begin(struct scene *scene)
 {
     struct replica_loop *loop = calloc(1, sizeof(*loop));
 
-    *scene = (struct scene){
-        .transport = {TALLY_OK}, .position = two_and_a_witness(), .loop = loop};
+    *scene = (struct scene){.transport = {.waits = TALLY_OK},
+                            .position = two_and_a_witness(),
+                            .loop = loop};
     loop->params = (struct replica_loop_params){
         .ops = &ops,
         .transport = &scene->transport,
@@ -231,11 +245,54 @@ START_TEST(who_moved_the_loop_wakes_its_thread_for_what_is_due)
 }
 END_TEST
 
+// The thread sends it otherwise.
+START_TEST(who_moved_the_loop_sends_what_waits_if_the_thread_sleeps_for_long)
+{
+    struct scene scene;
+    uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
+    size_t bytes = sizeof(address);
+
+    scene_begin(&scene);
+    struct replica_peers *peers = scene.loop->peers;
+    ck_assert_int_eq(replica_peers_address(peers, address, &bytes), TALLY_OK);
+    replica_peers_know(peers, 1, 2, address, bytes, scene.loop->now_us);
+    replica_peers_hold(peers, 1, address, 1);
+    scene.loop->sleep_us = clock_now_us();
+    replica_loop_move(scene.loop, is_over, NULL, SECOND_US);
+    ck_assert_int_eq(scene.transport.sent, 0);
+    scene.loop->sleep_us = clock_now_us() + SLEEP_US;
+    replica_loop_move(scene.loop, is_over, NULL, SECOND_US);
+    ck_assert_int_eq(scene.transport.sent, 1);
+    ck_assert(!was_woken(&scene));
+    scene_end(&scene);
+}
+END_TEST
+
+// Who moves the loop would have to wake a thread that waits for its lock.
+START_TEST(a_thread_stands_aside_while_others_move)
+{
+    struct scene scene;
+    int64_t end_us = clock_now_us() + SECOND_US;
+
+    scene_begin(&scene);
+    scene.loop->sleep_us = 0;
+    scene.loop->movers = 1;
+    loop_lock(scene.loop);
+    ck_assert_int_eq(loop_start_thread(scene.loop), TALLY_OK);
+    while (scene.loop->sleep_us == 0 && clock_now_us() < end_us)
+        usleep(100);
+    loop_unlock(scene.loop);
+    ck_assert_int_gt(scene.loop->sleep_us, 0);
+    replica_loop_stop(scene.loop);
+    scene_end(&scene);
+}
+END_TEST
+
 // ------------------------------------------------------------- peers are late
 
 START_TEST(a_peer_is_late_at_the_moment_that_was_said)
 {
-    struct scene scene = {.transport = {TALLY_OK}};
+    struct scene scene = {.transport = {.waits = TALLY_OK}};
     struct replica_peers *peers;
     uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
     size_t bytes = sizeof(address);
@@ -280,6 +337,10 @@ int main(void)
     tcase_add_test(tcase, a_thread_is_woken_for_what_is_not_out_yet);
     tcase_add_test(tcase, a_thread_is_woken_for_a_deadline_before_it_is_up);
     tcase_add_test(tcase, who_moved_the_loop_wakes_its_thread_for_what_is_due);
+    tcase_add_test(
+        tcase,
+        who_moved_the_loop_sends_what_waits_if_the_thread_sleeps_for_long);
+    tcase_add_test(tcase, a_thread_stands_aside_while_others_move);
     tcase_add_loop_test(tcase, a_peer_is_late_at_the_moment_that_was_said, 0,
                         2);
     suite_add_tcase(suite, tcase);

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The loop's thread, and what is done with the actions of the state machine.
+// What is done with the actions of the state machine, and how a loop begins and
+// ends.
 #include "replica/loop/loop.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "core/clock.h"
@@ -23,16 +20,19 @@
 #define STAGGER_US 20000
 #define RETRY_US 50000
 #define IDLE_US 250000
-// Where a transport has no descriptor to wait for.
-#define NAP_US 200
-#define LOOKS_A_HEARTBEAT 4
-// Of the thread, after others have moved the loop: they come again soon.
-#define DEAF_US 500
 
 void loop_lock(struct replica_loop *loop)
 {
     core_log_hold();
     pthread_mutex_lock(&loop->lock);
+}
+
+bool loop_try_lock(struct replica_loop *loop)
+{
+    if (pthread_mutex_trylock(&loop->lock) != 0)
+        return false;
+    core_log_hold();
+    return true;
 }
 
 void loop_unlock(struct replica_loop *loop)
@@ -54,12 +54,16 @@ void loop_wake(struct replica_loop *loop)
 
 static void send(struct replica_loop *loop, const struct replica_action *action)
 {
+    void (*const how)(struct replica_peers *, uint16_t, const uint8_t *,
+                      size_t) =
+        action->later ? replica_peers_hold : replica_peers_send;
+
     // Ranks other than coordinators are not reached: nobody takes over.
     if (action->rank != 0)
         return;
     for (uint64_t rest = action->peers; rest != 0; rest &= rest - 1)
-        replica_peers_send(loop->peers, (uint16_t)__builtin_ctzll(rest),
-                           action->bytes, action->length);
+        how(loop->peers, (uint16_t)__builtin_ctzll(rest), action->bytes,
+            action->length);
 }
 
 static void heed_report(struct replica_loop *loop,
@@ -163,6 +167,7 @@ void loop_handle(struct replica_loop *loop, const struct replica_event *event)
         replica_handle(loop->node, event, loop->now_us, &count);
     for (size_t i = 0; i < count; i++)
         carry_out(loop, &actions[i]);
+    replica_peers_flush(loop->peers);
 }
 
 static void receive(void *context, const uint8_t *bytes, size_t length)
@@ -173,210 +178,6 @@ static void receive(void *context, const uint8_t *bytes, size_t length)
 
     if (!loop_is_of_the_past(loop, bytes, length))
         loop_handle(loop, &event);
-}
-
-// --------------------------------------------------------------------- thread
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static void move(struct replica_loop *loop)
-{
-    const struct replica_event timer = {.kind = REPLICA_EVENT_TIMER};
-
-    loop->params.ops->progress(loop->params.transport);
-    replica_peers_progress(loop->peers, loop->now_us);
-    if (loop->now_us >= loop->check_us) {
-        loop->check_us =
-            loop->now_us + loop->params.heartbeat_us / LOOKS_A_HEARTBEAT;
-        loop_look_at_peers(loop);
-        loop->check_us = least(loop->check_us, replica_peers_due(loop->peers));
-    }
-    if (loop->now_us >= loop->timer_us)
-        loop_handle(loop, &timer);
-    loop_serve_trainer(loop);
-}
-
-// How long it may sleep, in microseconds.
-static int64_t rest_us(const struct replica_loop *loop)
-{
-    int64_t until = least(loop->timer_us, loop->check_us);
-
-    if (loop->phase == LOOP_ENTERED || loop->phase == LOOP_VOTED)
-        until = least(until, loop->deadline_us);
-    if (loop->phase == LOOP_OFFERED) // the hold for who joins ends by itself
-        until = least(until, loop->now_us + loop->params.heartbeat_us / 20);
-    return until > loop->now_us ? until - loop->now_us : 0;
-}
-
-bool loop_oversleeps(struct replica_loop *loop)
-{
-    const tally_transport_ops_t *ops = loop->params.ops;
-    int fd;
-
-    if (loop->sleep_us == 0)
-        return false;
-    bool oversleeps =
-        loop->has_outcome || loop->now_us + rest_us(loop) < loop->sleep_us;
-    // What was sent meanwhile may need more progress before it is out.
-    if (!oversleeps && loop->listens)
-        oversleeps = ops->wait_fd(loop->params.transport, &fd) == TALLY_NOT_YET;
-    if (oversleeps)
-        loop->sleep_us = 0;
-    return oversleeps;
-}
-
-// Fills what it sleeps on; returns how many.
-static nfds_t listen_to(struct replica_loop *loop, struct pollfd *fds,
-                        int64_t *limit_us)
-{
-    const tally_transport_ops_t *ops = loop->params.ops;
-    nfds_t count = 0;
-    int fd;
-
-    *limit_us = rest_us(loop);
-    fds[count++] = (struct pollfd){.fd = loop->wake_fd, .events = POLLIN};
-    count += replica_peers_pidfds(loop->peers, &fds[count]);
-    if (loop->movers > 0 || loop->now_us < loop->moved_us + DEAF_US) {
-        *limit_us = least(*limit_us, DEAF_US); // they take what comes
-        return count;
-    }
-    tally_status_t status = ops->wait_fd != NULL
-                                ? ops->wait_fd(loop->params.transport, &fd)
-                                : TALLY_ERR_UNSUPPORTED;
-    if (status == TALLY_OK)
-        fds[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
-    else if (status == TALLY_NOT_YET)
-        *limit_us = 0;
-    else
-        *limit_us = least(*limit_us, NAP_US);
-    loop->listens = status == TALLY_OK;
-    return count;
-}
-
-static nfds_t lie_down(struct replica_loop *loop, struct pollfd *fds,
-                       int64_t *limit_us)
-{
-    loop->listens = false;
-    nfds_t count = listen_to(loop, fds, limit_us);
-    loop->sleep_us = loop->now_us + *limit_us;
-    return count;
-}
-
-// Returns whether a process of this host has ended.
-static bool sleep_on(struct pollfd *fds, nfds_t count, int64_t us)
-{
-    const struct timespec time = {us / 1000000, us % 1000000 * 1000};
-    uint64_t wakes;
-    bool ended = false;
-
-    if (ppoll(fds, count, &time, NULL) <= 0)
-        return false;
-    if ((fds[0].revents & POLLIN) != 0 &&
-        read(fds[0].fd, &wakes, sizeof(wakes)) < 0)
-        return false;
-    for (nfds_t i = 1; i < count; i++)
-        ended = ended || fds[i].revents != 0;
-    return ended;
-}
-
-// Moves everything once. Returns whether something is owed, then in *outcome.
-static bool turn(struct replica_loop *loop, struct replica_outcome *outcome)
-{
-    loop->now_us = clock_now_us();
-    move(loop);
-    if (!loop->has_outcome)
-        return false;
-    loop->has_outcome = false;
-    *outcome = loop->outcome;
-    return true;
-}
-
-static void *run(void *argument)
-{
-    struct replica_loop *loop = argument;
-    struct pollfd fds[REPLICA_PEERS_MAX + 2];
-    struct replica_outcome outcome;
-    int64_t limit_us;
-    bool ended = false;
-
-    prctl(PR_SET_NAME, "tally-replica");
-    while (!atomic_load(&loop->stop)) {
-        loop_lock(loop);
-        loop->sleep_us = 0;
-        if (ended)
-            loop->check_us = 0;
-        bool owes = turn(loop, &outcome);
-        nfds_t count = lie_down(loop, fds, &limit_us);
-        loop_unlock(loop);
-        if (owes)
-            loop->params.decided(loop->params.context, &outcome);
-        ended = !owes && sleep_on(fds, count, limit_us);
-    }
-    return NULL;
-}
-
-static void come(struct replica_loop *loop)
-{
-    loop_lock(loop);
-    loop->movers++;
-    loop->moved_us = clock_now_us();
-    loop_unlock(loop);
-}
-
-// What it has moved, the thread goes on with.
-static void leave(struct replica_loop *loop)
-{
-    loop_lock(loop);
-    loop->movers--;
-    loop->moved_us = clock_now_us();
-    loop->now_us = loop->moved_us;
-    bool wakes = loop_oversleeps(loop);
-    loop_unlock(loop);
-    if (wakes)
-        loop_wake(loop);
-}
-
-void replica_loop_move(struct replica_loop *loop,
-                       bool (*is_over)(void *context), void *context,
-                       int64_t limit_us)
-{
-    int64_t end_us = clock_now_us() + limit_us;
-    struct replica_outcome outcome;
-
-    come(loop);
-    while (!is_over(context)) {
-        loop_lock(loop);
-        bool owes = turn(loop, &outcome);
-        bool late = loop->now_us >= end_us;
-        loop_unlock(loop);
-        if (owes)
-            loop->params.decided(loop->params.context, &outcome);
-        else if (late)
-            break;
-        else
-            sched_yield();
-    }
-    leave(loop);
-}
-
-static tally_status_t start_thread(struct replica_loop *loop)
-{
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&loop->thread, NULL, run, loop);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error != 0)
-        return core_fail(TALLY_ERR_SYSTEM,
-                         "cannot start the replica thread: "
-                         "%s",
-                         strerror(error));
-    loop->thread_runs = true;
-    return TALLY_OK;
 }
 
 // ---------------------------------------------------------------- open, close
@@ -458,7 +259,7 @@ tally_status_t replica_loop_start(const struct replica_loop_params *params,
     if (status == TALLY_OK)
         status = open_peers(loop);
     if (status == TALLY_OK)
-        status = start_thread(loop);
+        status = loop_start_thread(loop);
     return status;
 }
 

@@ -8,10 +8,10 @@
 #include <unistd.h>
 
 #include "core/error.h"
-#include "replica/loop/identity.h"
-#include "replica/message.h"
+#include "replica/loop/head.h"
 
-// Posted a peer: a decision brings an entry, a vote and what a leader asks.
+// Packets, posted a peer: a decision brings an entry, a vote and what a leader
+// asks.
 #define RECEIVES 6
 // Under way a peer; what comes on top is lost, and sent again by who needs it.
 #define SENDS 24
@@ -32,7 +32,7 @@ struct heartbeat {
 struct buffer {
     tally_request_t request;
     bool posted;
-    uint8_t bytes[REPLICA_MESSAGE_MAX];
+    uint8_t bytes[REPLICA_PACKET_MAX];
 };
 
 // What goes to one incarnation. Some transports keep the sends to one that is
@@ -42,15 +42,6 @@ struct bank {
     bool taken;
     struct buffer sends[SENDS];
 };
-
-struct head {
-    uint64_t magic;
-    uint64_t layout;
-    uint64_t records;
-    struct process_identity process;
-    char transport[16];
-};
-#define HEAD_MAGIC 0x3176737265657054u // a version of it
 
 struct peer {
     bool known;
@@ -68,6 +59,8 @@ struct peer {
     int64_t heard_us;
     struct replica_peers_beat beat; // of this incarnation; zeros: none yet
     struct bank *bank;              // NULL: none yet
+    struct buffer *packet;          // of the bank, being filled; NULL: none
+    size_t filled;
     struct buffer receives[RECEIVES];
 };
 
@@ -77,6 +70,9 @@ struct replica_peers {
     int64_t beat_us;                // of the next heartbeat
     int64_t late_us;                // who is late next; INT64_MAX: nobody
     struct replica_peers_beat beat; // that goes out
+    uint64_t unsent;                // peers whose packet goes at the flush
+    uint64_t held;                  // peers whose packet may wait
+    uint64_t heard;                 // the peer whose packet is being taken
     struct peer *peers;
     struct bank *banks;
 };
@@ -97,7 +93,7 @@ tally_status_t replica_peers_create(const struct replica_peers_params *params,
     struct replica_peers *peers = calloc(1, sizeof(*peers));
 
     assert(params->count <= REPLICA_PEERS_MAX);
-    assert(params->ops->message_max >= REPLICA_MESSAGE_MAX);
+    assert(params->ops->message_max >= REPLICA_PACKET_MAX);
     if (peers != NULL)
         peers->peers = calloc(params->count, sizeof(*peers->peers));
     if (peers == NULL || peers->peers == NULL) {
@@ -158,6 +154,13 @@ static void drop_bank(struct replica_peers *peers, struct bank *bank)
                                       &bank->sends[i].request);
 }
 
+static void drop_packet(struct replica_peers *peers, uint16_t number)
+{
+    peers->peers[number].packet = NULL;
+    peers->unsent &= ~replica_bit(number);
+    peers->held &= ~replica_bit(number);
+}
+
 static void unwatch(struct peer *peer)
 {
     if (peer->pidfd >= 0)
@@ -184,15 +187,12 @@ tally_status_t replica_peers_address(struct replica_peers *peers, void *address,
                                      size_t *bytes)
 {
     const struct replica_peers_params *params = &peers->params;
-    struct head head = {.magic = HEAD_MAGIC,
-                        .layout = params->layout,
-                        .records = params->records};
+    struct peer_head head;
     size_t rest = *bytes - sizeof(head);
 
     if (*bytes < sizeof(head))
         return core_fail(TALLY_ERR_MEMORY, "no room for an address");
-    process_identity_read(&head.process);
-    strncpy(head.transport, params->ops->name, sizeof(head.transport) - 1);
+    peer_head_write(&head, params);
     tally_status_t status = params->ops->address(
         params->transport, (uint8_t *)address + sizeof(head), &rest);
     if (status != TALLY_OK)
@@ -204,26 +204,12 @@ tally_status_t replica_peers_address(struct replica_peers *peers, void *address,
 
 // Whether we can talk to it; says why not, once an incarnation.
 static bool check_head(const struct replica_peers *peers, uint16_t peer,
-                       const struct head *head, size_t bytes)
+                       const struct peer_head *head, size_t bytes)
 {
-    const struct replica_peers_params *params = &peers->params;
-    const char *why = NULL;
+    const char *why = peer_head_refusal(head, bytes, &peers->params);
 
-    if (bytes < sizeof(*head) || bytes > REPLICA_ADDRESS_BYTES_MAX ||
-        head->magic != HEAD_MAGIC)
-        why = "its address is of another version of Tally";
-    else if (strncmp(head->transport, params->ops->name,
-                     sizeof(head->transport) - 1) != 0)
-        why = "it has chosen another transport (TALLY_REPLICA_TRANSPORT)";
-    else if (head->layout != 0 && params->layout != 0 &&
-             (head->layout != params->layout ||
-              head->records != params->records))
-        why = "its step has other channels, or another order";
-    else if (head->layout != 0 &&
-             (head->records < 1 || head->records > REPLICA_RECORDS_MAX))
-        why = "its step has no number of channels";
     if (why != NULL)
-        core_log(params->log, TALLY_LOG_ERROR,
+        core_log(peers->params.log, TALLY_LOG_ERROR,
                  "replica peer %u is not talked to: %s", (unsigned)peer, why);
     return why == NULL;
 }
@@ -233,7 +219,7 @@ void replica_peers_know(struct replica_peers *peers, uint16_t number,
                         int64_t now_us)
 {
     struct peer *peer = &peers->peers[number];
-    struct head head = {0};
+    struct peer_head head = {0};
 
     if (number >= peers->params.count || number == peers->params.self.peer ||
         (peer->known && incarnation <= peer->incarnation))
@@ -252,6 +238,7 @@ void replica_peers_know(struct replica_peers *peers, uint16_t number,
     peer->gone = false;
     peer->heard_us = now_us;
     peer->beat = (struct replica_peers_beat){0};
+    drop_packet(peers, number);
     drop_bank(peers, peer->bank);
     peer->bank = take_bank(peers);
     if (peer->refused)
@@ -288,51 +275,139 @@ static bool connect_to(struct replica_peers *peers, uint16_t number)
     return !peer->broken;
 }
 
-void replica_peers_send(struct replica_peers *peers, uint16_t number,
-                        const uint8_t *bytes, size_t length)
+static bool begin_packet(struct peer *peer)
+{
+    for (int i = 0; i < SENDS && peer->packet == NULL; i++)
+        if (is_free(&peer->bank->sends[i]))
+            peer->packet = &peer->bank->sends[i];
+    peer->filled = 0;
+    return peer->packet != NULL;
+}
+
+static void post_packet(struct replica_peers *peers, uint16_t number)
 {
     const struct replica_peers_params *params = &peers->params;
     struct peer *peer = &peers->peers[number];
-    struct buffer *buffer = NULL;
+    struct buffer *packet = peer->packet;
+
+    packet->posted =
+        !peer->broken &&
+        params->ops->tsend(peer->endpoint, TAG_OF_PEER(params->self.peer),
+                           packet->bytes, peer->filled,
+                           &packet->request) == TALLY_OK;
+    if (!packet->posted) {
+        peer->broken = true;
+        peer->hinted = true;
+    }
+    drop_packet(peers, number);
+}
+
+// Returns whether there is a packet that it is in.
+static bool fill(struct replica_peers *peers, uint16_t number,
+                 const uint8_t *bytes, size_t length)
+{
+    const struct replica_peers_params *params = &peers->params;
+    struct peer *peer = &peers->peers[number];
 
     assert(length <= REPLICA_MESSAGE_MAX);
     if (number >= params->count || number == params->self.peer ||
         !connect_to(peers, number) || peer->bank == NULL)
-        return;
-    for (int i = 0; i < SENDS && buffer == NULL; i++)
-        if (is_free(&peer->bank->sends[i]))
-            buffer = &peer->bank->sends[i];
-    if (buffer == NULL)
-        return;
-    memcpy(buffer->bytes, bytes, length);
-    buffer->posted =
-        params->ops->tsend(peer->endpoint, TAG_OF_PEER(params->self.peer),
-                           buffer->bytes, length, &buffer->request) == TALLY_OK;
-    if (!buffer->posted) {
-        peer->broken = true;
-        peer->hinted = true;
+        return false;
+    if (peer->packet != NULL &&
+        peer->filled + REPLICA_PACKET_LENGTH_BYTES + length >
+            REPLICA_PACKET_MAX)
+        post_packet(peers, number);
+    if (peer->packet == NULL && !begin_packet(peer))
+        return false;
+    uint8_t *to = peer->packet->bytes + peer->filled;
+    to[0] = (uint8_t)length;
+    to[1] = (uint8_t)(length >> 8);
+    memcpy(to + REPLICA_PACKET_LENGTH_BYTES, bytes, length);
+    peer->filled += REPLICA_PACKET_LENGTH_BYTES + length;
+    return true;
+}
+
+void replica_peers_send(struct replica_peers *peers, uint16_t number,
+                        const uint8_t *bytes, size_t length)
+{
+    if (fill(peers, number, bytes, length))
+        peers->unsent |= replica_bit(number);
+}
+
+void replica_peers_hold(struct replica_peers *peers, uint16_t number,
+                        const uint8_t *bytes, size_t length)
+{
+    if (fill(peers, number, bytes, length))
+        peers->held |= replica_bit(number);
+}
+
+bool replica_peers_holds(const struct replica_peers *peers)
+{
+    return peers->held != 0;
+}
+
+void replica_peers_release(struct replica_peers *peers)
+{
+    peers->unsent |= peers->held;
+    replica_peers_flush(peers);
+}
+
+static void post_packets(struct replica_peers *peers, uint64_t to)
+{
+    for (; to != 0; to &= to - 1)
+        post_packet(peers, (uint16_t)__builtin_ctzll(to));
+}
+
+void replica_peers_flush(struct replica_peers *peers)
+{
+    // Who is answered waits for it; others may not.
+    post_packets(peers, peers->unsent & peers->heard);
+    post_packets(peers, peers->unsent);
+}
+
+// Returns whether it is a word of the present incarnation.
+static bool take_message(struct replica_peers *peers, uint16_t from,
+                         const uint8_t *bytes, size_t length)
+{
+    struct peer *peer = &peers->peers[from];
+    struct heartbeat beat;
+
+    if (length != sizeof(beat)) {
+        peers->params.receive(peers->params.context, bytes, length);
+        return true;
     }
+    memcpy(&beat, bytes, sizeof(beat));
+    if (beat.magic != HEARTBEAT_MAGIC || !peer->known ||
+        beat.incarnation != peer->incarnation)
+        return false;
+    peer->beat = beat.beat;
+    return true;
 }
 
 static void take(struct replica_peers *peers, uint16_t from,
                  const struct buffer *buffer)
 {
     struct peer *peer = &peers->peers[from];
-    struct heartbeat beat;
+    const uint8_t *at = buffer->bytes;
+    size_t rest = buffer->request.bytes;
+    bool heard = false;
 
     if (buffer->request.status != TALLY_OK)
         return;
-    if (buffer->request.bytes == sizeof(beat)) {
-        memcpy(&beat, buffer->bytes, sizeof(beat));
-        // One of the past says nothing of the present one.
-        if (beat.magic != HEARTBEAT_MAGIC || !peer->known ||
-            beat.incarnation != peer->incarnation)
-            return;
-        peer->beat = beat.beat;
-    } else {
-        peers->params.receive(peers->params.context, buffer->bytes,
-                              buffer->request.bytes);
+    peers->heard = replica_bit(from);
+    while (rest > REPLICA_PACKET_LENGTH_BYTES) {
+        size_t length = at[0] | (size_t)at[1] << 8;
+        at += REPLICA_PACKET_LENGTH_BYTES;
+        rest -= REPLICA_PACKET_LENGTH_BYTES;
+        if (length > rest)
+            break;
+        heard |= take_message(peers, from, at, length);
+        at += length;
+        rest -= length;
     }
+    peers->heard = 0;
+    if (!heard)
+        return;
     peer->heard_us = peers->now_us;
     peer->hinted = false;
     peer->connects = 0;
@@ -397,6 +472,7 @@ uint64_t replica_peers_check(struct replica_peers *peers, int64_t now_us)
         else if (limit_of(peers, peer) < peers->late_us)
             peers->late_us = limit_of(peers, peer) + 1;
     }
+    replica_peers_flush(peers);
     return dead;
 }
 

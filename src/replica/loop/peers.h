@@ -13,10 +13,14 @@
 #include <tally/transport.h>
 
 #include "core/log.h"
-#include "replica/names.h"
+#include "replica/message.h"
 
 // What a process tells others so that they reach it.
 #define REPLICA_ADDRESS_BYTES_MAX 4096
+
+// What goes to a peer at once is one packet: messages, each behind its length.
+#define REPLICA_PACKET_LENGTH_BYTES 2
+#define REPLICA_PACKET_MAX (REPLICA_PACKET_LENGTH_BYTES + REPLICA_MESSAGE_MAX)
 
 struct replica_peers;
 
@@ -52,9 +56,17 @@ void replica_peers_know(struct replica_peers *peers, uint16_t peer,
                         uint64_t incarnation, const void *address, size_t bytes,
                         int64_t now_us);
 
-// Sends to a coordinator or witness. What cannot be sent now is lost.
+// Sends to a coordinator or witness, at the flush at the latest. What cannot be
+// sent now is lost.
 void replica_peers_send(struct replica_peers *peers, uint16_t peer,
                         const uint8_t *bytes, size_t length);
+void replica_peers_flush(struct replica_peers *peers);
+
+// With what else goes there, or when it is released.
+void replica_peers_hold(struct replica_peers *peers, uint16_t peer,
+                        const uint8_t *bytes, size_t length);
+bool replica_peers_holds(const struct replica_peers *peers);
+void replica_peers_release(struct replica_peers *peers);
 
 // Takes what has come: calls `receive`, which may send.
 void replica_peers_progress(struct replica_peers *peers, int64_t now_us);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// The inside of the loop: its thread and what comes of actions (loop.c), what
-// the trainer is owed (trainer.c), how the job begins (begin.c), who takes part
-// (roster.c), when a lineage is forced (force.c), what the register of lineages
-// is told (register.c). All of it is under the lock.
+// The inside of the loop: what comes of actions (loop.c), its thread
+// (thread.c), what the trainer is owed (trainer.c), how the job begins
+// (begin.c), who takes part (roster.c), when a lineage is forced (force.c),
+// what the register of lineages is told (register.c). All of it is under the
+// lock.
 #ifndef REPLICA_LOOP_STATE_H
 #define REPLICA_LOOP_STATE_H
 
@@ -63,16 +64,18 @@ struct replica_loop {
     bool thread_runs;
     atomic_bool stop;
     int wake_fd;
-    int movers;       // threads of the trainer that are in replica_loop_move
-    int64_t moved_us; // when one of them came or went last
+    atomic_int movers; // threads of the trainer that are in replica_loop_move
+    int64_t moved_us;  // when one of them went last
+    atomic_bool ended; // a process of this host, since peers were looked at
 
     struct replica_peers *peers;
     struct replica *node;
     int64_t now_us;
     int64_t timer_us;
     int64_t check_us; // of the next look at peers
-    int64_t sleep_us; // the thread sleeps until then; 0: it is awake
-    bool listens;     // it sleeps on the transport's descriptor too
+    // Set by the thread, under the lock or as long as others move.
+    _Atomic int64_t sleep_us; // it sleeps until then; 0: it is awake
+    atomic_bool listens;      // it sleeps on the transport's descriptor too
 
     // The trainer's side.
     enum loop_phase phase;
@@ -107,14 +110,18 @@ struct replica_loop {
 
 // loop.c. Lines for the host program's log are kept until the unlock.
 void loop_lock(struct replica_loop *loop);
+bool loop_try_lock(struct replica_loop *loop);
 void loop_unlock(struct replica_loop *loop);
 // The thread looks again. Any thread.
 void loop_wake(struct replica_loop *loop);
+// Gives the state machine an event, and carries out its actions.
+void loop_handle(struct replica_loop *loop, const struct replica_event *event);
+
+// thread.c. Errors: SYSTEM.
+tally_status_t loop_start_thread(struct replica_loop *loop);
 // Whether the thread would sleep for too long: others have moved the loop since
 // it lay down. It is to be woken then, after the unlock.
 bool loop_oversleeps(struct replica_loop *loop);
-// Gives the state machine an event, and carries out its actions.
-void loop_handle(struct replica_loop *loop, const struct replica_event *event);
 
 // trainer.c: a decision that this replica took part in.
 void loop_told(struct replica_loop *loop, const struct replica_action *action);
