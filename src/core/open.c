@@ -9,6 +9,7 @@
 #include "core/api.h"
 #include "core/error.h"
 #include "core/objects.h"
+#include "core/park.h"
 #include "core/processors.h"
 #include "core/settings.h"
 #include "core/struct_check.h"
@@ -242,6 +243,7 @@ tally_status_t tally_open(const tally_host_t *host, tally_t **out)
         close_all(tally);
         return status;
     }
+    park_at_exit(PARK_OPENED);
     *out = tally;
     return TALLY_OK;
 }

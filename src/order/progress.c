@@ -4,7 +4,6 @@
 
 #include <assert.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,34 +132,33 @@ void progress_free(struct progress *progress)
         return;
     assert(progress->queues == NULL && progress->watchdogs == NULL &&
            progress->transport_count == 0);
-    if (progress->thread_runs) {
-        atomic_store(&progress->stop, true);
-        sleeper_wake(progress->sleeper);
-        pthread_join(progress->thread, NULL);
-    }
+    atomic_store(&progress->stop, true);
+    sleeper_wake(progress->sleeper);
+    park_join(&progress->thread);
     sleeper_free(progress->sleeper);
     pthread_cond_destroy(&progress->done);
     pthread_mutex_destroy(&progress->lock);
     free(progress);
 }
 
-// Signals are the host program's: its own threads take them.
+static void wake_thread(void *argument)
+{
+    struct progress *progress = argument;
+
+    sleeper_wake(progress->sleeper);
+}
+
 tally_status_t progress_start(struct progress *progress)
 {
-    sigset_t all, before;
-
-    if (progress->thread_runs)
+    if (progress->thread.runs)
         return TALLY_OK;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     int error =
-        pthread_create(&progress->thread, NULL, engine_thread, progress);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+        park_start(&progress->thread, engine_thread, wake_thread, progress);
     if (error != 0)
         return core_fail(TALLY_ERR_SYSTEM,
                          "cannot start the progress thread: %s",
                          strerror(error));
-    progress->thread_runs = true;
+    park_at_exit(PARK_PROGRESS);
     return TALLY_OK;
 }
 
@@ -341,6 +339,9 @@ tally_status_t progress_wait(struct progress *progress, struct queue *queue,
             if (begin_us == 0)
                 begin_us = now_us;
             phase = wait_phase_at(now_us - begin_us, spin_us);
+            // At exit the thread moves nothing any more.
+            if (phase == WAIT_SLEEP && park_is_asked(&progress->thread))
+                phase = WAIT_YIELD;
         }
         if (phase == WAIT_SPIN)
             engine_relax();

@@ -287,10 +287,12 @@ void *engine_thread(void *argument)
             look_again(&looks);
         else if (!rest.sleeps)
             sleeper_nap(progress->sleeper, rouses, rest.us);
-        else if (atomic_load(&progress->stop)) // before it could be woken
+        else if (atomic_load(&progress->stop) || // before it could be woken
+                 park_is_asked(&progress->thread))
             sleeper_stay(progress->sleeper);
         else
             sleeper_sleep(progress->sleeper, rest.us);
+        park_here(&progress->thread);
     }
     return NULL;
 }

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -314,6 +313,7 @@ static void *run(void *argument)
         if (owes)
             loop->params.decided(loop->params.context, &outcome);
         ended = !owes && sleep_on(fds, count, limit_us);
+        park_here(&loop->thread);
     }
     return NULL;
 }
@@ -362,20 +362,20 @@ void replica_loop_move(struct replica_loop *loop,
     leave(loop);
 }
 
+static void wake_thread(void *argument)
+{
+    loop_wake(argument);
+}
+
 static tally_status_t start_thread(struct replica_loop *loop)
 {
-    sigset_t all, before;
+    int error = park_start(&loop->thread, run, wake_thread, loop);
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&loop->thread, NULL, run, loop);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0)
         return core_fail(TALLY_ERR_SYSTEM,
                          "cannot start the replica thread: "
                          "%s",
                          strerror(error));
-    loop->thread_runs = true;
     return TALLY_OK;
 }
 
@@ -464,12 +464,11 @@ tally_status_t replica_loop_start(const struct replica_loop_params *params,
 
 void replica_loop_stop(struct replica_loop *loop)
 {
-    if (loop == NULL || !loop->thread_runs)
+    if (loop == NULL || !loop->thread.runs)
         return;
     atomic_store(&loop->stop, true);
     loop_wake(loop);
-    pthread_join(loop->thread, NULL);
-    loop->thread_runs = false;
+    park_join(&loop->thread);
 }
 
 void replica_loop_free(struct replica_loop *loop)
