@@ -126,6 +126,7 @@ static void drop_transport(tally_t *tally,
 
 static void close_all(tally_t *tally)
 {
+    park_call_begins();
     // What is left of a transport's work is flushed by its close; nobody polls
     // it any more.
     for (int i = 0; tally->transports != NULL && i < tally->transports->count;
@@ -144,6 +145,7 @@ static void close_all(tally_t *tally)
     free(tally->everybody);
     config_free(tally->config);
     free(tally);
+    park_call_ends();
 }
 
 static tally_status_t take_configuration(tally_t *tally,

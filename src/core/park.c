@@ -16,12 +16,14 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed;      // CLOCK_MONOTONIC
 static struct park_thread *threads; // from park_start to park_join
-static pid_t home;                  // the process that has them
+static int calls;                   // park_call_begins
+static pid_t home;                  // the process that has these
 static atomic_bool exiting;
 static atomic_bool registered[PARK_PLACES];
 
 static _Thread_local struct park_thread *self; // NULL: none of Tally's
 static _Thread_local bool exits;               // it is in exit()
+static _Thread_local int own_calls;
 
 static void make_condition(void)
 {
@@ -47,6 +49,7 @@ static void fork_ends(void)
 static void begin_child(void)
 {
     threads = NULL;
+    calls = own_calls;
     self = NULL;
     exits = false;
     home = getpid();
@@ -107,7 +110,7 @@ int park_start(struct park_thread *thread, void *(*body)(void *argument),
     thread->run = body;
     thread->wake = wake;
     thread->argument = argument;
-    thread->rests = false;
+    thread->rests = thread->joined = false;
     pthread_mutex_lock(&lock);
     // Who exits may still open something: then it needs its threads.
     atomic_init(&thread->asked, park_silences());
@@ -130,6 +133,7 @@ void park_join(struct park_thread *thread)
     if (!thread->runs)
         return;
     pthread_mutex_lock(&lock);
+    thread->joined = true;
     atomic_store(&thread->asked, false);
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
@@ -156,12 +160,32 @@ void park_here(struct park_thread *thread)
     pthread_mutex_unlock(&lock);
 }
 
+static void count_call(int count)
+{
+    pthread_once(&once, begin);
+    pthread_mutex_lock(&lock);
+    calls += count;
+    own_calls += count;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+void park_call_begins(void)
+{
+    count_call(1);
+}
+
+void park_call_ends(void)
+{
+    count_call(-1);
+}
+
 // ---------------------------------------------------------------------- exit
 
 static void ask_all(void)
 {
     for (struct park_thread *one = threads; one != NULL; one = one->next) {
-        if (one == self || one->rests)
+        if (one == self || one->joined)
             continue;
         atomic_store(&one->asked, true);
         one->wake(one->argument);
@@ -173,7 +197,7 @@ static bool all_rest(void)
     for (const struct park_thread *one = threads; one != NULL; one = one->next)
         if (one != self && !one->rests)
             return false;
-    return true;
+    return calls == own_calls;
 }
 
 static struct timespec wait_ends(clockid_t clock)

@@ -17,6 +17,7 @@ struct park_thread {
     void (*wake)(void *argument);
     void *argument;
     atomic_bool asked; // to rest
+    bool joined;       // it is waited for
     bool rests;        // or has ended; under the lock of park.c
     struct park_thread *next;
 };
@@ -40,6 +41,11 @@ bool park_is_asked(const struct park_thread *thread);
 // unless park_join is called.
 void park_here(struct park_thread *thread);
 
+// Around calls of transports that other threads make without a lock: the
+// handler waits for their end, too. Pairs may nest.
+void park_call_begins(void);
+void park_call_ends(void);
+
 // Where threads are made, after the libraries that they call were loaded.
 // exit() calls handlers in the order opposite to that in which they were
 // registered, and libraries register some: so Tally's is registered once at
@@ -47,12 +53,12 @@ void park_here(struct park_thread *thread);
 enum park_place { PARK_OPENED, PARK_PROGRESS, PARK_REPLICA, PARK_PLACES };
 void park_at_exit(enum park_place place);
 
-// The handler: asks all threads but the caller's to rest, and waits for them,
-// not long. Returns whether all do; the second time without asking or waiting.
+// The handler: asks all threads but the caller to rest, and waits for them, not
+// long. Returns whether all do; the second time without asking or waiting.
 bool park_all(void);
 
-// Whether the process exits, and the caller is not the thread that does it: it
-// may no longer call the host program.
+// Whether the process exits, and the caller is not the thread that does it:
+// then it may call neither the host program nor a transport.
 bool park_silences(void);
 
 #endif

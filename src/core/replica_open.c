@@ -185,6 +185,7 @@ tally_status_t replica_open_all(const struct replica_open_params *params,
 // The transport may use the loop's buffers until it is closed.
 void replica_close_all(struct replica_opened *opened)
 {
+    park_call_begins();
     replica_loop_stop(opened->loop);
     if (opened->entry != NULL)
         transports_close(opened->entry, TRANSPORTS_FOR_REPLICAS);
@@ -192,4 +193,5 @@ void replica_close_all(struct replica_opened *opened)
     quorum_close(opened->quorum);
     recorder_close(opened->recorder);
     memset(opened, 0, sizeof(*opened));
+    park_call_ends();
 }

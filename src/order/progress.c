@@ -49,6 +49,15 @@ void progress_unlock(struct progress *progress)
     core_log_release();
 }
 
+// At exit only who exits calls transports.
+static void advance(struct queue *queue)
+{
+    if (park_silences())
+        queue_end(queue, "the process exits");
+    else
+        queue_advance(queue);
+}
+
 // A stream gets its answer as soon as there is one.
 static void move_queue(struct progress *progress, struct queue *queue)
 {
@@ -56,7 +65,7 @@ static void move_queue(struct progress *progress, struct queue *queue)
 
     if (queue->feed != NULL)
         queue->feed(queue->feed_context);
-    queue_advance(queue);
+    advance(queue);
     if (queue->feed != NULL)
         queue->feed(queue->feed_context);
     progress->posted += queue->posted - before;
@@ -64,9 +73,10 @@ static void move_queue(struct progress *progress, struct queue *queue)
 
 bool engine_move(struct progress *progress)
 {
+    int transports = park_silences() ? 0 : progress->transport_count;
     bool events = false;
 
-    for (int i = 0; i < progress->transport_count; i++) {
+    for (int i = 0; i < transports; i++) {
         // A failed transport shows in the requests of its queues.
         events |= progress->transports[i].ops->progress(
                       progress->transports[i].transport) > 0;
@@ -78,6 +88,8 @@ bool engine_move(struct progress *progress)
 
 void engine_check(struct progress *progress, int64_t now_us)
 {
+    if (park_silences())
+        return;
     for (struct queue *q = progress->queues; q != NULL; q = q->next)
         queue_check(q, now_us);
     for (struct watchdog *w = progress->watchdogs; w != NULL; w = w->next)
@@ -245,7 +257,7 @@ uint64_t progress_post(struct progress *progress, struct queue *queue,
     progress->posted++;
     // What is sent now is sooner at the others than after a look at what came.
     if (idle)
-        queue_advance(queue);
+        advance(queue);
     else
         engine_move(progress);
     engine_tell_waits(progress);

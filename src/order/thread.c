@@ -263,6 +263,19 @@ static void look_again(unsigned *looks)
         engine_relax();
 }
 
+// Nobody will move what is pending. Who has the lock may be in a transport: it
+// is waited for.
+static void rest_for_good(struct progress *progress)
+{
+    if (!park_is_asked(&progress->thread))
+        return;
+    progress_lock(progress);
+    engine_move(progress);
+    engine_tell_waits(progress);
+    progress_unlock(progress);
+    park_here(&progress->thread);
+}
+
 void *engine_thread(void *argument)
 {
     struct progress *progress = argument;
@@ -292,7 +305,7 @@ void *engine_thread(void *argument)
             sleeper_stay(progress->sleeper);
         else
             sleeper_sleep(progress->sleeper, rest.us);
-        park_here(&progress->thread);
+        rest_for_good(progress);
     }
     return NULL;
 }

@@ -285,12 +285,23 @@ static bool sleep_on(struct pollfd *fds, nfds_t count, int64_t us)
 static bool turn(struct replica_loop *loop, struct replica_outcome *outcome)
 {
     loop->now_us = clock_now_us();
-    move(loop);
+    if (!park_silences())
+        move(loop);
     if (!loop->has_outcome)
         return false;
     loop->has_outcome = false;
     *outcome = loop->outcome;
     return true;
+}
+
+// Who has the lock may be in the transport: it is waited for.
+static void rest_for_good(struct replica_loop *loop)
+{
+    if (!park_is_asked(&loop->thread))
+        return;
+    loop_lock(loop);
+    loop_unlock(loop);
+    park_here(&loop->thread);
 }
 
 static void *run(void *argument)
@@ -313,7 +324,7 @@ static void *run(void *argument)
         if (owes)
             loop->params.decided(loop->params.context, &outcome);
         ended = !owes && sleep_on(fds, count, limit_us);
-        park_here(&loop->thread);
+        rest_for_good(loop);
     }
     return NULL;
 }
