@@ -261,8 +261,8 @@ static void end_after_all_rest(void)
     // It needs them.
     begin(&two, NULL);
     EXPECT(begins_to_turn(&two));
-    wake(&two);
     atomic_store(&two.turns, false);
+    wake(&two);
     EXPECT(begins_to_turn(&two));
     end(&two);
 }
