@@ -204,18 +204,26 @@ static void exit_in_log(void)
 struct way {
     const char *name;
     void (*goes)(void);
-    void (*at_exit)(void);
+    void (*at_exit)(void); // registered before tally_open, or between it
+    bool after_open;       // and tally_group_create
     bool exits_in_log;
 };
 
 static const struct way ways[] = {
-    {"pending", pend, host_goes, false},
-    {"stepping", step, host_goes, false},
-    {"waiting", wait_beside, host_goes, false},
-    {"closing", close_beside, host_goes, false},
-    {"log", exit_in_log, host_goes, true},
-    {"closes", pend, host_closes, false},
+    {"pending", pend, host_goes, false, false},
+    {"opened", pend, host_goes, true, false},
+    {"stepping", step, host_goes, false, false},
+    {"waiting", wait_beside, host_goes, false, false},
+    {"closing", close_beside, host_goes, false, false},
+    {"log", exit_in_log, host_goes, false, true},
+    {"closes", pend, host_closes, false, false},
 };
+
+static int failed(const char *what)
+{
+    printf("%s: %s\n", what, tally_last_error());
+    return 1;
+}
 
 static int run(const struct way *way, const char *library)
 {
@@ -226,18 +234,18 @@ static int run(const struct way *way, const char *library)
     exiting = pthread_self();
     host.log = take_line;
     host.context = &exits_in_log;
-    atexit(way->at_exit);
+    if (!way->after_open)
+        atexit(way->at_exit);
     if (tally_open(&host, &job.tally) != TALLY_OK ||
-        tally_rank(job.tally, &job.rank, &job.ranks) != TALLY_OK ||
-        small_job_enter(&job, NULL) != TALLY_OK) {
-        printf("open: %s\n", tally_last_error());
-        return 1;
-    }
+        tally_rank(job.tally, &job.rank, &job.ranks) != TALLY_OK)
+        return failed("open");
+    if (way->after_open)
+        atexit(way->at_exit);
+    if (small_job_enter(&job, NULL) != TALLY_OK)
+        return failed("group");
     // After those of the transports, and so it lingers when they are gone.
-    if (dlopen(library, RTLD_NOW) == NULL) {
-        printf("%s\n", dlerror());
-        return 1;
-    }
+    if (dlopen(library, RTLD_NOW) == NULL)
+        return failed(dlerror());
     way->goes();
     nap_at_random();
     return EXIT_MEANT;

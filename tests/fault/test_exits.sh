@@ -36,6 +36,8 @@ while read -r settings; do
         check "3 ranks exit while one is $how, $count times, $settings" \
             repeat "$count" "$settings" "$how"
     done
+    check "libraries that were loaded after tally_open may go, $settings" \
+        repeat 1 "$settings" opened
     check "a callback exits, $settings" \
         repeat 1 "TALLY_TIMEOUT=0.2 $settings" log
     check "who exits may close, $settings" \

@@ -91,6 +91,14 @@ static int status_of(void (*body)(void))
 
 static struct sleeping one, two;
 
+static void end(struct sleeping *sleeping)
+{
+    atomic_store(&sleeping->stop, true);
+    wake(sleeping);
+    park_join(&sleeping->thread);
+    EXPECT(atomic_load(&sleeping->ended));
+}
+
 // ---------------------------------------------------------------------- exit
 
 static bool rests_at_exit;
@@ -182,6 +190,94 @@ START_TEST(a_thread_that_a_callback_has_ended_is_not_waited_for)
 }
 END_TEST
 
+// ------------------------------------------------------------- other threads
+
+static atomic_bool begun, over;
+
+static void await(atomic_bool *flag)
+{
+    for (int i = 0; i < 5000 && !atomic_load(flag); i++)
+        nap_ms(1);
+    EXPECT(atomic_load(flag));
+}
+
+static void await_exit(void)
+{
+    atomic_store(&begun, true);
+    for (int i = 0; i < 5000 && !park_silences(); i++)
+        nap_ms(1);
+    nap_ms(20);
+}
+
+static void *call(void *argument)
+{
+    park_call_begins();
+    await_exit();
+    atomic_store(&over, true);
+    park_call_ends();
+    return argument;
+}
+
+static void begin_beside(void *(*body)(void *argument))
+{
+    pthread_t beside;
+
+    EXPECT(pthread_create(&beside, NULL, body, NULL) == 0);
+}
+
+static void see_whether_it_is_over(void)
+{
+    EXPECT(park_all());
+    EXPECT(atomic_load(&over));
+}
+
+static void exit_beside_a_call(void)
+{
+    atexit(see_whether_it_is_over);
+    begin_beside(call);
+    await(&begun);
+    park_at_exit(PARK_OPENED);
+    park_call_begins(); // its own is not waited for
+    begin(&one, NULL);
+    exit(46);
+}
+
+START_TEST(a_call_that_closes_is_waited_for)
+{
+    ck_assert_int_eq(status_of(exit_beside_a_call), 46);
+}
+END_TEST
+
+static void *end_two(void *argument)
+{
+    end(&two);
+    atomic_store(&over, true);
+    return argument;
+}
+
+static void see_it_end(void)
+{
+    EXPECT(park_all());
+    await(&over);
+}
+
+static void exit_beside_who_ends_a_thread(void)
+{
+    atexit(see_it_end);
+    begin(&two, await_exit);
+    await(&begun);
+    begin_beside(end_two);
+    nap_ms(20); // it joins by then, most often
+    park_at_exit(PARK_OPENED);
+    exit(47);
+}
+
+START_TEST(a_thread_that_is_being_ended_ends)
+{
+    ck_assert_int_eq(status_of(exit_beside_who_ends_a_thread), 47);
+}
+END_TEST
+
 // ---------------------------------------------------------------------- fork
 
 static void exit_in_child(bool with_handlers)
@@ -242,14 +338,6 @@ START_TEST(a_child_waits_for_threads_of_its_own)
 END_TEST
 
 // --------------------------------------------------------------------- after
-
-static void end(struct sleeping *sleeping)
-{
-    atomic_store(&sleeping->stop, true);
-    wake(sleeping);
-    park_join(&sleeping->thread);
-    EXPECT(atomic_load(&sleeping->ended));
-}
 
 static void end_after_all_rest(void)
 {
@@ -356,6 +444,8 @@ int main(void)
     tcase_add_test(tests, exit_goes_on_without_a_thread_that_never_comes);
     tcase_add_test(tests, a_thread_may_exit_itself);
     tcase_add_test(tests, a_thread_that_a_callback_has_ended_is_not_waited_for);
+    tcase_add_test(tests, a_call_that_closes_is_waited_for);
+    tcase_add_test(tests, a_thread_that_is_being_ended_ends);
     tcase_add_test(tests, a_child_waits_for_no_threads_of_its_parent);
     tcase_add_test(tests, a_child_waits_for_threads_of_its_own);
     tcase_add_test(tests, who_exits_may_still_close_and_open);
