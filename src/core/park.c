@@ -17,7 +17,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed;      // CLOCK_MONOTONIC
 static struct park_thread *threads; // from park_start to park_join
 static int calls;                   // park_call_begins
-static pid_t home;                  // the process that has these
+static _Atomic pid_t home;          // the process that has these
 static atomic_bool exiting;
 static atomic_bool registered[PARK_PLACES];
 
