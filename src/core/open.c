@@ -126,7 +126,8 @@ static void drop_transport(tally_t *tally,
 
 static void close_all(tally_t *tally)
 {
-    park_call_begins();
+    if (!park_call_begins())
+        return;
     // What is left of a transport's work is flushed by its close; nobody polls
     // it any more.
     for (int i = 0; tally->transports != NULL && i < tally->transports->count;

@@ -35,19 +35,11 @@ static void make_condition(void)
     pthread_condattr_destroy(&attributes);
 }
 
-static void fork_begins(void)
-{
-    pthread_mutex_lock(&lock);
-}
-
-static void fork_ends(void)
-{
-    pthread_mutex_unlock(&lock);
-}
-
-// None of the threads is there.
+// None of the threads is there, nor who may have had the lock. It is not taken
+// before a fork: a handler of the host program's may close there.
 static void begin_child(void)
 {
+    pthread_mutex_init(&lock, NULL);
     threads = NULL;
     calls = own_calls;
     self = NULL;
@@ -55,14 +47,13 @@ static void begin_child(void)
     home = getpid();
     atomic_store(&exiting, false);
     make_condition();
-    pthread_mutex_unlock(&lock);
 }
 
 static void begin(void)
 {
     home = getpid();
     make_condition();
-    pthread_atfork(fork_begins, fork_ends, begin_child);
+    pthread_atfork(NULL, NULL, begin_child);
 }
 
 // ------------------------------------------------------------------ a thread
@@ -160,24 +151,24 @@ void park_here(struct park_thread *thread)
     pthread_mutex_unlock(&lock);
 }
 
-static void count_call(int count)
+bool park_call_begins(void)
 {
     pthread_once(&once, begin);
     pthread_mutex_lock(&lock);
-    calls += count;
-    own_calls += count;
-    pthread_cond_broadcast(&changed);
+    bool may = own_calls > 0 || !park_silences();
+    calls += may;
+    own_calls += may;
     pthread_mutex_unlock(&lock);
-}
-
-void park_call_begins(void)
-{
-    count_call(1);
+    return may;
 }
 
 void park_call_ends(void)
 {
-    count_call(-1);
+    pthread_mutex_lock(&lock);
+    calls--;
+    own_calls--;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
 }
 
 // ---------------------------------------------------------------------- exit

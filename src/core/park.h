@@ -42,8 +42,9 @@ bool park_is_asked(const struct park_thread *thread);
 void park_here(struct park_thread *thread);
 
 // Around calls of transports that other threads make without a lock: the
-// handler waits for their end, too. Pairs may nest.
-void park_call_begins(void);
+// handler waits for their end, too. Pairs may nest. False: it is too late, and
+// the caller leaves it, with what it has, to the end of the process.
+bool park_call_begins(void);
 void park_call_ends(void);
 
 // Where threads are made, after the libraries that they call were loaded.

@@ -185,8 +185,11 @@ tally_status_t replica_open_all(const struct replica_open_params *params,
 // The transport may use the loop's buffers until it is closed.
 void replica_close_all(struct replica_opened *opened)
 {
-    park_call_begins();
+    bool may = park_call_begins();
+
     replica_loop_stop(opened->loop);
+    if (!may)
+        return;
     if (opened->entry != NULL)
         transports_close(opened->entry, TRANSPORTS_FOR_REPLICAS);
     replica_loop_free(opened->loop);

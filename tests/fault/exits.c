@@ -24,10 +24,12 @@
 #define AT_MOST_MS 20
 #define STILL_MS 100
 #define LOOKS 50
+#define LATE_MS 50 // a destructor lingers by then
 
 static struct small_job job;
 static pthread_t exiting;
 static atomic_bool gone; // the host program
+static atomic_bool late; // libraries go
 
 static void nap_ms(long ms)
 {
@@ -104,6 +106,7 @@ static void host_goes(void)
     atomic_store(&gone, true);
     if (!all_stand_still())
         _exit(EXIT_RUNNING);
+    atomic_store(&late, true);
 }
 
 static void host_closes(void)
@@ -162,6 +165,24 @@ static void *close_job(void *argument)
     return argument;
 }
 
+static void *close_late(void *argument)
+{
+    while (!atomic_load(&late))
+        nap_ms(1);
+    nap_ms(LATE_MS);
+    return close_job(argument);
+}
+
+static void *make_groups(void *argument)
+{
+    struct small_job other = {.tally = job.tally};
+
+    while (small_job_enter(&other, NULL) == TALLY_OK &&
+           small_job_leave(&other) == TALLY_OK)
+        ;
+    return argument;
+}
+
 static void begin_beside(void *(*body)(void *argument))
 {
     pthread_t beside;
@@ -191,6 +212,17 @@ static void close_beside(void)
     begin_beside(close_job);
 }
 
+static void close_too_late(void)
+{
+    post();
+    begin_beside(close_late);
+}
+
+static void join_beside(void)
+{
+    begin_beside(make_groups);
+}
+
 // The deadline passes: the progress thread says so, and exits.
 static void exit_in_log(void)
 {
@@ -214,7 +246,9 @@ static const struct way ways[] = {
     {"opened", pend, host_goes, true, false},
     {"stepping", step, host_goes, false, false},
     {"waiting", wait_beside, host_goes, false, false},
+    {"joining", join_beside, host_goes, false, false},
     {"closing", close_beside, host_goes, false, false},
+    {"late", close_too_late, host_goes, false, false},
     {"log", exit_in_log, host_goes, false, true},
     {"closes", pend, host_closes, false, false},
 };

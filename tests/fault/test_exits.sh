@@ -32,7 +32,7 @@ transport_ways >"$scratch/ways"
 while read -r settings; do
     count=1
     case "$settings" in *UCX_TLS=tcp*) count=$rounds ;; esac
-    for how in pending stepping waiting closing; do
+    for how in pending stepping waiting joining closing; do
         check "3 ranks exit while one is $how, $count times, $settings" \
             repeat "$count" "$settings" "$how"
     done
@@ -40,6 +40,8 @@ while read -r settings; do
         repeat 1 "$settings" opened
     check "a callback exits, $settings" \
         repeat 1 "TALLY_TIMEOUT=0.2 $settings" log
+    check "a close that begins as libraries go, $settings" \
+        repeat 1 "$settings" late
     check "who exits may close, $settings" \
         repeat 1 "TALLY_TIMEOUT=0.5 $settings" closes
 done <"$scratch/ways"
