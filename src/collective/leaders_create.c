@@ -6,7 +6,6 @@
 
 #include "collective/leaders_state.h"
 #include "core/error.h"
-#include "core/park.h"
 #include "numeric/record.h"
 
 #define CACHE_LINE_BYTES 64
@@ -154,7 +153,7 @@ void leaders_free(struct leaders *leaders)
     struct mailbox *mailbox = leaders->mailbox;
     if (mailbox == NULL)
         goto free_leaders;
-    for (size_t i = 0; i < mailbox->receive_count && !park_silences(); i++)
+    for (size_t i = 0; i < mailbox->receive_count; i++)
         if (mailbox->receives[i].status == TALLY_NOT_YET)
             leaders->ops->cancel(leaders->transport, &mailbox->receives[i]);
     if (any_pending(mailbox->receives, mailbox->receive_count) ||

@@ -13,7 +13,6 @@
 #include "collective/leaders.h"
 #include "core/clock.h"
 #include "core/error.h"
-#include "core/park.h"
 #include "numeric/record.h"
 
 // How long leaders try to reach each other, but no longer than a part of
@@ -66,7 +65,8 @@ static struct transports_opened *opened_of(const struct attempt *attempt)
 
 // ------------------------------------------------------------ what ranks have
 
-static tally_status_t open_and_read(struct attempt *attempt)
+// Opens the transport; the thread's sentence says why it cannot.
+static tally_status_t attempt_open(struct attempt *attempt)
 {
     tally_t *tally = attempt->group->tally;
     tally_status_t status =
@@ -83,21 +83,6 @@ static tally_status_t open_and_read(struct attempt *attempt)
                        opened_of(attempt)->transport, &attempt->address);
     progress_unlock(tally->progress);
     return attempt->address.status;
-}
-
-static tally_status_t too_late(void)
-{
-    return core_fail(TALLY_ERR_DEAD, "the process exits");
-}
-
-// Opens the transport; the thread's sentence says why it cannot.
-static tally_status_t attempt_open(struct attempt *attempt)
-{
-    if (!park_call_begins())
-        return too_late();
-    tally_status_t status = open_and_read(attempt);
-    park_call_ends();
-    return status;
 }
 
 static tally_status_t offers_gather(const struct attempt *attempt, bool able,
@@ -163,8 +148,6 @@ static tally_status_t poll(const struct attempt *attempt,
     struct progress *progress = attempt->group->tally->progress;
     tally_status_t status = TALLY_OK;
 
-    if (park_silences())
-        return too_late();
     progress_lock(progress);
     int events =
         attempt->entry->backend->ops->progress(opened_of(attempt)->transport);
@@ -221,7 +204,8 @@ static tally_status_t reach(const struct attempt *attempt,
     }
 }
 
-static tally_status_t reach_leaders(const struct attempt *attempt,
+// The thread's sentence says why this rank does not reach others.
+static tally_status_t attempt_reach(const struct attempt *attempt,
                                     const struct offers *offers)
 {
     tally_group_t *group = attempt->group;
@@ -237,6 +221,8 @@ static tally_status_t reach_leaders(const struct attempt *attempt,
     char reason[TRANSPORTS_REASON_BYTES];
     struct leaders *leaders;
 
+    if (group->topology->local_index != 0)
+        return TALLY_OK;
     tally_status_t status = leaders_create(&params, &leaders);
     if (status != TALLY_OK)
         return status;
@@ -246,19 +232,6 @@ static tally_status_t reach_leaders(const struct attempt *attempt,
     leaders_free(leaders); // cancels, which leaves a sentence
     progress_unlock(tally->progress);
     return status == TALLY_OK ? TALLY_OK : core_fail(status, "%s", reason);
-}
-
-// The thread's sentence says why this rank does not reach others.
-static tally_status_t attempt_reach(const struct attempt *attempt,
-                                    const struct offers *offers)
-{
-    if (attempt->group->topology->local_index != 0)
-        return TALLY_OK;
-    if (!park_call_begins())
-        return too_late();
-    tally_status_t status = reach_leaders(attempt, offers);
-    park_call_ends();
-    return status;
 }
 
 static enum verdict verdict_of(tally_status_t status)

@@ -213,6 +213,7 @@ bool park_all(void)
 {
     const struct timespec until = wait_ends(CLOCK_REALTIME);
 
+    pthread_once(&once, begin);
     // A child made without fork()'s handlers.
     if (home != getpid())
         return true;

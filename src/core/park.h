@@ -41,8 +41,8 @@ bool park_is_asked(const struct park_thread *thread);
 // unless park_join is called.
 void park_here(struct park_thread *thread);
 
-// Around calls of transports that other threads make without a lock: the
-// handler waits for their end, too. Pairs may nest. False: it is too late, and
+// Around what closes transports, which other threads do without a lock: the
+// handler waits for its end, too. Pairs may nest. False: it is too late, and
 // the caller leaves it, with what it has, to the end of the process.
 bool park_call_begins(void);
 void park_call_ends(void);

@@ -22,9 +22,9 @@
 #define EXIT_RUNNING 92 // a thread did something after exit's handlers
 #define EXIT_NOT_ENDED 93
 #define AT_MOST_MS 20
-#define STILL_MS 100
+#define STILL_MS 50
 #define LOOKS 50
-#define LATE_MS 50 // a destructor lingers by then
+#define LATE_MS 40 // a destructor lingers by then
 
 static struct small_job job;
 static pthread_t exiting;
@@ -173,16 +173,6 @@ static void *close_late(void *argument)
     return close_job(argument);
 }
 
-static void *make_groups(void *argument)
-{
-    struct small_job other = {.tally = job.tally};
-
-    while (small_job_enter(&other, NULL) == TALLY_OK &&
-           small_job_leave(&other) == TALLY_OK)
-        ;
-    return argument;
-}
-
 static void begin_beside(void *(*body)(void *argument))
 {
     pthread_t beside;
@@ -218,11 +208,6 @@ static void close_too_late(void)
     begin_beside(close_late);
 }
 
-static void join_beside(void)
-{
-    begin_beside(make_groups);
-}
-
 // The deadline passes: the progress thread says so, and exits.
 static void exit_in_log(void)
 {
@@ -246,7 +231,6 @@ static const struct way ways[] = {
     {"opened", pend, host_goes, true, false},
     {"stepping", step, host_goes, false, false},
     {"waiting", wait_beside, host_goes, false, false},
-    {"joining", join_beside, host_goes, false, false},
     {"closing", close_beside, host_goes, false, false},
     {"late", close_too_late, host_goes, false, false},
     {"log", exit_in_log, host_goes, false, true},

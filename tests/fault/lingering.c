@@ -5,7 +5,7 @@
 
 __attribute__((destructor)) static void linger(void)
 {
-    const struct timespec time = {0, 300000000};
+    const struct timespec time = {0, 150000000};
 
     nanosleep(&time, NULL);
 }

@@ -88,7 +88,7 @@ static void see_that_all_rest(void)
 
 static struct replica_step replica;
 
-static void exit_as_a_replica(void)
+static void work_as_a_replica(void)
 {
     const char *const settings[] = {"TALLY_REPLICA_FOLDER",
                                     folder,
@@ -99,7 +99,6 @@ static void exit_as_a_replica(void)
                                     NULL};
     tally_replica_verdict_t verdict = TALLY_INIT(tally_replica_verdict_t);
 
-    atexit(see_that_all_rest);
     replica_step_open(&replica, NULL, settings, 0, 1);
     replica_step_count(&replica);
     replica_step_apply(&replica, &verdict);
@@ -109,9 +108,40 @@ static void exit_as_a_replica(void)
     await_thread("tally-recorder");
 }
 
+static void exit_as_a_replica(void)
+{
+    atexit(see_that_all_rest);
+    work_as_a_replica();
+}
+
 START_TEST(the_threads_of_a_replica_rest)
 {
     ck_assert_int_eq(status_of(exit_as_a_replica), EXIT_MEANT);
+}
+END_TEST
+
+static void *close_replica(void *argument)
+{
+    replica_step_close(&replica);
+    return argument;
+}
+
+static void close_beside_who_exits(void)
+{
+    pthread_t beside;
+
+    work_as_a_replica();
+    EXPECT(park_all());
+    EXPECT(pthread_create(&beside, NULL, close_replica, NULL) == 0);
+    EXPECT(pthread_join(beside, NULL) == 0);
+    EXPECT(threads_named("tally-replica") == 0); // what it had goes
+    EXPECT(threads_named("tally-quorum") > 0);
+    EXPECT(threads_named("tally-progress") > 0);
+}
+
+START_TEST(what_another_thread_closes_then_is_left_to_the_end)
+{
+    ck_assert_int_eq(status_of(close_beside_who_exits), EXIT_MEANT);
 }
 END_TEST
 
@@ -262,6 +292,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, make_folder, remove_folder);
     tcase_add_test(tests, the_threads_of_a_replica_rest);
+    tcase_add_test(tests, what_another_thread_closes_then_is_left_to_the_end);
     tcase_add_test(tests, the_threads_of_the_rendezvous_rest_and_may_be_closed);
     tcase_add_test(tests,
                    who_exits_waits_until_the_deadline_though_no_thread_moves);

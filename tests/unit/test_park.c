@@ -211,8 +211,10 @@ static void await_exit(void)
 
 static void *call(void *argument)
 {
-    park_call_begins();
+    EXPECT(park_call_begins());
     await_exit();
+    EXPECT(park_call_begins()); // it is a part of it
+    park_call_ends();
     atomic_store(&over, true);
     park_call_ends();
     return argument;
@@ -237,7 +239,7 @@ static void exit_beside_a_call(void)
     begin_beside(call);
     await(&begun);
     park_at_exit(PARK_OPENED);
-    park_call_begins(); // its own is not waited for
+    EXPECT(park_call_begins()); // its own is not waited for
     begin(&one, NULL);
     exit(46);
 }
@@ -245,6 +247,29 @@ static void exit_beside_a_call(void)
 START_TEST(a_call_that_closes_is_waited_for)
 {
     ck_assert_int_eq(status_of(exit_beside_a_call), 46);
+}
+END_TEST
+
+static void *call_too_late(void *argument)
+{
+    EXPECT(!park_call_begins());
+    return argument;
+}
+
+static void call_after_all_rest(void)
+{
+    pthread_t beside;
+
+    EXPECT(park_all());
+    EXPECT(pthread_create(&beside, NULL, call_too_late, NULL) == 0);
+    pthread_join(beside, NULL);
+    EXPECT(park_call_begins());
+    park_call_ends();
+}
+
+START_TEST(only_who_exits_may_begin_a_call_then)
+{
+    ck_assert_int_eq(status_of(call_after_all_rest), 0);
 }
 END_TEST
 
@@ -334,6 +359,30 @@ static void exit_in_child_with_a_thread(void)
 START_TEST(a_child_waits_for_threads_of_its_own)
 {
     ck_assert_int_eq(status_of(exit_in_child_with_a_thread), 0);
+}
+END_TEST
+
+static void end_one(void)
+{
+    end(&one);
+}
+
+static void end_before_fork(void)
+{
+    int status;
+
+    pthread_atfork(end_one, NULL, NULL);
+    begin(&one, NULL);
+    pid_t child = fork();
+    if (child == 0)
+        exit(EXIT_SUCCESS);
+    EXPECT(waitpid(child, &status, 0) == child);
+    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS);
+}
+
+START_TEST(a_handler_of_fork_may_close)
+{
+    ck_assert_int_eq(status_of(end_before_fork), 0);
 }
 END_TEST
 
@@ -445,9 +494,11 @@ int main(void)
     tcase_add_test(tests, a_thread_may_exit_itself);
     tcase_add_test(tests, a_thread_that_a_callback_has_ended_is_not_waited_for);
     tcase_add_test(tests, a_call_that_closes_is_waited_for);
+    tcase_add_test(tests, only_who_exits_may_begin_a_call_then);
     tcase_add_test(tests, a_thread_that_is_being_ended_ends);
     tcase_add_test(tests, a_child_waits_for_no_threads_of_its_parent);
     tcase_add_test(tests, a_child_waits_for_threads_of_its_own);
+    tcase_add_test(tests, a_handler_of_fork_may_close);
     tcase_add_test(tests, who_exits_may_still_close_and_open);
     tcase_add_test(tests, a_thread_that_another_begins_meanwhile_rests);
     tcase_add_test(tests, only_who_exits_calls_the_hosts_log);
