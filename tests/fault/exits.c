@@ -177,7 +177,8 @@ static void begin_beside(void *(*body)(void *argument))
 {
     pthread_t beside;
 
-    if (pthread_create(&beside, NULL, body, NULL) != 0)
+    if (pthread_create(&beside, NULL, body, NULL) != 0 ||
+        pthread_detach(beside) != 0)
         exit(1);
 }
 

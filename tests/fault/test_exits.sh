@@ -7,6 +7,9 @@
 # EXITS: how often, of those that may come at any moment (2).
 . "${srcdir:-.}/tests/harness/shell.sh"
 
+TSAN_OPTIONS="${TSAN_OPTIONS:+$TSAN_OPTIONS:}suppressions=${srcdir:-.}/tests/\
+harness/tsan.supp"
+export TSAN_OPTIONS
 lingering=$PWD/tests/fault/.libs/lingering.so
 
 # exit_once HOW SETTINGS: all ranks exit as they mean to.
@@ -14,7 +17,7 @@ exit_once() {
     out=$scratch/$1.out
     status=0
     # shellcheck disable=SC2086
-    env $2 timeout 60 tools/tally_run --keep-going --timeout 50 -n 3 \
+    env $2 timeout 120 tools/tally_run --keep-going --timeout 110 -n 3 \
         tests/fault/exits "$1" "$lingering" >"$out" 2>&1 </dev/null || status=$?
     [ $status -eq 43 ] &&
         [ "$(grep -c "exited with status 43$" "$out")" -eq 3 ] && return
