@@ -129,7 +129,9 @@ typedef struct tally_host {
 
 // Opens Tally, once a process (once a rank, where ranks are threads).
 // host: NULL for all defaults. Blocks until all ranks of the job have come, at
-// most TALLY_BOOTSTRAP_TIMEOUT.
+// most TALLY_BOOTSTRAP_TIMEOUT. Registers a handler with atexit, which puts
+// Tally's threads to rest, within a second, where exit() comes before
+// tally_close; what is pending ends then, with DEAD.
 // Errors: INVALID, ABI, CONFIG, BOOTSTRAP, TIMEOUT, MISMATCH, TRANSPORT,
 // MEMORY, SYSTEM, UNSUPPORTED (TALLY_SECRET in a build without libcrypto).
 TALLY_API tally_status_t tally_open(const tally_host_t *host, tally_t **out);
@@ -137,7 +139,9 @@ TALLY_API tally_status_t tally_open(const tally_host_t *host, tally_t **out);
 // Closes. All groups must be freed: otherwise BUSY, and nothing is closed.
 // Blocks for at most the time to flush what was sent. NULL: nothing. Close when
 // no rank makes groups or steps any more: Tally's own rendezvous is a tree of
-// ranks under rank 0, and ranks that meet by one that closed get PEER.
+// ranks under rank 0, and ranks that meet by one that closed get PEER. An exit
+// handler of the host program may still free and close; only the thread that
+// is in exit() is given log lines then.
 TALLY_API tally_status_t tally_close(tally_t *tally);
 
 // The rank and world size that tally_open found. NULL pointers are skipped.

@@ -53,7 +53,8 @@ def _take(log: Log, level: int, line: bytes) -> None:
 @atexit.register
 def _end() -> None:
     """C may not call an interpreter that is gone. What has groups cannot be closed:
-    its threads stay in their next call."""
+    its threads stay in their next call. The library puts them to rest by itself, but
+    in exit(), when the interpreter is gone already."""
     global _ending
     for host in list(_in_use.values()):
         if host.process == os.getpid():  # no threads come along a fork

@@ -4,7 +4,6 @@
 #include "bootstrap/bootstrap.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -39,29 +38,24 @@ static tally_status_t open_caller_side(struct member *member)
     return TALLY_OK;
 }
 
-// Signals are the host program's.
-static tally_status_t start_thread(struct member *member)
+static void wake(void *argument)
 {
-    sigset_t all;
-    sigset_t before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&member->thread, NULL, loop_run, member);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error != 0)
-        return core_fail(TALLY_ERR_SYSTEM, "the rendezvous' thread: %s",
-                         strerror(error));
-    return TALLY_OK;
-}
-
-static void wake(struct member *member)
-{
+    const struct member *member = argument;
     uint64_t one = 1;
 
     // Cannot fail: the counter does not come near its end.
     if (write(member->wake_fd, &one, sizeof(one)) < 0)
         return;
+}
+
+static tally_status_t start_thread(struct member *member)
+{
+    int error = park_start(&member->thread, loop_run, wake, member);
+
+    if (error != 0)
+        return core_fail(TALLY_ERR_SYSTEM, "the rendezvous' thread: %s",
+                         strerror(error));
+    return TALLY_OK;
 }
 
 static void rendezvous_close(struct exchange *exchange)
@@ -72,7 +66,7 @@ static void rendezvous_close(struct exchange *exchange)
     member->shared.closing = true;
     pthread_mutex_unlock(&member->shared.lock);
     wake(member);
-    pthread_join(member->thread, NULL);
+    park_join(&member->thread);
     member_free(member);
 }
 
@@ -279,7 +273,7 @@ tally_status_t bootstrap_open(const struct bootstrap_params *params,
         *out = &member->base;
         return TALLY_OK;
     }
-    pthread_join(member->thread, NULL);
+    park_join(&member->thread);
     status = core_fail(member->shared.status, "%s", member->shared.sentence);
 
 free_member:

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/park.h"
+
 #define LINE_BYTES 1200
 
 static const char *const level_name[] = {"error", "warn", "info", "debug"};
@@ -26,6 +28,8 @@ static _Thread_local struct {
 static void emit(const struct core_log *log, tally_log_level_t level,
                  const char *line)
 {
+    if (park_silences())
+        return; // the host program may be half gone
     if (log->write != NULL)
         log->write(log->context, level, line);
     else if (log->rank >= 0)

@@ -9,6 +9,7 @@
 #include "core/api.h"
 #include "core/error.h"
 #include "core/objects.h"
+#include "core/park.h"
 #include "core/processors.h"
 #include "core/settings.h"
 #include "core/struct_check.h"
@@ -125,6 +126,8 @@ static void drop_transport(tally_t *tally,
 
 static void close_all(tally_t *tally)
 {
+    if (!park_call_begins())
+        return;
     // What is left of a transport's work is flushed by its close; nobody polls
     // it any more.
     for (int i = 0; tally->transports != NULL && i < tally->transports->count;
@@ -143,6 +146,7 @@ static void close_all(tally_t *tally)
     free(tally->everybody);
     config_free(tally->config);
     free(tally);
+    park_call_ends();
 }
 
 static tally_status_t take_configuration(tally_t *tally,
@@ -242,6 +246,7 @@ tally_status_t tally_open(const tally_host_t *host, tally_t **out)
         close_all(tally);
         return status;
     }
+    park_at_exit(PARK_OPENED);
     *out = tally;
     return TALLY_OK;
 }

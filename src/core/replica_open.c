@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "core/park.h"
 
 static tally_status_t check(const struct replica_open_params *params)
 {
@@ -168,25 +169,32 @@ tally_status_t replica_open_all(const struct replica_open_params *params,
     worker->peer_lost = peer_lost;
     worker->peer_lost_context = opened;
     status = start_loop(params, opened);
-    if (status != TALLY_OK)
+    if (status != TALLY_OK) {
         replica_close_all(opened);
-    else
-        core_log(params->log, TALLY_LOG_INFO,
-                 "%s %u of %u, incarnation %llu, over %s",
-                 params->witness ? "witness" : "replica",
-                 (unsigned)params->peer, (unsigned)params->replicas,
-                 (unsigned long long)opened->incarnation, opened->entry->name);
+        return status;
+    }
+    park_at_exit(PARK_REPLICA);
+    core_log(params->log, TALLY_LOG_INFO,
+             "%s %u of %u, incarnation %llu, over %s",
+             params->witness ? "witness" : "replica", (unsigned)params->peer,
+             (unsigned)params->replicas,
+             (unsigned long long)opened->incarnation, opened->entry->name);
     return status;
 }
 
 // The transport may use the loop's buffers until it is closed.
 void replica_close_all(struct replica_opened *opened)
 {
+    bool may = park_call_begins();
+
     replica_loop_stop(opened->loop);
+    if (!may)
+        return;
     if (opened->entry != NULL)
         transports_close(opened->entry, TRANSPORTS_FOR_REPLICAS);
     replica_loop_free(opened->loop);
     quorum_close(opened->quorum);
     recorder_close(opened->recorder);
     memset(opened, 0, sizeof(*opened));
+    park_call_ends();
 }

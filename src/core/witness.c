@@ -4,6 +4,7 @@
 
 #include "core/api.h"
 #include "core/error.h"
+#include "core/park.h"
 #include "core/replica_open.h"
 #include "core/struct_check.h"
 
@@ -82,11 +83,14 @@ static tally_status_t bring_up(tally_witness_t *witness)
 
 static void release(tally_witness_t *witness)
 {
+    if (!park_call_begins())
+        return;
     replica_close_all(&witness->opened);
     transports_free(witness->transports);
     health_free(witness->health);
     config_free(witness->config);
     free(witness);
+    park_call_ends();
 }
 
 tally_status_t tally_witness_open(const tally_host_t *host,

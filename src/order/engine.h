@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "core/park.h"
 #include "order/progress.h"
 #include "order/sleeper.h"
 
@@ -30,8 +31,7 @@ struct progress {
     int transport_count;
     uint64_t posted;        // of all queues
     uint64_t moves_in_line; // by who waits or polls
-    pthread_t thread;
-    bool thread_runs;
+    struct park_thread thread;
     atomic_bool stop;
     struct sleeper *sleeper; // the thread's
     atomic_int spin_us;      // what a waiting thread spins now, see spin_learn

@@ -4,7 +4,6 @@
 
 #include <assert.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +49,15 @@ void progress_unlock(struct progress *progress)
     core_log_release();
 }
 
+// At exit only who exits calls transports.
+static void advance(struct queue *queue)
+{
+    if (park_silences())
+        queue_end(queue, "the process exits");
+    else
+        queue_advance(queue);
+}
+
 // A stream gets its answer as soon as there is one.
 static void move_queue(struct progress *progress, struct queue *queue)
 {
@@ -57,7 +65,7 @@ static void move_queue(struct progress *progress, struct queue *queue)
 
     if (queue->feed != NULL)
         queue->feed(queue->feed_context);
-    queue_advance(queue);
+    advance(queue);
     if (queue->feed != NULL)
         queue->feed(queue->feed_context);
     progress->posted += queue->posted - before;
@@ -65,9 +73,10 @@ static void move_queue(struct progress *progress, struct queue *queue)
 
 bool engine_move(struct progress *progress)
 {
+    int transports = park_silences() ? 0 : progress->transport_count;
     bool events = false;
 
-    for (int i = 0; i < progress->transport_count; i++) {
+    for (int i = 0; i < transports; i++) {
         // A failed transport shows in the requests of its queues.
         events |= progress->transports[i].ops->progress(
                       progress->transports[i].transport) > 0;
@@ -79,6 +88,8 @@ bool engine_move(struct progress *progress)
 
 void engine_check(struct progress *progress, int64_t now_us)
 {
+    if (park_silences())
+        return;
     for (struct queue *q = progress->queues; q != NULL; q = q->next)
         queue_check(q, now_us);
     for (struct watchdog *w = progress->watchdogs; w != NULL; w = w->next)
@@ -133,34 +144,33 @@ void progress_free(struct progress *progress)
         return;
     assert(progress->queues == NULL && progress->watchdogs == NULL &&
            progress->transport_count == 0);
-    if (progress->thread_runs) {
-        atomic_store(&progress->stop, true);
-        sleeper_wake(progress->sleeper);
-        pthread_join(progress->thread, NULL);
-    }
+    atomic_store(&progress->stop, true);
+    sleeper_wake(progress->sleeper);
+    park_join(&progress->thread);
     sleeper_free(progress->sleeper);
     pthread_cond_destroy(&progress->done);
     pthread_mutex_destroy(&progress->lock);
     free(progress);
 }
 
-// Signals are the host program's: its own threads take them.
+static void wake_thread(void *argument)
+{
+    struct progress *progress = argument;
+
+    sleeper_wake(progress->sleeper);
+}
+
 tally_status_t progress_start(struct progress *progress)
 {
-    sigset_t all, before;
-
-    if (progress->thread_runs)
+    if (progress->thread.runs)
         return TALLY_OK;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     int error =
-        pthread_create(&progress->thread, NULL, engine_thread, progress);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+        park_start(&progress->thread, engine_thread, wake_thread, progress);
     if (error != 0)
         return core_fail(TALLY_ERR_SYSTEM,
                          "cannot start the progress thread: %s",
                          strerror(error));
-    progress->thread_runs = true;
+    park_at_exit(PARK_PROGRESS);
     return TALLY_OK;
 }
 
@@ -247,7 +257,7 @@ uint64_t progress_post(struct progress *progress, struct queue *queue,
     progress->posted++;
     // What is sent now is sooner at the others than after a look at what came.
     if (idle)
-        queue_advance(queue);
+        advance(queue);
     else
         engine_move(progress);
     engine_tell_waits(progress);
@@ -341,6 +351,9 @@ tally_status_t progress_wait(struct progress *progress, struct queue *queue,
             if (begin_us == 0)
                 begin_us = now_us;
             phase = wait_phase_at(now_us - begin_us, spin_us);
+            // At exit the thread moves nothing any more.
+            if (phase == WAIT_SLEEP && park_is_asked(&progress->thread))
+                phase = WAIT_YIELD;
         }
         if (phase == WAIT_SPIN)
             engine_relax();

@@ -256,6 +256,12 @@ void queue_check(struct queue *queue, int64_t now_us)
     }
 }
 
+void queue_end(struct queue *queue, const char *why)
+{
+    if (queue_pending(queue))
+        fail_group(queue, TALLY_ERR_DEAD, -1, "%s", why);
+}
+
 void queue_abandon(struct queue *queue, uint64_t ticket, const char *why)
 {
     fail_group(queue, TALLY_ERR_TIMEOUT, -1, "%s", why);

@@ -113,6 +113,9 @@ tally_status_t queue_arm(struct queue *queue, struct allreduce_source *out);
 // The slow look: the deadline, and ranks that are gone.
 void queue_check(struct queue *queue, int64_t now_us);
 
+// Nobody moves it any more: what is pending ends, and the group with it.
+void queue_end(struct queue *queue, const char *why);
+
 // Whether a ticket is complete, well or not.
 static inline bool queue_done(const struct queue *queue, uint64_t ticket)
 {

@@ -263,6 +263,19 @@ static void look_again(unsigned *looks)
         engine_relax();
 }
 
+// Nobody will move what is pending. Who has the lock may be in a transport: it
+// is waited for.
+static void rest_for_good(struct progress *progress)
+{
+    if (!park_is_asked(&progress->thread))
+        return;
+    progress_lock(progress);
+    engine_move(progress);
+    engine_tell_waits(progress);
+    progress_unlock(progress);
+    park_here(&progress->thread);
+}
+
 void *engine_thread(void *argument)
 {
     struct progress *progress = argument;
@@ -287,10 +300,12 @@ void *engine_thread(void *argument)
             look_again(&looks);
         else if (!rest.sleeps)
             sleeper_nap(progress->sleeper, rouses, rest.us);
-        else if (atomic_load(&progress->stop)) // before it could be woken
+        else if (atomic_load(&progress->stop) || // before it could be woken
+                 park_is_asked(&progress->thread))
             sleeper_stay(progress->sleeper);
         else
             sleeper_sleep(progress->sleeper, rest.us);
+        rest_for_good(progress);
     }
     return NULL;
 }

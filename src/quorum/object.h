@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 
+#include "core/park.h"
 #include "quorum/content.h"
 
 // Of one call of a provider that may wait.
@@ -46,8 +47,7 @@ struct quorum {
     struct quorum_member self;
     uint8_t self_address[QUORUM_ADDRESS_MAX];
     int wake_fd;
-    pthread_t thread;
-    bool thread_runs;
+    struct park_thread thread;
 
     // The thread's.
     bool is_announced;

@@ -5,7 +5,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -195,6 +194,14 @@ static void wait_until(struct quorum *quorum, int64_t until_us)
     }
 }
 
+static void wake_thread(void *argument)
+{
+    const struct quorum *quorum = argument;
+    const uint64_t one = 1;
+
+    (void)!write(quorum->wake_fd, &one, sizeof(one));
+}
+
 static void *run(void *argument)
 {
     struct quorum *quorum = argument;
@@ -206,6 +213,7 @@ static void *run(void *argument)
         register_serve(quorum);
         look(quorum);
         wait_until(quorum, next_us);
+        park_here(&quorum->thread);
     }
     return NULL;
 }
@@ -213,8 +221,6 @@ static void *run(void *argument)
 tally_status_t quorum_announce(struct quorum *quorum, const void *address,
                                size_t bytes)
 {
-    sigset_t all, before;
-
     if (bytes > QUORUM_ADDRESS_MAX)
         return core_fail(TALLY_ERR_INVALID,
                          "an address has %zu bytes, at most %d are possible",
@@ -222,31 +228,23 @@ tally_status_t quorum_announce(struct quorum *quorum, const void *address,
     memcpy(quorum->self_address, address, bytes);
     quorum->self = (struct quorum_member){
         quorum->params.peer, quorum->incarnation, quorum->self_address, bytes};
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&quorum->thread, NULL, run, quorum);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int error = park_start(&quorum->thread, run, wake_thread, quorum);
     if (error != 0)
         return core_fail(TALLY_ERR_SYSTEM,
                          "cannot start the thread of membership: %s",
                          strerror(error));
-    quorum->thread_runs = true;
     return TALLY_OK;
 }
 
 void quorum_close(struct quorum *quorum)
 {
-    const uint64_t one = 1;
-
     if (quorum == NULL)
         return;
     pthread_mutex_lock(&quorum->lock);
     quorum->stop = true;
     pthread_mutex_unlock(&quorum->lock);
-    if (quorum->thread_runs) {
-        (void)!write(quorum->wake_fd, &one, sizeof(one));
-        pthread_join(quorum->thread, NULL);
-    }
+    wake_thread(quorum);
+    park_join(&quorum->thread);
     if (quorum->provider != NULL)
         quorum->ops->close(quorum->provider, OBJECT_CALL_MS);
     if (quorum->library != NULL)

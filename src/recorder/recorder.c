@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -204,6 +203,9 @@ static void *run(void *argument)
             dump_if_wanted(recorder, true);
             next_us = clock_now_us() + DUMP_INTERVAL_US;
         }
+        if (park_is_asked(&recorder->thread))
+            dump_if_wanted(recorder, false); // or it is never written
+        park_here(&recorder->thread);
     }
     dump_if_wanted(recorder, false);
     return NULL;
@@ -253,22 +255,25 @@ static tally_status_t listen_there(struct recorder *recorder,
     return TALLY_OK;
 }
 
+// It may be waiting for the time of the next dump.
+static void end_sleep(void *argument)
+{
+    struct recorder *recorder = argument;
+
+    wake(recorder);
+    shutdown(recorder->listener, SHUT_RDWR);
+}
+
 static tally_status_t start_thread(struct recorder *recorder)
 {
-    sigset_t all, before;
-
     recorder->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (recorder->wake_fd < 0)
         return core_fail(TALLY_ERR_SYSTEM, "no eventfd: %s", strerror(errno));
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&recorder->thread, NULL, run, recorder);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int error = park_start(&recorder->thread, run, end_sleep, recorder);
     if (error != 0)
         return core_fail(TALLY_ERR_SYSTEM,
                          "cannot start the thread of the flight recorder: %s",
                          strerror(error));
-    recorder->thread_runs = true;
     recorder_signal_add(recorder->wake_fd);
     return TALLY_OK;
 }
@@ -304,13 +309,11 @@ void recorder_close(struct recorder *recorder)
 {
     if (recorder == NULL)
         return;
-    if (recorder->thread_runs) {
+    if (recorder->thread.runs) {
         recorder_signal_remove(recorder->wake_fd);
         atomic_store(&recorder->stop, true);
-        wake(recorder);
-        // It may be waiting for the time of the next dump.
-        shutdown(recorder->listener, SHUT_RDWR);
-        pthread_join(recorder->thread, NULL);
+        end_sleep(recorder);
+        park_join(&recorder->thread);
     }
     if (recorder->listener >= 0) {
         close(recorder->listener);

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+#include "core/park.h"
 #include "recorder/recorder.h"
 
 #define RECORDER_PATH_BYTES 108 // of a socket
@@ -39,8 +40,7 @@ struct recorder {
     int listener;
     int wake_fd;
     atomic_bool stop;
-    pthread_t thread;
-    bool thread_runs;
+    struct park_thread thread;
 
     pthread_mutex_t lock;
     const char *error; // to be written; NULL: none

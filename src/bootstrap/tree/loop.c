@@ -368,8 +368,10 @@ void *loop_run(void *argument)
 
     pthread_setname_np(pthread_self(), "tally-tree");
     loop_begin(member);
-    while (loop_turn(member, events, count))
+    while (loop_turn(member, events, count)) {
         count = network->ops->wait(network, events, LOOP_EVENTS_MAX,
                                    loop_wait_ms(member));
+        park_here(&member->thread);
+    }
     return NULL;
 }

@@ -14,6 +14,7 @@
 
 #include "bootstrap/bootstrap.h"
 #include "bootstrap/link/connection.h"
+#include "core/park.h"
 
 #define MEMBER_SENTENCE_BYTES 512
 // What the root's verdict on a timeout may take to arrive, and what a last word
@@ -103,7 +104,7 @@ struct member {
     size_t secret_bytes;
     const struct core_log *log;
     struct health *health;
-    pthread_t thread;
+    struct park_thread thread;
     int wake_fd;             // -1: nobody wakes it
     struct network *network; // owned
 
@@ -113,7 +114,7 @@ struct member {
 
     // The thread's own.
     struct socket_place own; // of a connection to another rank; 0: none yet
-    int listen_fd; // -1: none
+    int listen_fd;           // -1: none
     uint16_t port;
     enum member_state state; // as shared.state
     int64_t deadline_us;     // for coming up

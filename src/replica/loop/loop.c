@@ -265,12 +265,11 @@ tally_status_t replica_loop_start(const struct replica_loop_params *params,
 
 void replica_loop_stop(struct replica_loop *loop)
 {
-    if (loop == NULL || !loop->thread_runs)
+    if (loop == NULL || !loop->thread.runs)
         return;
     atomic_store(&loop->stop, true);
     loop_wake(loop);
-    pthread_join(loop->thread, NULL);
-    loop->thread_runs = false;
+    park_join(&loop->thread);
 }
 
 void replica_loop_free(struct replica_loop *loop)

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "core/park.h"
 #include "replica/loop/loop.h"
 #include "replica/loop/peers.h"
 #include "replica/node.h"
@@ -60,8 +61,7 @@ enum loop_phase {
 struct replica_loop {
     struct replica_loop_params params;
     pthread_mutex_t lock;
-    pthread_t thread;
-    bool thread_runs;
+    struct park_thread thread;
     atomic_bool stop;
     int wake_fd;
     atomic_int movers; // threads of the trainer that are in replica_loop_move

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -149,7 +148,8 @@ static bool sleep_on(struct bed *bed)
 static bool turn(struct replica_loop *loop, struct replica_outcome *outcome)
 {
     loop->now_us = clock_now_us();
-    move(loop);
+    if (!park_silences())
+        move(loop);
     if (!loop->has_outcome)
         return false;
     loop->has_outcome = false;
@@ -168,6 +168,16 @@ static bool take_turn(struct replica_loop *loop)
         sched_yield();
     }
     return false;
+}
+
+// Who has the lock may be in the transport: it is waited for.
+static void rest_for_good(struct replica_loop *loop)
+{
+    if (!park_is_asked(&loop->thread))
+        return;
+    loop_lock(loop);
+    loop_unlock(loop);
+    park_here(&loop->thread);
 }
 
 static void *run(void *argument)
@@ -194,9 +204,11 @@ static void *run(void *argument)
             atomic_store(&loop->ended, true);
             bed.processes = 0; // they stay readable until they are looked at
         }
+        rest_for_good(loop);
     }
     loop_lock(loop);
-    replica_peers_release(loop->peers);
+    if (!park_silences())
+        replica_peers_release(loop->peers);
     loop_unlock(loop);
     return NULL;
 }
@@ -237,19 +249,19 @@ void replica_loop_move(struct replica_loop *loop,
     leave(loop);
 }
 
+static void wake_thread(void *argument)
+{
+    loop_wake(argument);
+}
+
 tally_status_t loop_start_thread(struct replica_loop *loop)
 {
-    sigset_t all, before;
+    int error = park_start(&loop->thread, run, wake_thread, loop);
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&loop->thread, NULL, run, loop);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0)
         return core_fail(TALLY_ERR_SYSTEM,
                          "cannot start the replica thread: "
                          "%s",
                          strerror(error));
-    loop->thread_runs = true;
     return TALLY_OK;
 }
