@@ -184,8 +184,8 @@ def below_a_checkpoint(job, behind, others):
     job.await_progress(others, 2, revive=False)
     lose(job, others, signal.SIGSTOP)
     for kind in "snapshot", "checkpoint":  # their hosts are out of reach too
-        for path in glob.glob(os.path.join(job.folder, kind + ".*")):
-            os.unlink(path)
+        for path in glob.glob(os.path.join(job.folder, kind + ".*[0-9]")):
+            os.unlink(path)  # what is being written stays for its writer
     job.signal(behind, signal.SIGCONT)
     await_line(job, behind, refusal)
     stand_still(job)

@@ -113,9 +113,15 @@ class Job:
             for rank in range(self.options.ranks)]
 
     def signal(self, peer, number, ranks=None):
-        for rank, process in enumerate(self.processes[peer]):
-            if ranks is None or rank in ranks:
-                process.send_signal(number)
+        """Whoever is stopped does nothing any more once this returns."""
+        told = [process for rank, process in enumerate(self.processes[peer])
+                if ranks is None or rank in ranks]
+        for process in told:
+            process.send_signal(number)
+        for process in told if number == signal.SIGSTOP else ():
+            if process.returncode is None:
+                os.waitid(os.P_PID, process.pid,
+                          os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def end(self, peer):
         """What is left of it is killed."""
