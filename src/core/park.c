@@ -237,14 +237,21 @@ bool park_silences(void)
     return atomic_load(&exiting) && !exits;
 }
 
-static void handle_exit(void)
+static void handle_exit(void *argument)
 {
+    (void)argument;
     park_all();
 }
 
-// It is taken back, and called, when the library is unloaded.
+// What atexit() is for a library (Itanium C++ ABI, 3.3.5): it is taken back,
+// and called, when that is unloaded. Said in full, as ThreadSanitizer's
+// atexit() has the handler stay, and exit() call what is not there any more.
+int __cxa_atexit(void (*handler)(void *argument), void *argument,
+                 void *library);
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
 void park_at_exit(enum park_place place)
 {
     if (!atomic_exchange(&registered[place], true))
-        atexit(handle_exit);
+        __cxa_atexit(handle_exit, NULL, &__dso_handle);
 }
