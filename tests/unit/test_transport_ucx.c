@@ -3,10 +3,13 @@
 // of UCX's own transports, and what is particular to it.
 #include <check.h>
 #include <dlfcn.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <ucp/api/ucp_version.h>
+#include <unistd.h>
 
 #include "conformance/tagged_suite.h"
 #include "core/error.h"
@@ -180,6 +183,97 @@ START_TEST(an_older_host_is_refused_and_a_newer_one_is_served)
 }
 END_TEST
 
+// UCX accepts in a thread of its own.
+static void turn_for_a_while(struct side *side)
+{
+    for (int i = 0; i < 100; i++) {
+        EXPECT(side->ops->progress(side->transport) >= 0);
+        usleep(1000);
+    }
+}
+
+static int connections(void)
+{
+    int found = 0;
+
+    for (int fd = 0; fd < 256; fd++) {
+        struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
+        socklen_t bytes = sizeof(peer);
+
+        found += getpeername(fd, (struct sockaddr *)&peer, &bytes) == 0 &&
+                 peer.ss_family == AF_INET;
+    }
+    return found;
+}
+
+struct own_address {
+    size_t bytes;
+    uint8_t text[512];
+};
+
+static tally_status_t connect_to(struct side *side, int32_t peer,
+                                 const struct own_address *addresses)
+{
+    return side->ops->connect(side->transport, peer, addresses[peer].text,
+                              addresses[peer].bytes, &side->peers[peer]);
+}
+
+static void send_to(struct side *side, int32_t peer,
+                    const struct own_address *addresses,
+                    tally_request_t *request)
+{
+    EXPECT(connect_to(side, peer, addresses) == TALLY_OK);
+    EXPECT(side->ops->tsend(side->peers[peer], 1, "lost", 4, request) ==
+           TALLY_OK);
+    turn_for_a_while(side);
+}
+
+// Rank 0 talks to rank 2. Rank 1 connects to rank 0, and is killed with
+// something unread, so that its connection is reset: rank 0 has accepted that,
+// and does not know yet.
+static void connect_to_who_died(struct processes_member *member)
+{
+    struct own_address own = {.bytes = sizeof(own.text)};
+    struct own_address addresses[3];
+    tally_request_t request;
+    struct side side;
+
+    side_open(&side, member->argument);
+    EXPECT(side.ops->address(side.transport, own.text, &own.bytes) == TALLY_OK);
+    processes_exchange(member, &own, addresses, sizeof(own));
+    if (member->rank == 0)
+        send_to(&side, 2, addresses, &request);
+    processes_barrier(member);
+    if (member->rank == 1)
+        send_to(&side, 0, addresses, &request);
+    processes_barrier(member);
+    if (member->rank == 0)
+        turn_for_a_while(&side);
+    EXPECT(member->rank != 0 || connections() == 2);
+    processes_barrier(member);
+    if (member->rank == 1)
+        raise(SIGKILL);
+    if (member->rank == 0) {
+        while (connections() == 2)
+            usleep(1000);
+        tally_status_t status = connect_to(&side, 1, addresses);
+        EXPECT(status == TALLY_OK || status == TALLY_ERR_TRANSPORT);
+        while (status == TALLY_OK && side.losses[1] == 0)
+            EXPECT(side.ops->progress(side.transport) >= 0);
+    }
+    side_close(&side);
+}
+
+START_TEST(who_died_after_it_connected_is_told_as_lost)
+{
+    static const enum processes_end ends[] = {
+        PROCESSES_RETURNS, PROCESSES_IS_KILLED, PROCESSES_RETURNS};
+
+    ck_assert_int_eq(processes_run(3, connect_to_who_died, &setups[0], ends),
+                     0);
+}
+END_TEST
+
 static TCase *particular(void)
 {
     TCase *tests = tcase_create("UCX");
@@ -192,6 +286,7 @@ static TCase *particular(void)
                    the_version_in_use_is_told_and_nothing_else_is_exported);
     tcase_add_test(tests, devices_that_the_settings_leave_are_listed);
     tcase_add_test(tests, an_older_host_is_refused_and_a_newer_one_is_served);
+    tcase_add_test(tests, who_died_after_it_connected_is_told_as_lost);
     return tests;
 }
 

@@ -3,6 +3,8 @@
 #include "transport/ucx/status.h"
 #include "transport/ucx/ucx.h"
 
+#define LOOK_TURNS 16
+
 // UCX has taken the endpoint down: it may only be closed from now on.
 static void peer_lost(void *argument, ucp_ep_h handle, ucs_status_t ucx)
 {
@@ -14,6 +16,15 @@ static void peer_lost(void *argument, ucp_ep_h handle, ucs_status_t ucx)
     if (!transport->closing)
         transport->host->peer_lost(transport->host->context, endpoint->peer,
                                    transport->library.status_string(ucx));
+}
+
+// UCX takes up a connection that the peer has made; where that broke before UCX
+// knows, 1.13 aborts the process. Enough turns to accept one, to read what has
+// come over it, and to see that it is broken.
+static void look_at_connections(const tally_transport_t *transport)
+{
+    for (int turn = 0; turn < LOOK_TURNS; turn++)
+        transport->library.worker_progress(transport->worker);
 }
 
 tally_status_t ucx_endpoint_connect(tally_transport_t *transport, int32_t peer,
@@ -39,6 +50,7 @@ tally_status_t ucx_endpoint_connect(tally_transport_t *transport, int32_t peer,
     endpoint->transport = transport;
     endpoint->peer = peer;
     endpoint->lost = UCS_OK;
+    look_at_connections(transport);
     ucs_status_t ucx = transport->library.ep_create(transport->worker, &params,
                                                     &endpoint->handle);
     if (ucx != UCS_OK) {
