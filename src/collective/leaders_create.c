@@ -6,6 +6,7 @@
 
 #include "collective/leaders_state.h"
 #include "core/error.h"
+#include "core/park.h"
 #include "numeric/record.h"
 
 #define CACHE_LINE_BYTES 64
@@ -153,9 +154,12 @@ void leaders_free(struct leaders *leaders)
     struct mailbox *mailbox = leaders->mailbox;
     if (mailbox == NULL)
         goto free_leaders;
-    for (size_t i = 0; i < mailbox->receive_count; i++)
+    bool may = park_call_begins();
+    for (size_t i = 0; may && i < mailbox->receive_count; i++)
         if (mailbox->receives[i].status == TALLY_NOT_YET)
             leaders->ops->cancel(leaders->transport, &mailbox->receives[i]);
+    if (may)
+        park_call_ends();
     if (any_pending(mailbox->receives, mailbox->receive_count) ||
         any_pending(mailbox->sends, SEND_BUFFERS * mailbox->send_count))
         links_keep_take(leaders->links, &mailbox->kept);

@@ -246,7 +246,7 @@ tally_status_t tally_open(const tally_host_t *host, tally_t **out)
         close_all(tally);
         return status;
     }
-    park_at_exit(PARK_OPENED);
+    park_at_exit();
     *out = tally;
     return TALLY_OK;
 }

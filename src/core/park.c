@@ -11,6 +11,7 @@
 // Of the handler: a thread may be in a call of the host program that does not
 // return any more, or wait for a lock of who exits.
 #define WAIT_S 1
+#define REGISTERED_MAX 1000
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -19,7 +20,7 @@ static struct park_thread *threads; // from park_start to park_join
 static int calls;                   // park_call_begins
 static _Atomic pid_t home;          // the process that has these
 static atomic_bool exiting;
-static atomic_bool registered[PARK_PLACES];
+static atomic_int registered; // times
 
 static _Thread_local struct park_thread *self; // NULL: none of Tally's
 static _Thread_local bool exits;               // it is in exit()
@@ -250,8 +251,8 @@ int __cxa_atexit(void (*handler)(void *argument), void *argument,
                  void *library);
 extern void *__dso_handle __attribute__((visibility("hidden")));
 
-void park_at_exit(enum park_place place)
+void park_at_exit(void)
 {
-    if (!atomic_exchange(&registered[place], true))
+    if (atomic_fetch_add(&registered, 1) < REGISTERED_MAX)
         __cxa_atexit(handle_exit, NULL, &__dso_handle);
 }

@@ -47,12 +47,10 @@ void park_here(struct park_thread *thread);
 bool park_call_begins(void);
 void park_call_ends(void);
 
-// Where threads are made, after the libraries that they call were loaded.
-// exit() calls handlers in the order opposite to that in which they were
-// registered, and libraries register some: so Tally's is registered once at
-// each place.
-enum park_place { PARK_OPENED, PARK_PROGRESS, PARK_REPLICA, PARK_PLACES };
-void park_at_exit(enum park_place place);
+// Wherever libraries that threads call may just have been loaded. exit() calls
+// handlers in the order opposite to that in which they were registered, and
+// libraries register some: so Tally's is registered again.
+void park_at_exit(void);
 
 // The handler: asks all threads but the caller to rest, and waits for them, not
 // long. Returns whether all do; the second time without asking or waiting.

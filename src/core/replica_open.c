@@ -173,7 +173,7 @@ tally_status_t replica_open_all(const struct replica_open_params *params,
         replica_close_all(opened);
         return status;
     }
-    park_at_exit(PARK_REPLICA);
+    park_at_exit();
     core_log(params->log, TALLY_LOG_INFO,
              "%s %u of %u, incarnation %llu, over %s",
              params->witness ? "witness" : "replica", (unsigned)params->peer,
@@ -183,13 +183,13 @@ tally_status_t replica_open_all(const struct replica_open_params *params,
 }
 
 // The transport may use the loop's buffers until it is closed.
-void replica_close_all(struct replica_opened *opened)
+bool replica_close_all(struct replica_opened *opened)
 {
     bool may = park_call_begins();
 
     replica_loop_stop(opened->loop);
     if (!may)
-        return;
+        return false;
     if (opened->entry != NULL)
         transports_close(opened->entry, TRANSPORTS_FOR_REPLICAS);
     replica_loop_free(opened->loop);
@@ -197,4 +197,5 @@ void replica_close_all(struct replica_opened *opened)
     recorder_close(opened->recorder);
     memset(opened, 0, sizeof(*opened));
     park_call_ends();
+    return true;
 }

@@ -38,6 +38,7 @@ struct replica_opened {
 // SYSTEM, MEMORY.
 tally_status_t replica_open_all(const struct replica_open_params *params,
                                 struct replica_opened *out);
-void replica_close_all(struct replica_opened *opened);
+// False: the process exits, and what is opened is left to its end.
+bool replica_close_all(struct replica_opened *opened);
 
 #endif

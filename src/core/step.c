@@ -266,7 +266,8 @@ static const char *why_failed(const tally_step_t *step, tally_status_t status)
     case TALLY_ERR_REPLICA:
         return "this replica group is not counted (replica_status)";
     default:
-        return step->group->fate.sentence;
+        return step->group->fate.status != TALLY_OK ? step->group->fate.sentence
+                                                    : "the process exits";
     }
 }
 

@@ -9,6 +9,7 @@
 #include "core/api.h"
 #include "core/error.h"
 #include "core/objects.h"
+#include "core/park.h"
 #include "core/step_device.h"
 #include "core/step_layout.h"
 #include "core/step_replica.h"
@@ -250,6 +251,7 @@ static tally_status_t build(tally_step_t *step,
         status = step_replica_build(step, (uint16_t)(tag_space + 1));
     if (status == TALLY_OK)
         progress_attach(step->group->tally->progress, step->queue);
+    park_at_exit(); // libraries were loaded for the group, or for the step
     return status;
 }
 

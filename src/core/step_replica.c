@@ -3,13 +3,16 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "core/error.h"
+#include "core/park.h"
 #include "core/step_replica_state.h"
 #include "numeric/maximum.h"
 
 // As long as who waits for a reduction yields before it sleeps.
 #define MOVE_US 5000
+#define LOOK_NS 50000000
 
 // Records are sums, to which all but the coordinator add nothing; the words are
 // maxima, of which all but the coordinator offer the least.
@@ -159,32 +162,57 @@ static bool is_handed_or_failed(void *context)
     return over;
 }
 
+// Until something has changed, or for a while: nobody tells that the process
+// exits.
+static void sleep_a_while(struct step_replica *replica)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += LOOK_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&replica->changed, &replica->lock, &until);
+}
+
 // At the coordinator: until the loop has handed it out. Who waits moves it
-// first, as waking a thread takes longer than a decision.
+// first, as waking a thread takes longer than a decision; who exits does to the
+// end.
 static bool was_handed(struct step_replica *replica)
 {
-    replica_loop_move(replica->opened.loop, is_handed_or_failed, replica,
-                      MOVE_US);
+    struct replica_loop *loop = replica->opened.loop;
+
+    do
+        replica_loop_move(loop, is_handed_or_failed, replica, MOVE_US);
+    while (replica_loop_rests(loop) && !park_silences() &&
+           !is_handed_or_failed(replica));
     pthread_mutex_lock(&replica->lock);
-    while (replica->handed < replica->owed && !replica->failed)
-        pthread_cond_wait(&replica->changed, &replica->lock);
+    while (replica->handed < replica->owed && !replica->failed &&
+           !replica_loop_rests(loop))
+        sleep_a_while(replica);
     bool handed = replica->handed >= replica->owed;
     pthread_mutex_unlock(&replica->lock);
     return handed;
 }
 
+// Why it was not.
+static tally_status_t fate_of(struct step_replica *replica)
+{
+    tally_group_t *group = replica->step->group;
+
+    progress_lock(group->tally->progress);
+    tally_status_t fate = group->fate.status;
+    progress_unlock(group->tally->progress);
+    return fate != TALLY_OK ? fate : TALLY_ERR_DEAD; // the process exits
+}
+
 tally_status_t step_replica_await(struct step_replica *replica,
                                   struct step_decision *out)
 {
-    tally_group_t *group = replica->step->group;
-    struct progress *progress = group->tally->progress;
+    struct progress *progress = replica->step->group->tally->progress;
 
-    if (replica->coordinator && !was_handed(replica)) {
-        progress_lock(progress);
-        tally_status_t fate = group->fate.status;
-        progress_unlock(progress);
-        return fate;
-    }
+    if (replica->coordinator && !was_handed(replica))
+        return fate_of(replica);
     tally_status_t status = progress_wait(progress, replica->queue,
                                           replica->ticket, replica->lanes);
     if (status != TALLY_OK)
@@ -423,18 +451,19 @@ void step_replica_free(tally_step_t *step)
     if (replica->queue != NULL)
         replica->queue->completed_hook = NULL;
     progress_unlock(progress);
-    if (replica->coordinator)
-        replica_close_all(&replica->opened);
+    bool closed = !replica->coordinator || replica_close_all(&replica->opened);
     if (replica->attached)
         progress_detach(progress, replica->queue);
     progress_lock(progress);
     queue_free(replica->queue);
     progress_unlock(progress);
+    step->replica = NULL;
+    if (!closed)
+        return; // its transport tells it of losses, to the end of the process
     pthread_cond_destroy(&replica->changed);
     pthread_mutex_destroy(&replica->lock);
     free(replica->totals);
     free(replica->told);
     free(replica->lanes);
     free(replica);
-    step->replica = NULL;
 }

@@ -11,6 +11,7 @@
 #include "core/clock.h"
 #include "core/error.h"
 #include "core/join.h"
+#include "core/park.h"
 #include "transport/check.h"
 
 #define ID_BYTES_MAX 256
@@ -199,9 +200,12 @@ static tally_status_t wait_open(const struct attempt *attempt)
 static void close_communicator(const tally_group_t *group,
                                struct group_stream *stream)
 {
+    if (!park_call_begins())
+        return;
     progress_lock(group->tally->progress);
     ops_of(stream)->group_close(transport_of(stream), stream->communicator);
     progress_unlock(group->tally->progress);
+    park_call_ends();
     stream->communicator = NULL;
 }
 

@@ -170,7 +170,6 @@ tally_status_t progress_start(struct progress *progress)
         return core_fail(TALLY_ERR_SYSTEM,
                          "cannot start the progress thread: %s",
                          strerror(error));
-    park_at_exit(PARK_PROGRESS);
     return TALLY_OK;
 }
 

@@ -200,7 +200,7 @@ static void *run(void *argument)
             break;
         if (woken &&
             read(recorder->wake_fd, &wakes, sizeof(wakes)) == sizeof(wakes)) {
-            dump_if_wanted(recorder, true);
+            dump_if_wanted(recorder, !park_is_asked(&recorder->thread));
             next_us = clock_now_us() + DUMP_INTERVAL_US;
         }
         if (park_is_asked(&recorder->thread))

@@ -17,6 +17,14 @@ static void vote(struct replica *node, uint64_t peers, uint64_t later)
     replica_send_later(node, peers & later, &message);
 }
 
+// Whether that is its present start; of a witness that is not known.
+static bool is_there(const struct replica_epoch *epoch,
+                     const struct replica_name *acceptor)
+{
+    return (epoch->members & replica_bit(acceptor->peer)) == 0 ||
+           epoch->incarnations[acceptor->peer] == acceptor->incarnation;
+}
+
 // Who will know what is decided without this acceptor's vote, by its own and
 // those that were for all as this one is.
 static uint64_t know_without(const struct replica *node, uint64_t peers)
@@ -30,7 +38,8 @@ static uint64_t know_without(const struct replica *node, uint64_t peers)
     for (uint64_t rest = peers; rest != 0; rest &= rest - 1) {
         uint32_t votes = tally->votes;
         for (uint32_t i = 0; i < epoch->acceptor_count; i++)
-            if (replica_bit(epoch->acceptors[i].peer) == (rest & -rest))
+            if (replica_bit(epoch->acceptors[i].peer) == (rest & -rest) &&
+                is_there(epoch, &epoch->acceptors[i]))
                 votes |= 1u << i;
         if (__builtin_popcount(votes) >= replica_epoch_quorum(epoch))
             know |= rest & -rest;

@@ -95,18 +95,19 @@ static void see_that_all_rest(void)
 
 static struct replica_step replica;
 
+static const char *const replica_settings[] = {"TALLY_REPLICA_FOLDER",
+                                               folder,
+                                               "TALLY_RECORDER_FOLDER",
+                                               folder,
+                                               "TALLY_PLUGIN_PATH",
+                                               BUILD_FOLDER "/.libs",
+                                               NULL};
+
 static void work_as_a_replica(void)
 {
-    const char *const settings[] = {"TALLY_REPLICA_FOLDER",
-                                    folder,
-                                    "TALLY_RECORDER_FOLDER",
-                                    folder,
-                                    "TALLY_PLUGIN_PATH",
-                                    BUILD_FOLDER "/.libs",
-                                    NULL};
     tally_replica_verdict_t verdict = TALLY_INIT(tally_replica_verdict_t);
 
-    replica_step_open(&replica, NULL, settings, 0, 1);
+    replica_step_open(&replica, NULL, replica_settings, 0, 1);
     replica_step_count(&replica);
     replica_step_apply(&replica, &verdict);
     await_thread("tally-progress");
@@ -247,6 +248,33 @@ START_TEST(a_wait_of_another_thread_ends_and_it_may_close)
 }
 END_TEST
 
+// The acceptor is the other replica, which does not come.
+static void *count_alone(void *argument)
+{
+    post(replica.step);
+    EXPECT(tally_step_wait(replica.step, NULL) == TALLY_ERR_DEAD);
+    EXPECT(strcmp(tally_last_error(), "the process exits") == 0);
+    return argument;
+}
+
+static void wait_for_a_decision_beside_who_exits(void)
+{
+    pthread_t beside;
+
+    replica_step_open(&replica, NULL, replica_settings, 1, 2);
+    EXPECT(pthread_create(&beside, NULL, count_alone, NULL) == 0);
+    usleep(50000); // it sleeps by then, most often
+    EXPECT(park_all());
+    EXPECT(pthread_join(beside, NULL) == 0);
+}
+
+START_TEST(a_wait_of_another_thread_for_a_decision_ends)
+{
+    ck_assert_int_eq(status_of(wait_for_a_decision_beside_who_exits),
+                     EXIT_MEANT);
+}
+END_TEST
+
 // ------------------------------------------------------------- the recorder
 
 static const char *dump_path(void)
@@ -277,7 +305,7 @@ static void exit_before_a_dump(void)
 
     atexit(see_the_dump);
     EXPECT(recorder_open(&params, &recorder) == TALLY_OK);
-    park_at_exit(PARK_OPENED);
+    park_at_exit();
     recorder_error(recorder, "the first error");
     for (int i = 0; i < 5000 && access(dump_path(), F_OK) != 0; i++)
         usleep(1000);
@@ -288,6 +316,30 @@ static void exit_before_a_dump(void)
 START_TEST(what_is_to_be_recorded_is_written_before_the_process_ends)
 {
     ck_assert_int_eq(status_of(exit_before_a_dump), EXIT_MEANT);
+}
+END_TEST
+
+static void see_no_dump(void)
+{
+    EXPECT(park_all());
+    EXPECT(access(dump_path(), F_OK) != 0);
+}
+
+static void exit_without_an_error(void)
+{
+    const struct recorder_params params = {
+        .folder = folder, .job = "exit", .self = {3, 0, 1}};
+    struct recorder *recorder;
+
+    atexit(see_no_dump);
+    EXPECT(recorder_open(&params, &recorder) == TALLY_OK);
+    park_at_exit();
+    await_thread("tally-recorder");
+}
+
+START_TEST(nothing_is_written_where_nothing_went_wrong)
+{
+    ck_assert_int_eq(status_of(exit_without_an_error), EXIT_MEANT);
 }
 END_TEST
 
@@ -306,6 +358,8 @@ int main(void)
     tcase_add_test(tests, a_wait_of_another_thread_ends_and_it_may_close);
     tcase_add_test(tests,
                    what_is_to_be_recorded_is_written_before_the_process_ends);
+    tcase_add_test(tests, a_wait_of_another_thread_for_a_decision_ends);
+    tcase_add_test(tests, nothing_is_written_where_nothing_went_wrong);
     suite_add_tcase(suite, tests);
 
     SRunner *runner = srunner_create(suite);

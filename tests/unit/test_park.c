@@ -116,7 +116,7 @@ static void exit_seen(bool rests, int status)
 {
     rests_at_exit = rests;
     atexit(see_whether_all_rest);
-    park_at_exit(PARK_OPENED);
+    park_at_exit();
     exit(status);
 }
 
@@ -245,7 +245,7 @@ static void exit_beside_a_call(void)
     atexit(see_whether_it_is_over);
     begin_beside(call);
     await(&begun);
-    park_at_exit(PARK_OPENED);
+    park_at_exit();
     EXPECT(park_call_begins()); // its own is not waited for
     begin(&one, NULL);
     exit(46);
@@ -300,7 +300,7 @@ static void exit_beside_who_ends_a_thread(void)
     await(&begun);
     begin_beside(end_two);
     nap_ms(20); // it joins by then, most often
-    park_at_exit(PARK_OPENED);
+    park_at_exit();
     exit(47);
 }
 
@@ -316,7 +316,7 @@ static void exit_in_child(bool with_handlers)
 {
     begin(&one, NULL);
     EXPECT(begins_to_turn(&one));
-    park_at_exit(PARK_OPENED);
+    park_at_exit();
     pid_t child = with_handlers
                       ? fork()
                       : (pid_t)syscall(SYS_clone, SIGCHLD, NULL, 0, 0, 0);

@@ -49,6 +49,12 @@ static tally_status_t send_nowhere(tally_endpoint_t *endpoint, uint64_t tag,
     return TALLY_OK;
 }
 
+static int move_nothing(tally_transport_t *transport)
+{
+    (void)transport;
+    return 0;
+}
+
 static tally_status_t wait_fd(tally_transport_t *transport, int *fd)
 {
     *fd = -1;
@@ -61,6 +67,7 @@ static const tally_transport_ops_t ops = {
     .connect = connect_any,
     .tsend = send_nowhere,
     .trecv = backend_trecv_nothing,
+    .progress = move_nothing,
     .wait_fd = wait_fd,
     .message_max = REPLICA_PACKET_MAX,
 };
@@ -277,12 +284,32 @@ START_TEST(a_thread_stands_aside_while_others_move)
     scene_begin(&scene);
     scene.loop->sleep_us = 0;
     scene.loop->movers = 1;
+    scene.loop->turned_us = end_us;
     loop_lock(scene.loop);
     ck_assert_int_eq(loop_start_thread(scene.loop), TALLY_OK);
     while (scene.loop->sleep_us == 0 && clock_now_us() < end_us)
         usleep(100);
     loop_unlock(scene.loop);
     ck_assert_int_gt(scene.loop->sleep_us, 0);
+    replica_loop_stop(scene.loop);
+    scene_end(&scene);
+}
+END_TEST
+
+// By a callback of the host program, say, which may end its thread.
+START_TEST(a_thread_moves_while_who_moves_is_held_up)
+{
+    struct scene scene;
+    int64_t begun_us = clock_now_us();
+
+    scene_begin(&scene);
+    scene.loop->movers = 1;
+    scene.loop->turned_us = begun_us;
+    ck_assert_int_eq(loop_start_thread(scene.loop), TALLY_OK);
+    while (scene.loop->turned_us == begun_us &&
+           clock_now_us() < begun_us + SECOND_US)
+        usleep(100);
+    ck_assert_int_gt(scene.loop->turned_us, begun_us);
     replica_loop_stop(scene.loop);
     scene_end(&scene);
 }
@@ -341,6 +368,7 @@ int main(void)
         tcase,
         who_moved_the_loop_sends_what_waits_if_the_thread_sleeps_for_long);
     tcase_add_test(tcase, a_thread_stands_aside_while_others_move);
+    tcase_add_test(tcase, a_thread_moves_while_who_moves_is_held_up);
     tcase_add_loop_test(tcase, a_peer_is_late_at_the_moment_that_was_said, 0,
                         2);
     suite_add_tcase(suite, tcase);

@@ -369,8 +369,8 @@ void *loop_run(void *argument)
     pthread_setname_np(pthread_self(), "tally-tree");
     loop_begin(member);
     while (loop_turn(member, events, count)) {
-        count = network->ops->wait(network, events, LOOP_EVENTS_MAX,
-                                   loop_wait_ms(member));
+        int wait_ms = park_is_asked(&member->thread) ? 0 : loop_wait_ms(member);
+        count = network->ops->wait(network, events, LOOP_EVENTS_MAX, wait_ms);
         park_here(&member->thread);
     }
     return NULL;

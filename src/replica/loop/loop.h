@@ -93,6 +93,10 @@ void replica_loop_move(struct replica_loop *loop,
                        bool (*is_over)(void *context), void *context,
                        int64_t limit_us);
 
+// The process exits: the loop moves only where the thread that does it calls
+// replica_loop_move.
+bool replica_loop_rests(const struct replica_loop *loop);
+
 // A rank of this replica is gone.
 void replica_loop_rank_lost(struct replica_loop *loop);
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/park.h"
 #include "replica/loop/head.h"
 
 // Packets, posted a peer: a decision brings an entry, a vote and what a leader
@@ -291,7 +292,7 @@ static void post_packet(struct replica_peers *peers, uint16_t number)
     struct buffer *packet = peer->packet;
 
     packet->posted =
-        !peer->broken &&
+        !peer->broken && !park_silences() &&
         params->ops->tsend(peer->endpoint, TAG_OF_PEER(params->self.peer),
                            packet->bytes, peer->filled,
                            &packet->request) == TALLY_OK;
@@ -311,7 +312,7 @@ static bool fill(struct replica_peers *peers, uint16_t number,
 
     assert(length <= REPLICA_MESSAGE_MAX);
     if (number >= params->count || number == params->self.peer ||
-        !connect_to(peers, number) || peer->bank == NULL)
+        park_silences() || !connect_to(peers, number) || peer->bank == NULL)
         return false;
     if (peer->packet != NULL &&
         peer->filled + REPLICA_PACKET_LENGTH_BYTES + length >

@@ -74,7 +74,7 @@ static tally_status_t request_publication(struct replica_loop *loop,
                                      &loop->publication.request);
 }
 
-// The thread of membership answers every request, so the wait ends.
+// The thread of membership answers every request, as long as there are threads.
 tally_status_t replica_loop_publish(struct replica_loop *loop, uint32_t lineage,
                                     struct replica_state state)
 {
@@ -83,11 +83,13 @@ tally_status_t replica_loop_publish(struct replica_loop *loop, uint32_t lineage,
     loop_lock(loop);
     tally_status_t status = request_publication(loop, lineage, state);
     if (status == TALLY_OK) {
-        while (publication->request != 0)
+        while (publication->request != 0 && !park_is_asked(&loop->thread))
             pthread_cond_wait(&publication->changed, &loop->lock);
-        status = publication->status;
-        if (status != TALLY_OK)
-            core_fail(status, "%s", publication->sentence);
+        if (publication->request != 0)
+            status = core_fail(TALLY_ERR_DEAD, "the process exits");
+        else if (publication->status != TALLY_OK)
+            status =
+                core_fail(publication->status, "%s", publication->sentence);
     }
     loop_unlock(loop);
     return status;

@@ -66,6 +66,7 @@ struct replica_loop {
     int wake_fd;
     atomic_int movers; // threads of the trainer that are in replica_loop_move
     int64_t moved_us;  // when one of them went last
+    _Atomic int64_t turned_us; // when anybody moved last
     atomic_bool ended; // a process of this host, since peers were looked at
 
     struct replica_peers *peers;

@@ -16,6 +16,8 @@
 #define LOOKS_A_HEARTBEAT 4
 // Of the thread, after others have moved the loop: they come again soon.
 #define DEAF_US 500
+// Who moves, and has not for so long, moves no more.
+#define HELD_UP_US 5000
 
 static int64_t least(int64_t a, int64_t b)
 {
@@ -58,7 +60,7 @@ bool loop_oversleeps(struct replica_loop *loop)
     const tally_transport_ops_t *ops = loop->params.ops;
     int fd;
 
-    if (loop->sleep_us == 0)
+    if (loop->sleep_us == 0 || park_silences())
         return false;
     // The thread sends what may wait, if it comes soon.
     if (replica_peers_holds(loop->peers) &&
@@ -148,6 +150,7 @@ static bool sleep_on(struct bed *bed)
 static bool turn(struct replica_loop *loop, struct replica_outcome *outcome)
 {
     loop->now_us = clock_now_us();
+    atomic_store(&loop->turned_us, loop->now_us);
     if (!park_silences())
         move(loop);
     if (!loop->has_outcome)
@@ -157,12 +160,19 @@ static bool turn(struct replica_loop *loop, struct replica_outcome *outcome)
     return true;
 }
 
+// A callback of the host program may hold up who moves, or end its thread.
+static bool others_move(const struct replica_loop *loop)
+{
+    return atomic_load(&loop->movers) > 0 &&
+           clock_now_us() < atomic_load(&loop->turned_us) + HELD_UP_US;
+}
+
 // Whether it is the thread that moves; it has the lock then. Who else moves has
 // the lock nearly all the time: it would have to wake the thread at every
 // unlock, and take turns with it.
 static bool take_turn(struct replica_loop *loop)
 {
-    while (atomic_load(&loop->movers) == 0) {
+    while (!others_move(loop)) {
         if (loop_try_lock(loop))
             return true;
         sched_yield();
@@ -176,6 +186,7 @@ static void rest_for_good(struct replica_loop *loop)
     if (!park_is_asked(&loop->thread))
         return;
     loop_lock(loop);
+    pthread_cond_broadcast(&loop->publication.changed);
     loop_unlock(loop);
     park_here(&loop->thread);
 }
@@ -247,6 +258,11 @@ void replica_loop_move(struct replica_loop *loop,
             sched_yield();
     }
     leave(loop);
+}
+
+bool replica_loop_rests(const struct replica_loop *loop)
+{
+    return park_is_asked(&loop->thread);
 }
 
 static void wake_thread(void *argument)
