@@ -249,6 +249,7 @@ size_t replica_message_encode(const struct replica_message *message,
 {
     struct walk walk = {.to = bytes, .length = REPLICA_MESSAGE_MAX};
 
+    assert(bytes != NULL);
     // Writing changes nothing in the message.
     walk_message(&walk, (struct replica_message *)(uintptr_t)message, records);
     assert(!walk.bad);

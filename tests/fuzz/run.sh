@@ -28,11 +28,12 @@ fuzz='"$0/fuzz_$2" -max_total_time="$1" -max_len=600 -verbosity=0 \
 
 build wire src/bootstrap/link/wire.c
 build config src/core/config.c src/core/config_table.c src/core/error.c \
-    src/core/log.c src/bootstrap/identity.c src/bootstrap/slurm.c
+    src/core/log.c src/core/park.c src/bootstrap/identity.c \
+    src/bootstrap/slurm.c
 build leaders src/collective/leaders.c src/collective/leaders_create.c \
     src/collective/links.c src/collective/schedule.c \
-    src/collective/agreement.c src/core/error.c src/transport/descriptors.c \
-    src/bootstrap/link/socket.c
+    src/collective/agreement.c src/core/error.c src/core/park.c \
+    src/transport/descriptors.c src/bootstrap/link/socket.c
 
 build replica src/replica/*.c
 
