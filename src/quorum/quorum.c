@@ -19,6 +19,7 @@
 
 #define LOOK_INTERVAL_US 200000
 #define ASK_AGAIN_US 100000
+#define ASK_US 500000 // what an answer may take
 
 static const char *host_setting(void *context, const char *name)
 {
@@ -132,7 +133,7 @@ tally_status_t quorum_incarnation(struct quorum *quorum, int64_t timeout_us,
         if (status == TALLY_OK || status == TALLY_ERR_CONFIG)
             break;
         // One that has no time any more would only say that.
-        if (clock_now_us() + 2 * ASK_AGAIN_US >= deadline_us)
+        if (clock_now_us() + ASK_AGAIN_US + ASK_US >= deadline_us)
             return core_fail_within(TALLY_ERR_TIMEOUT,
                                     "TALLY_QUORUM=%s gave no incarnation "
                                     "within %.1f s: ",

@@ -6,7 +6,7 @@
 . "${srcdir:-.}/tests/cluster/net.sh"
 
 # Sanitizers take longer; what is asserted is what is said, not when.
-timeout=${TIMEOUT:-4}
+timeout=${TIMEOUT:-8}
 steps=100
 
 backends=

@@ -41,7 +41,7 @@ eight="a1 a1 a2 a2 a3 a3 a4 a4"
 # taken. Some learn of it by waiting, so it ends below.
 setting b2 TALLY_UCX_NET_DEVICES=lo
 root_address=10.1.0.1
-ranks_start no_device "b1 b2 b3" "TALLY_BOOTSTRAP_TIMEOUT=20 TALLY_LOG=info" \
+ranks_start no_device "b1 b2 b3" "TALLY_BOOTSTRAP_TIMEOUT=40 TALLY_LOG=info" \
     tests/conformance/totals "$epochs" $channels
 root_address=10.0.0.1
 

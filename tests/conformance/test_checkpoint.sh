@@ -3,6 +3,7 @@
 # All replica groups are killed at once, and start again from a checkpoint: the
 # model at the end is, to the bit, that of a run that nobody disturbed.
 . "${srcdir:-.}/tests/harness/shell.sh"
+. "${srcdir:-.}/tests/harness/etcd.sh"
 
 for name in $(env | sed -n 's/^\(TALLY_[A-Z0-9_]*\)=.*/\1/p'); do
     unset "$name"
@@ -101,21 +102,9 @@ check "and that is said" \
 rm -f /dev/shm/tally-test.$$.single
 
 # With a register of lineages: no checkpoint is used that is not published.
-if [ -x /usr/bin/etcd ] && [ -e .libs/libtally-etcd.so ]; then
-    # shellcheck disable=SC2046
-    set -- $(python3 -c "import socket
-them = [socket.socket() for i in range(2)]
-for s in them: s.bind(('127.0.0.1', 0))
-print(*[s.getsockname()[1] for s in them])")
-    /usr/bin/etcd --data-dir "$scratch/etcd" \
-        --listen-client-urls "http://127.0.0.1:$1" \
-        --advertise-client-urls "http://127.0.0.1:$1" \
-        --listen-peer-urls "http://127.0.0.1:$2" \
-        --initial-advertise-peer-urls "http://127.0.0.1:$2" \
-        --initial-cluster "default=http://127.0.0.1:$2" \
-        >"$scratch/etcd.log" 2>&1 &
-    etcd=$!
-    export TALLY_QUORUM=etcd TALLY_ETCD_ENDPOINTS="http://127.0.0.1:$1"
+if etcd_is_here; then
+    etcd_prepare
+    etcd_start
     killed_and_continued etcd
 
     # The same job: the register knows of it, and of what it has published.

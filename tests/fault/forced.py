@@ -129,15 +129,23 @@ def by_word(job, victims):
     come_back(job, victims, signal.SIGSTOP)
 
 
+def registered(peer):
+    """What it has announced; its lease may just be over."""
+    deadline = time.monotonic() + replicas.PROGRESS_S
+    while time.monotonic() < deadline:
+        answer = ask_etcd("range", key=key_of(f"member/{peer}"))
+        if "kvs" in answer:
+            return base64.b64decode(answer["kvs"][0]["value"])
+        time.sleep(0.05)
+    raise Wrong(f"replica {peer} is not announced")
+
+
 def with_leases(job, victims):
     """Who is not heard but is there for etcd may go on with others."""
-    members = {}
-    for peer in victims:
-        members[peer] = ask_etcd("range", key=key_of(f"member/{peer}"))
+    members = {peer: registered(peer) for peer in victims}
     lose(job, victims, signal.SIGSTOP)
-    for peer, answer in members.items():  # of no lease: it does not end
-        ask_etcd("put", key=key_of(f"member/{peer}"),
-                 value=base64.b64decode(answer["kvs"][0]["value"]))
+    for peer, value in members.items():  # of no lease: it does not end
+        ask_etcd("put", key=key_of(f"member/{peer}"), value=value)
     for peer in survivors_of(job, victims):
         await_line(job, peer, "nothing can be decided")
     stand_still(job)
@@ -217,6 +225,8 @@ def started_again(job, victims):
 
 # What is not as always.
 SETTINGS = {"below": {"TALLY_HEARTBEAT_US": "2000000", "TALLY_TIMEOUT": "60",
+                      "TALLY_REPLICA_PATIENCE": "0.3",
+                      "TALLY_REPLICA_GRADIENT_PATIENCE": "1",
                       "PUBLISH_EVERY": "1"}}
 
 # Replicas, lineages that there must be, and what happens.

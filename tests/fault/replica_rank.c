@@ -27,7 +27,7 @@
 #define KEPT 16 // snapshots
 #define GRADIENT_WAIT_MS 400
 #define RESTORE_WAIT_MS 400
-#define LINGER_MS 1500
+#define LINGER_MS 60000
 
 struct job {
     const char *folder;
@@ -386,6 +386,24 @@ static void open_job(struct job *job)
         fail(job, "open");
 }
 
+// They may have to ask for the last decision.
+static void await_the_others(const struct job *job)
+{
+    const char *count = getenv("TALLY_REPLICAS");
+    int ranks = count == NULL ? 0 : atoi(count) * job->ranks;
+    struct note note = {0};
+
+    write_note(job, "ended", 0, &note);
+    for (int i = 0, waited_ms = 0; i < ranks && waited_ms < LINGER_MS;) {
+        if (read_note(job, "ended", i / job->ranks, i % job->ranks, 0, &note)) {
+            i++;
+        } else {
+            nap_ms(10);
+            waited_ms += 10;
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct job job = {0};
@@ -407,7 +425,7 @@ int main(int argc, char **argv)
     fprintf(job.log, "end %llu %016llx\n", (unsigned long long)job.state.index,
             (unsigned long long)job.parameters);
     fclose(job.log);
-    nap_ms(LINGER_MS); // others may have to ask
+    await_the_others(&job);
     if (tally_step_free(job.step) != TALLY_OK ||
         tally_group_free(job.group) != TALLY_OK ||
         tally_close(job.tally) != TALLY_OK)

@@ -21,8 +21,9 @@ SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)),
 
 
 def free_port(ports):
-    """Of the job's own, if it has some; else one that the kernel gives out."""
-    for port in ports or [0]:
+    """Of the job's own, if it has some; else none that the kernel gives out by
+    itself: it would to others, soon."""
+    for port in ports or random.sample(range(10000, 29000), 100):
         with socket.socket() as listener:
             try:
                 listener.bind(("127.0.0.1", port))
@@ -360,7 +361,7 @@ def strike(job, random_, number):
 
 
 def finish(job):
-    last = max(job.applied().values()) + 20
+    last = max(job.applied().values()) + 50
     path = os.path.join(job.folder, "stop")
     with open(path + ".new", "w") as file:
         file.write(f"{last}\n")

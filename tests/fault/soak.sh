@@ -19,7 +19,7 @@ if [ -e .libs/libtally-ofi.so ]; then
 fi
 
 killed_in_order() {
-    [ "$(grep -cE 'failed within [12] s: .*rank 1 died' "$1")" -eq 3 ] &&
+    [ "$(grep -cE 'failed within ([1-9]|1[0-9]) s: .*rank 1 died' "$1")" -eq 3 ] &&
         [ "$(grep -c 'closed$' "$1")" -eq 3 ]
 }
 

@@ -50,7 +50,7 @@ static bool do_act(const struct act *act)
     if (strcmp(act->name, "leave") == 0)
         return false;
     if (strcmp(act->name, "idle") == 0)
-        sleep(10); // five times the deadline of the others
+        sleep(10); // twice the deadline of the others
     else if (strcmp(act->name, "stop") != 0)
         printf("%s: %d\n", act->name, system(act->name));
     return true;

@@ -46,16 +46,16 @@ for chosen in $transports; do
     fault die 4 $settings TALLY_TIMEOUT=30 -- 200 die 2 100
     for rank in 0 1 3; do
         check "a killed peer is named at rank $rank, before the deadline" \
-            said die $rank "failed within [12] s: .*rank 2 died in mid-step"
+            said die $rank "failed within ([1-9]|1[0-9]) s: .*rank 2 died in mid-step"
         check "rank $rank closes in order" said die $rank "closed"
     done
     check_equal "the killed rank's end is the job's" 137 "$status"
 
     # shellcheck disable=SC2086
-    fault stop 3 $settings TALLY_TIMEOUT=2 -- 200 idle 1 50
+    fault stop 3 $settings TALLY_TIMEOUT=5 -- 200 idle 1 50
     for rank in 0 2; do
         check "a rank that does not come is named at rank $rank by the deadline" \
-            said stop $rank "timed out after 2 s waiting for rank 1"
+            said stop $rank "timed out after 5 s waiting for rank 1"
         check "rank $rank closes in order" said stop $rank "closed"
     done
 

@@ -6,11 +6,19 @@
 #   etcd_is_here    the server and its provider are built
 #   etcd_prepare    chooses where it is reached: TALLY_ETCD_ENDPOINTS
 #   etcd_start      starts it there, as $etcd; again: with its data
+#   etcd_serves     it has come up
 
+# None that the kernel gives out by itself: it would to others, soon.
 ports() {
-    python3 -c "import socket
-them = [socket.socket() for i in range($1)]
-for s in them: s.bind(('127.0.0.1', 0))
+    python3 -c "import random, socket
+them = []
+while len(them) < $1:
+    s = socket.socket()
+    try:
+        s.bind(('127.0.0.1', random.randrange(10000, 29000)))
+        them.append(s)
+    except OSError:
+        pass
 print(*[s.getsockname()[1] for s in them])"
 }
 
@@ -39,4 +47,8 @@ etcd_start() {
         --initial-advertise-peer-urls "$etcd_peer" \
         --initial-cluster "default=$etcd_peer" >"$scratch/etcd.log" 2>&1 &
     etcd=$!
+}
+
+etcd_serves() {
+    grep -q "ready to serve client requests" "$scratch/etcd.log"
 }

@@ -148,6 +148,7 @@ class ReplicaTest(unittest.TestCase):
             "TALLY_REPLICA_DEADLINE": "20",
             # A busy machine is no death.
             "TALLY_HEARTBEAT_MISSES": "50",
+            "TALLY_REPLICA_PATIENCE": "15",
             "TALLY_UCX_TLS": "tcp,self",
             "TALLY_OFI_PROVIDER": "tcp;ofi_rxm",
             "TALLY_PLUGIN_PATH": str(Path(tally.library_path()).parent),

@@ -50,7 +50,14 @@ bool etcd_server_start(uint16_t port, uint16_t peer_port, const char *folder)
 
 void etcd_server_pause(bool pause)
 {
+    int status = 0;
+
     ck_assert_int_eq(kill(server, pause ? SIGSTOP : SIGCONT), 0);
+    if (!pause)
+        return;
+    // It answers until it has stopped.
+    ck_assert_int_eq(waitpid(server, &status, WUNTRACED), server);
+    ck_assert(WIFSTOPPED(status));
 }
 
 void etcd_server_kill(void)

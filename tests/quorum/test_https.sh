@@ -3,6 +3,7 @@
 # etcd over https: a replica group finds it by a certificate that it can check,
 # shows its own where etcd asks for one, and talks to nobody else.
 . "${srcdir:-.}/tests/harness/shell.sh"
+. "${srcdir:-.}/tests/harness/etcd.sh"
 
 for name in $(env | sed -n 's/^\(TALLY_[A-Z0-9_]*\)=.*/\1/p'); do
     unset "$name"
@@ -33,10 +34,7 @@ certificate() { # NAME AUTHORITY ADDRESS
 }
 
 # shellcheck disable=SC2046
-set -- $(python3 -c "import socket
-them = [socket.socket() for i in range(2)]
-for s in them: s.bind(('127.0.0.1', 0))
-print(*[s.getsockname()[1] for s in them])")
+set -- $(ports 2)
 client=https://127.0.0.1:$1
 peer=http://127.0.0.1:$2
 
@@ -50,6 +48,7 @@ start_etcd() { # CERTIFICATE OPTION...
         --cert-file "$keys/$name.pem" --key-file "$keys/$name.key" "$@" \
         >"$scratch/etcd.log" 2>&1 &
     etcd=$!
+    eventually etcd_serves
 }
 
 stop_etcd() {

@@ -28,6 +28,7 @@ disturb_etcd() {
         wait $etcd 2>/dev/null
         sleep 1
         etcd_start
+        eventually etcd_serves
         sleep 3
     done
 }

@@ -282,12 +282,13 @@ END_TEST
 START_TEST(a_registration_outlives_its_lease_many_times)
 {
     uint64_t own, theirs;
+    scene_set("TALLY_ETCD_LEASE", "4");
     struct quorum *self = scene_announced(0, "s", 1, &own);
     struct quorum *other = scene_announced(1, "o", 1, &theirs);
     struct quorum_event event;
 
     scene_await(self, QUORUM_SEEN, 1);
-    sleep(7); // the lease is of 2 s
+    sleep(13);
     while (quorum_next(self, &event))
         ck_assert_int_ne(event.kind, QUORUM_GONE);
     quorum_close(other);

@@ -122,7 +122,7 @@ static void change_settings(struct rendezvous *rendezvous, int32_t index)
 static void change_patience(struct rendezvous *rendezvous, int32_t index)
 {
     // The least patient rank is not the root.
-    rendezvous->params.timeout_us = index == 1 ? 300000 : 600000;
+    rendezvous->params.timeout_us = index == 1 ? 2000000 : 4000000;
 }
 
 START_TEST(ranks_that_disagree_are_named_to_all)
@@ -209,11 +209,11 @@ END_TEST
 
 START_TEST(the_least_patient_rank_learns_who_did_not_come)
 {
-    scene_run(
-        2, (struct scene){.size = 4,
-                          .change = change_patience,
-                          .status = TALLY_ERR_TIMEOUT,
-                          .sentence = "ranks 2, 3 did not come within 0.3 s"});
+    scene_run(2,
+              (struct scene){.size = 4,
+                             .change = change_patience,
+                             .status = TALLY_ERR_TIMEOUT,
+                             .sentence = "ranks 2, 3 did not come within 2 s"});
 }
 END_TEST
 

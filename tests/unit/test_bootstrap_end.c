@@ -197,7 +197,7 @@ static void dies_before_all_came(struct processes_member *member)
 
     // Rank 2 of 4 does not come until rank 1, which waits, was killed.
     if (member->rank == 2) {
-        usleep(300000);
+        usleep(2000000);
         kill(processes_pid(member, 1), SIGKILL);
         return;
     }
@@ -219,7 +219,7 @@ static void root_dies_before_all_came(struct processes_member *member)
     struct rendezvous rendezvous;
 
     if (member->rank == 2) {
-        usleep(300000);
+        usleep(2000000);
         kill(processes_pid(member, 0), SIGKILL);
         return;
     }
@@ -242,11 +242,11 @@ static void one_does_not_exchange(struct processes_member *member)
     struct exchange_group group = all_of(member);
     int32_t missing[PROCESSES_MAX];
 
-    open_rank(&rendezvous, member, 1);
+    open_rank(&rendezvous, member, 5);
     EXPECT(rendezvous.status == TALLY_OK);
     if (member->rank != 2) {
         EXPECT(rendezvous_gather(&rendezvous, &group, 1) == TALLY_ERR_TIMEOUT);
-        EXPECT(strcmp(core_error_text(), "rank 2 did not come within 1 s") ==
+        EXPECT(strcmp(core_error_text(), "rank 2 did not come within 5 s") ==
                0);
         EXPECT(bootstrap_missing(rendezvous.exchange, missing) == 1);
         EXPECT(missing[0] == 2);
@@ -278,7 +278,7 @@ static void others_exchange_other_sizes(struct processes_member *member)
     EXPECT(rendezvous.status == TALLY_OK);
     // Rank 0 is first, rank 1 disagrees.
     if (member->rank == 1)
-        usleep(200000);
+        usleep(1000000);
     EXPECT(exchange_allgather(rendezvous.exchange, &group, part, all,
                               member->rank == 1 ? 16 : 8) ==
            TALLY_ERR_MISMATCH);
