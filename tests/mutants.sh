@@ -34,13 +34,12 @@ libraries=$(list check_LTLIBRARIES)
 # Those that are no tests: what tests in shell run.
 programs=$(list check_PROGRAMS | grep -v /test_)
 
-# First what is installed: all is another make's, which must not build the same
-# files at a time.
+# First what is installed, which tests load: all is another make's, which must not
+# build the same files at a time.
 build() {
     # shellcheck disable=SC2086
     {
-        case $test in *.sh) make -j"$jobs" all ;; esac &&
-            make -j"$jobs" $targets $libraries
+        make -j"$jobs" all && make -j"$jobs" $targets $libraries
     } >mutant.log 2>&1 </dev/null
 }
 
