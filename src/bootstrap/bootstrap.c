@@ -94,12 +94,6 @@ static struct wire_exchange_id exchange_id(const struct exchange_group *group)
     return id;
 }
 
-static struct timespec time_at(int64_t us)
-{
-    return (struct timespec){.tv_sec = us / 1000000,
-                             .tv_nsec = us % 1000000 * 1000};
-}
-
 static int32_t find_state(const struct member *member,
                           const struct exchange_group *group, int64_t grace_us,
                           enum health_state state)
@@ -167,7 +161,7 @@ static tally_status_t await(struct member *member,
     int32_t gone;
 
     while (!request->done) {
-        struct timespec next = time_at(clock_now_us() + LOOK_US);
+        struct timespec next = clock_after(CLOCK_MONOTONIC, LOOK_US);
 
         pthread_cond_timedwait(&shared->changed, &shared->lock, &next);
         if (request->done)

@@ -5,12 +5,13 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "core/clock.h"
 
 // Of the handler: a thread may be in a call of the host program that does not
 // return any more, or wait for a lock of who exits.
-#define WAIT_S 1
+#define WAIT_US 1000000
 #define REGISTERED_MAX 1000
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -192,18 +193,9 @@ static bool all_rest(void)
     return calls == own_calls;
 }
 
-static struct timespec wait_ends(clockid_t clock)
-{
-    struct timespec until;
-
-    clock_gettime(clock, &until);
-    until.tv_sec += WAIT_S;
-    return until;
-}
-
 static void await_all(void)
 {
-    const struct timespec until = wait_ends(CLOCK_MONOTONIC);
+    const struct timespec until = clock_after(CLOCK_MONOTONIC, WAIT_US);
 
     while (!all_rest())
         if (pthread_cond_timedwait(&changed, &lock, &until) == ETIMEDOUT)
@@ -212,7 +204,7 @@ static void await_all(void)
 
 bool park_all(void)
 {
-    const struct timespec until = wait_ends(CLOCK_REALTIME);
+    const struct timespec until = clock_after(CLOCK_REALTIME, WAIT_US);
 
     pthread_once(&once, begin);
     // A child made without fork()'s handlers.

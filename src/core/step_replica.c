@@ -3,8 +3,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/park.h"
 #include "core/step_replica_state.h"
@@ -12,7 +12,7 @@
 
 // As long as who waits for a reduction yields before it sleeps.
 #define MOVE_US 5000
-#define LOOK_NS 50000000
+#define LOOK_US 50000
 
 // Records are sums, to which all but the coordinator add nothing; the words are
 // maxima, of which all but the coordinator offer the least.
@@ -166,12 +166,8 @@ static bool is_handed_or_failed(void *context)
 // exits.
 static void sleep_a_while(struct step_replica *replica)
 {
-    struct timespec until;
+    struct timespec until = clock_after(CLOCK_REALTIME, LOOK_US);
 
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_nsec += LOOK_NS;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
     pthread_cond_timedwait(&replica->changed, &replica->lock, &until);
 }
 

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/error.h"
 
 // The first of each is for sleeper_wake.
@@ -128,23 +129,12 @@ static void sleep_on_word(atomic_uint *word, uint32_t seen, int64_t us)
             NULL, 0);
 }
 
-static struct timespec now_and(int64_t us)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    time.tv_nsec += us % 1000000 * 1000;
-    time.tv_sec += us / 1000000 + time.tv_nsec / 1000000000;
-    time.tv_nsec %= 1000000000;
-    return time;
-}
-
 // A kernel without the call: naps, as if it could not be waited for.
 static const int64_t nap_us = 1000;
 
 static void sleep_on_words(struct sleeper *sleeper, int64_t us)
 {
-    struct timespec until = now_and(us);
+    struct timespec until = clock_after(CLOCK_MONOTONIC, us);
     long result = syscall(SYS_futex_waitv, sleeper->words, sleeper->word_count,
                           0, us > 0 ? &until : NULL, CLOCK_MONOTONIC);
 
