@@ -29,6 +29,20 @@ void processes_fail(const char *file, int line, const char *condition)
     _exit(EXIT_FAILURE);
 }
 
+int processes_exit_status(void (*body)(void), int otherwise)
+{
+    int status;
+    pid_t child = fork();
+
+    if (child == 0) {
+        body();
+        exit(otherwise);
+    }
+    if (child < 0 || waitpid(child, &status, 0) != child)
+        abort();
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
 static struct processes_board *board_create(int32_t size)
 {
     struct processes_board *board =

@@ -33,6 +33,10 @@ enum processes_end {
 int processes_run(int32_t size, void (*body)(struct processes_member *member),
                   const void *argument, const enum processes_end *ends);
 
+// The exit status of a process that does it: `otherwise` where that comes back,
+// less than 0 where it did not exit.
+int processes_exit_status(void (*body)(void), int otherwise);
+
 // Every rank's `bytes` bytes into recv[size][bytes].
 void processes_exchange(struct processes_member *member, const void *send,
                         void *recv, size_t bytes);

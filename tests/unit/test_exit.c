@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/park.h"
@@ -39,21 +38,6 @@ int __lsan_is_turned_off(void);
 int __lsan_is_turned_off(void)
 {
     return 1;
-}
-
-// The exit status of a process that does it.
-static int status_of(void (*body)(void))
-{
-    int status;
-    pid_t child = fork();
-
-    ck_assert_int_ge(child, 0);
-    if (child == 0) {
-        body();
-        exit(EXIT_MEANT);
-    }
-    ck_assert_int_eq(waitpid(child, &status, 0), child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 static int threads_named(const char *wanted)
@@ -124,7 +108,8 @@ static void exit_as_a_replica(void)
 
 START_TEST(the_threads_of_a_replica_rest)
 {
-    ck_assert_int_eq(status_of(exit_as_a_replica), EXIT_MEANT);
+    ck_assert_int_eq(processes_exit_status(exit_as_a_replica, EXIT_MEANT),
+                     EXIT_MEANT);
 }
 END_TEST
 
@@ -149,7 +134,8 @@ static void close_beside_who_exits(void)
 
 START_TEST(what_another_thread_closes_then_is_left_to_the_end)
 {
-    ck_assert_int_eq(status_of(close_beside_who_exits), EXIT_MEANT);
+    ck_assert_int_eq(processes_exit_status(close_beside_who_exits, EXIT_MEANT),
+                     EXIT_MEANT);
 }
 END_TEST
 
@@ -173,7 +159,8 @@ static void exit_as_a_tree(void)
 
 START_TEST(the_threads_of_the_rendezvous_rest_and_may_be_closed)
 {
-    ck_assert_int_eq(status_of(exit_as_a_tree), EXIT_MEANT);
+    ck_assert_int_eq(processes_exit_status(exit_as_a_tree, EXIT_MEANT),
+                     EXIT_MEANT);
 }
 END_TEST
 
@@ -212,7 +199,8 @@ static void wait_as_who_exits(void)
 
 START_TEST(who_exits_waits_until_the_deadline_though_no_thread_moves)
 {
-    ck_assert_int_eq(status_of(wait_as_who_exits), EXIT_MEANT);
+    ck_assert_int_eq(processes_exit_status(wait_as_who_exits, EXIT_MEANT),
+                     EXIT_MEANT);
 }
 END_TEST
 
@@ -244,7 +232,8 @@ static void wait_beside_who_exits(void)
 
 START_TEST(a_wait_of_another_thread_ends_and_it_may_close)
 {
-    ck_assert_int_eq(status_of(wait_beside_who_exits), EXIT_MEANT);
+    ck_assert_int_eq(processes_exit_status(wait_beside_who_exits, EXIT_MEANT),
+                     EXIT_MEANT);
 }
 END_TEST
 
@@ -270,8 +259,9 @@ static void wait_for_a_decision_beside_who_exits(void)
 
 START_TEST(a_wait_of_another_thread_for_a_decision_ends)
 {
-    ck_assert_int_eq(status_of(wait_for_a_decision_beside_who_exits),
-                     EXIT_MEANT);
+    ck_assert_int_eq(
+        processes_exit_status(wait_for_a_decision_beside_who_exits, EXIT_MEANT),
+        EXIT_MEANT);
 }
 END_TEST
 
@@ -315,7 +305,8 @@ static void exit_before_a_dump(void)
 
 START_TEST(what_is_to_be_recorded_is_written_before_the_process_ends)
 {
-    ck_assert_int_eq(status_of(exit_before_a_dump), EXIT_MEANT);
+    ck_assert_int_eq(processes_exit_status(exit_before_a_dump, EXIT_MEANT),
+                     EXIT_MEANT);
 }
 END_TEST
 
@@ -339,7 +330,8 @@ static void exit_without_an_error(void)
 
 START_TEST(nothing_is_written_where_nothing_went_wrong)
 {
-    ck_assert_int_eq(status_of(exit_without_an_error), EXIT_MEANT);
+    ck_assert_int_eq(processes_exit_status(exit_without_an_error, EXIT_MEANT),
+                     EXIT_MEANT);
 }
 END_TEST
 

@@ -74,21 +74,6 @@ static bool begins_to_turn(struct sleeping *sleeping)
     return atomic_load(&sleeping->turns);
 }
 
-// The exit status of a process that does it.
-static int status_of(void (*body)(void))
-{
-    int status;
-    pid_t child = fork();
-
-    ck_assert_int_ge(child, 0);
-    if (child == 0) {
-        body();
-        exit(0);
-    }
-    ck_assert_int_eq(waitpid(child, &status, 0), child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 static struct sleeping one, two;
 
 static void end(struct sleeping *sleeping)
@@ -129,7 +114,7 @@ static void exit_beside_a_thread(void)
 
 START_TEST(a_thread_is_woken_and_rests_before_the_process_ends)
 {
-    ck_assert_int_eq(status_of(exit_beside_a_thread), 41);
+    ck_assert_int_eq(processes_exit_status(exit_beside_a_thread, 0), 41);
 }
 END_TEST
 
@@ -149,7 +134,8 @@ static void exit_beside_one_that_never_comes(void)
 
 START_TEST(exit_goes_on_without_a_thread_that_never_comes)
 {
-    ck_assert_int_eq(status_of(exit_beside_one_that_never_comes), 42);
+    ck_assert_int_eq(processes_exit_status(exit_beside_one_that_never_comes, 0),
+                     42);
 }
 END_TEST
 
@@ -168,7 +154,8 @@ static void wait_for_a_thread_that_exits(void)
 
 START_TEST(a_thread_may_exit_itself)
 {
-    ck_assert_int_eq(status_of(wait_for_a_thread_that_exits), 43);
+    ck_assert_int_eq(processes_exit_status(wait_for_a_thread_that_exits, 0),
+                     43);
 }
 END_TEST
 
@@ -192,7 +179,8 @@ static void exit_after_one_that_was_ended(void)
 
 START_TEST(a_thread_that_a_callback_has_ended_is_not_waited_for)
 {
-    ck_assert_int_eq(status_of(exit_after_one_that_was_ended), 44);
+    ck_assert_int_eq(processes_exit_status(exit_after_one_that_was_ended, 0),
+                     44);
 }
 END_TEST
 
@@ -253,7 +241,7 @@ static void exit_beside_a_call(void)
 
 START_TEST(a_call_that_closes_is_waited_for)
 {
-    ck_assert_int_eq(status_of(exit_beside_a_call), 46);
+    ck_assert_int_eq(processes_exit_status(exit_beside_a_call, 0), 46);
 }
 END_TEST
 
@@ -276,7 +264,7 @@ static void call_after_all_rest(void)
 
 START_TEST(only_who_exits_may_begin_a_call_then)
 {
-    ck_assert_int_eq(status_of(call_after_all_rest), 0);
+    ck_assert_int_eq(processes_exit_status(call_after_all_rest, 0), 0);
 }
 END_TEST
 
@@ -306,7 +294,8 @@ static void exit_beside_who_ends_a_thread(void)
 
 START_TEST(a_thread_that_is_being_ended_ends)
 {
-    ck_assert_int_eq(status_of(exit_beside_who_ends_a_thread), 47);
+    ck_assert_int_eq(processes_exit_status(exit_beside_who_ends_a_thread, 0),
+                     47);
 }
 END_TEST
 
@@ -345,8 +334,8 @@ static void exit_in_child_of_clone(void)
 
 START_TEST(a_child_waits_for_no_threads_of_its_parent)
 {
-    ck_assert_int_eq(status_of(exit_in_child_of_fork), 0);
-    ck_assert_int_eq(status_of(exit_in_child_of_clone), 0);
+    ck_assert_int_eq(processes_exit_status(exit_in_child_of_fork, 0), 0);
+    ck_assert_int_eq(processes_exit_status(exit_in_child_of_clone, 0), 0);
 }
 END_TEST
 
@@ -365,7 +354,7 @@ static void exit_in_child_with_a_thread(void)
 
 START_TEST(a_child_waits_for_threads_of_its_own)
 {
-    ck_assert_int_eq(status_of(exit_in_child_with_a_thread), 0);
+    ck_assert_int_eq(processes_exit_status(exit_in_child_with_a_thread, 0), 0);
 }
 END_TEST
 
@@ -389,7 +378,7 @@ static void end_before_fork(void)
 
 START_TEST(a_handler_of_fork_may_close)
 {
-    ck_assert_int_eq(status_of(end_before_fork), 0);
+    ck_assert_int_eq(processes_exit_status(end_before_fork, 0), 0);
 }
 END_TEST
 
@@ -413,7 +402,7 @@ static void end_after_all_rest(void)
 
 START_TEST(who_exits_may_still_close_and_open)
 {
-    ck_assert_int_eq(status_of(end_after_all_rest), 0);
+    ck_assert_int_eq(processes_exit_status(end_after_all_rest, 0), 0);
 }
 END_TEST
 
@@ -440,7 +429,8 @@ static void begin_elsewhere_after_all_rest(void)
 
 START_TEST(a_thread_that_another_begins_meanwhile_rests)
 {
-    ck_assert_int_eq(status_of(begin_elsewhere_after_all_rest), 0);
+    ck_assert_int_eq(processes_exit_status(begin_elsewhere_after_all_rest, 0),
+                     0);
 }
 END_TEST
 
@@ -486,7 +476,7 @@ static void say_before_and_after(void)
 
 START_TEST(only_who_exits_calls_the_hosts_log)
 {
-    ck_assert_int_eq(status_of(say_before_and_after), 0);
+    ck_assert_int_eq(processes_exit_status(say_before_and_after, 0), 0);
 }
 END_TEST
 
