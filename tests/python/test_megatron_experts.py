@@ -15,6 +15,7 @@ import torch.distributed as dist
 import tally
 from tally.conformance import forks
 from tally.conformance.engines import not_installed
+from tally.conformance.gpt import small_config
 from tally.conformance.host import CudaIsHost
 from tally.conformance.megatron import core
 from tally.integrations.megatron import MegatronLoss
@@ -44,20 +45,9 @@ class Stage:
         state.initialize_model_parallel(pipeline_model_parallel_size=STAGES)
         # Of TransformerEngine, without which it is not even None.
         core("transformer.moe.moe_utils").te_general_gemm = None
-        self.config = core("transformer").TransformerConfig(
-            num_layers=2,
-            hidden_size=16,
-            num_attention_heads=2,
-            attention_dropout=0.0,
-            hidden_dropout=0.0,
+        self.config = small_config(
+            2,
             pipeline_model_parallel_size=STAGES,
-            pipeline_dtype=torch.float32,
-            batch_p2p_comm=False,
-            use_cpu_initialization=True,
-            gradient_accumulation_fusion=False,
-            bias_dropout_fusion=False,
-            masked_softmax_fusion=False,
-            persist_layer_norm=False,
             add_bias_linear=False,
             calculate_per_token_loss=True,
             num_moe_experts=4,

@@ -20,7 +20,7 @@ from tally.conformance.megatron import Megatron, core
 HIDDEN = 32
 
 
-def _config(layers: int, **parallel: Any) -> Any:
+def small_config(layers: int, **parallel: Any) -> Any:
     return core("transformer").TransformerConfig(
         num_layers=layers,
         hidden_size=HIDDEN,
@@ -112,7 +112,7 @@ def _whole(layers: int) -> Any:
             return logits
 
     with CudaIsHost():
-        return _gpt(Whole, _config(layers), pg_collection=_alone())
+        return _gpt(Whole, small_config(layers), pg_collection=_alone())
 
 
 class Gpt(Megatron):
@@ -125,7 +125,7 @@ class Gpt(Megatron):
 
     def chunks(self, per_token: bool) -> list[nn.Module]:
         state = self.state
-        self.config = _config(
+        self.config = small_config(
             self.layers,
             tensor_model_parallel_size=self.tensor,
             pipeline_model_parallel_size=self.stages,
