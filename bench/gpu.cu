@@ -85,18 +85,21 @@ static void launch(const void *kernel, const struct kernel_shape &shape,
                    const struct kernel_job &job)
 {
     void *arguments[] = {(void *)&job};
-    cudaLaunchAttribute attribute = {};
+    cudaLaunchAttribute attributes[2] = {};
     cudaLaunchConfig_t config = {};
 
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = shape.cluster;
-    attribute.val.clusterDim.y = 1;
-    attribute.val.clusterDim.z = 1;
+    attributes[0].id = cudaLaunchAttributeClusterDimension;
+    attributes[0].val.clusterDim.x = shape.cluster;
+    attributes[0].val.clusterDim.y = 1;
+    attributes[0].val.clusterDim.z = 1;
+    attributes[1].id = cudaLaunchAttributeClusterSchedulingPolicyPreference;
+    attributes[1].val.clusterSchedulingPolicyPreference =
+        cudaClusterSchedulingPolicyLoadBalancing;
     config.gridDim = dim3(shape.blocks);
     config.blockDim = dim3(shape.threads);
     config.dynamicSmemBytes = shape.shared_bytes;
-    config.attrs = &attribute;
-    config.numAttrs = shape.cluster > 1 ? 1 : 0;
+    config.attrs = attributes;
+    config.numAttrs = shape.cluster > 1 ? 2 : 0;
     MUST(cudaLaunchKernelExC(&config, kernel, arguments));
 }
 

@@ -221,16 +221,18 @@ GPU_FN float gpu_reciprocal(float x)
     return y;
 }
 
-// Memory that is read or written once.
+// Memory that is read or written once, and all the same in the usual way: where
+// caches are asked to give up such lines first (ld.cs, st.cs, or by a policy of
+// L2), a loss with its gradient takes longer (doc/kernels.md).
 GPU_FN gpu_vector gpu_load(const void *at)
 {
-    uint4 v = __ldcs((const uint4 *)at);
+    uint4 v = *(const uint4 *)at;
     return {{v.x, v.y, v.z, v.w}};
 }
 
 GPU_FN void gpu_store(void *at, const gpu_vector &v)
 {
-    __stcs((uint4 *)at, make_uint4(v.word[0], v.word[1], v.word[2], v.word[3]));
+    *(uint4 *)at = make_uint4(v.word[0], v.word[1], v.word[2], v.word[3]);
 }
 
 GPU_FN uint32_t gpu_shared_address(const void *at)

@@ -38,8 +38,9 @@ static const void *const jobs[][2][KERNEL_ELEMENTS] = {
 
 // Those before RUN_FINISH.
 static const void *const singles[] = {
-    (const void *)tally_count, (const void *)tally_count_publish, (const void *)tally_publish,
-    (const void *)tally_contribute, (const void *)tally_settle};
+    (const void *)tally_count, (const void *)tally_count_publish,
+    (const void *)tally_publish, (const void *)tally_contribute,
+    (const void *)tally_settle};
 
 static const void *const finishes[2] = {(const void *)tally_finish,
                                         (const void *)tally_finish_shaped};
@@ -92,7 +93,7 @@ void machine_run(const struct machine_kernel &kernel, const void *params,
             ? finishes[kernel.shaped]
             : jobs[kernel.name - RUN_LOSS][kernel.shaped][kernel.type];
     void *arguments[] = {(void *)params};
-    cudaLaunchAttribute attribute = {};
+    cudaLaunchAttribute attributes[2] = {};
     cudaLaunchConfig_t config = {};
 
     if (shape.blocks == 0)
@@ -101,15 +102,18 @@ void machine_run(const struct machine_kernel &kernel, const void *params,
                               cudaFuncAttributeMaxDynamicSharedMemorySize,
                               (int)shape.shared_bytes),
          "shared memory");
-    attribute.id = cudaLaunchAttributeClusterDimension;
-    attribute.val.clusterDim.x = shape.cluster;
-    attribute.val.clusterDim.y = 1;
-    attribute.val.clusterDim.z = 1;
+    attributes[0].id = cudaLaunchAttributeClusterDimension;
+    attributes[0].val.clusterDim.x = shape.cluster;
+    attributes[0].val.clusterDim.y = 1;
+    attributes[0].val.clusterDim.z = 1;
+    attributes[1].id = cudaLaunchAttributeClusterSchedulingPolicyPreference;
+    attributes[1].val.clusterSchedulingPolicyPreference =
+        cudaClusterSchedulingPolicyLoadBalancing;
     config.gridDim = dim3(shape.blocks);
     config.blockDim = dim3(shape.threads);
     config.dynamicSmemBytes = shape.shared_bytes;
-    config.attrs = &attribute;
-    config.numAttrs = shape.cluster > 1 ? 1 : 0;
+    config.attrs = attributes;
+    config.numAttrs = shape.cluster > 1 ? 2 : 0;
     must(cudaLaunchKernelExC(&config, entry, arguments), "launch");
     must(cudaDeviceSynchronize(), "kernel");
 }

@@ -174,20 +174,29 @@ static tally_status_t cuda_open(const struct device_params *params,
     return TALLY_OK;
 }
 
-// The kernels before CUDA_LOSS are short: their launch would take longer than
+#define ATTRIBUTES_MAX 3
+
+// A cluster goes where there is room soonest, which by default it need not. The
+// kernels before CUDA_LOSS are short: their launch would take longer than
 // they do. They begin with gpu_dependency_wait().
 static unsigned int attributes_of(const struct device *device,
                                   enum cuda_kernel kernel,
                                   const struct kernel_shape *shape,
-                                  CUlaunchAttribute attributes[2])
+                                  CUlaunchAttribute attributes[ATTRIBUTES_MAX])
 {
     unsigned int count = 0;
 
-    if (shape->cluster > 1)
+    if (shape->cluster > 1) {
         attributes[count++] = (CUlaunchAttribute){
             .id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION,
             .value.clusterDim = {shape->cluster, 1, 1},
         };
+        attributes[count++] = (CUlaunchAttribute){
+            .id = CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE,
+            .value.clusterSchedulingPolicyPreference =
+                CU_CLUSTER_SCHEDULING_POLICY_LOAD_BALANCING,
+        };
+    }
     if (device->early && kernel < CUDA_LOSS)
         attributes[count++] = (CUlaunchAttribute){
             .id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
@@ -200,7 +209,7 @@ tally_status_t cuda_launch(struct device *device, enum cuda_kernel kernel,
                            const void *params, const struct kernel_shape *shape,
                            tally_stream_t stream)
 {
-    CUlaunchAttribute attributes[2];
+    CUlaunchAttribute attributes[ATTRIBUTES_MAX];
     CUlaunchConfig config = {
         .gridDimX = shape->blocks,
         .gridDimY = 1,

@@ -22,6 +22,8 @@ typedef int CUresult; // an enum there
 #define CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR 75
 #define CU_DEVICE_ATTRIBUTE_CAN_USE_64_BIT_STREAM_MEM_OPS 122
 #define CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION 4
+#define CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE 5
+#define CU_CLUSTER_SCHEDULING_POLICY_LOAD_BALANCING 2 // of an enum
 #define CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION 6
 #define CU_MEMHOSTALLOC_PORTABLE 1u
 #define CU_MEMHOSTALLOC_DEVICEMAP 2u
@@ -37,6 +39,7 @@ typedef struct CUlaunchAttribute_st {
         struct {
             unsigned int x, y, z;
         } clusterDim;
+        int clusterSchedulingPolicyPreference;
         int programmaticStreamSerializationAllowed;
     } value;
 } CUlaunchAttribute;

@@ -138,6 +138,15 @@ static CUresult shape_of(const CUlaunchConfig *config, CUfunction function,
             *early = attribute->value.programmaticStreamSerializationAllowed;
             continue;
         }
+        if (attribute->id ==
+            CU_LAUNCH_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE) {
+            if (all.capability < 9 ||
+                attribute->value.clusterSchedulingPolicyPreference < 0 ||
+                attribute->value.clusterSchedulingPolicyPreference >
+                    CU_CLUSTER_SCHEDULING_POLICY_LOAD_BALANCING)
+                return CUDA_ERROR_INVALID_VALUE;
+            continue;
+        }
         if (attribute->id != CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION)
             misused("launch attribute %d is unknown to the double",
                     attribute->id);
