@@ -47,6 +47,15 @@ class Accelerator:
         self.torch_device_mesh = mesh
 
 
+class Dims:
+    """torchtitan's of one rank, which has no mesh of several."""
+
+    pp_enabled = cp_enabled = False
+
+    def get_optional_mesh(self, name):
+        self.asked = name
+
+
 class Trainer:
     """torchtitan's, of one rank and two micro-batches a step, as far as TallyStep
     and a loss see it."""
@@ -54,14 +63,15 @@ class Trainer:
     device = torch.device("cpu")
     gradient_accumulation_steps = 2
     num_pipeline_parallel_microbatches = 1
-    parallel_dims = SimpleNamespace(pp_enabled=False, cp_enabled=False)
+    closed = False
 
-    def __init__(self, loss):
-        self.mesh = init_device_mesh("cpu", (1,), mesh_dim_names=("batch",))
-        self.loss_fn = loss.build()
-        self.config = SimpleNamespace(
-            training=SimpleNamespace(disable_cuda_graphs=True)
-        )
+    def __init__(self, config):
+        self.parallel_dims = Dims()
+        self.loss_fn = config.loss.build()
+        self.config = config
+
+    def close(self):
+        self.closed = True
 
     def train_step(self, data_iterator):
         total = 0
@@ -135,10 +145,10 @@ class EngineLossTest(unittest.TestCase):
         loss_fn.close()
 
     def test_torchtitans_step_counts_all_micro_batches_first(self):
-        opened = self.opened
-        trainer = MyTrainer(TallyLoss.Config(vocab=8))
-        peers = tally.torch.group(opened, trainer.mesh.get_group("batch"))
-        trainer.loss_fn.attach(peers, device=trainer.device)
+        config = SimpleNamespace(training=SimpleNamespace())
+        config.loss = TallyLoss.Config(vocab=8)
+        config.training.disable_cuda_graphs = True
+        trainer = MyTrainer(config)
         batches = [
             (torch.zeros(1, 3, 8, requires_grad=True), torch.tensor(labels))
             for labels in ([[1, -100, -100]], [[1, 2, 3]])
@@ -149,8 +159,16 @@ class EngineLossTest(unittest.TestCase):
         for logits, _ in batches:
             at = logits.grad[0, 0, 1].item()
             self.assertAlmostEqual(at, (1 / 8 - 1) / 4, places=6)
-        trainer.loss_fn.loss.close()
-        peers.close()
+        self.assertEqual(trainer.parallel_dims.asked, "loss")
+        trainer.close()
+        self.assertTrue(trainer.closed and trainer.loss_fn.loss.step.closed)
+
+    def test_torchtitans_graphs_are_refused(self):
+        config = SimpleNamespace(training=SimpleNamespace())
+        config.loss = TallyLoss.Config(vocab=8)
+        config.training.disable_cuda_graphs = False
+        with self.assertRaisesRegex(InvalidError, "disable_cuda_graphs"):
+            MyTrainer(config).train_step(iter([]))
 
     def test_torchtitans_context_ranks_count_each_label_once(self):
         labels = [torch.arange(10).view(2, 5), torch.arange(10, 14).view(1, 4)]
