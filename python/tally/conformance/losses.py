@@ -314,7 +314,14 @@ def find(name: str) -> Loss:
             f"{name!r} is neither one of {', '.join(BUILT_IN)} nor "
             "package.module:name"
         )
-    found: Any = getattr(importlib.import_module(module), attribute)
+    try:
+        found: Any = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as missing:
+        if not f"{module}.".startswith(f"{missing.name}."):
+            raise  # what the module itself imports
+        raise ValueError(f"{name!r}: {missing}") from missing
+    except AttributeError as missing:
+        raise ValueError(f"{name!r}: {missing}") from missing
     if isinstance(found, type) and issubclass(found, Loss):
         return found()
     return found if isinstance(found, Loss) else Plain(found)
