@@ -16,6 +16,7 @@ import tally.torch
 from tally.errors import InvalidError
 from tally.integrations.accelerate import AccelerateLoss
 from tally.integrations.deepspeed import DeepSpeedLoss
+from tally.integrations.torchft import ReplicaLoss
 from tally.integrations.torchtitan import TallyLoss, TallyStep
 
 
@@ -45,6 +46,23 @@ class Accelerator:
         mesh = init_device_mesh("cpu", (1, 1), mesh_dim_names=names)
         mesh[names]._flatten("dp_cp")
         self.torch_device_mesh = mesh
+
+
+class Manager:
+    """torchft's: averages over the groups that take part; after an error gives back
+    what it was given."""
+
+    def __init__(self, others, failed=False):
+        self.others, self.failed = others, failed
+
+    def allreduce(self, tensor):
+        assert tensor.is_floating_point()  # as torchft's asks
+        if not self.failed:
+            tensor.add_(sum(self.others)).div_(1 + len(self.others))
+        return self
+
+    def wait(self):
+        pass
 
 
 class Dims:
@@ -143,6 +161,32 @@ class EngineLossTest(unittest.TestCase):
         self.assertAlmostEqual(loss_fn.scale.item(), 4 / 5)
         loss_fn.end()
         loss_fn.close()
+
+    def torchft_factor(self, labels, manager):
+        group = tally.torch.group(self.opened)
+        loss_fn = ReplicaLoss(manager, tally.torch.TallyLoss(8, group))
+        loss_fn.begin([torch.tensor(labels)])
+        factor = loss_fn.factor.item()
+        # The mean over this group's tokens, each of which has ln 8.
+        logits = torch.zeros(1, len(labels), 8, requires_grad=True)
+        loss = loss_fn(logits, torch.tensor([labels]))
+        mean = math.log(8) if any(each >= 0 for each in labels) else 0
+        self.assertAlmostEqual(loss.item(), factor * mean, places=5)
+        loss_fn.end()
+        loss_fn.loss.close()
+        group.close()
+        return factor
+
+    def test_torchfts_groups_weigh_by_their_tokens(self):
+        # Averaged over both groups, the sum over four tokens by four.
+        factor = self.torchft_factor([1, 2, 3], Manager([1.0]))
+        self.assertAlmostEqual(factor / 2, 3 / 4)
+        self.assertEqual(self.torchft_factor([-100, -100], Manager([4.0])), 0)
+        self.assertEqual(self.torchft_factor([-100], Manager([0.0])), 0)
+
+    def test_after_an_error_of_torchft_a_group_has_its_own_mean(self):
+        # Which should_commit() discards: but nothing is NaN until then.
+        self.assertEqual(self.torchft_factor([1, 2, 3], Manager([1.0], True)), 1)
 
     def test_torchtitans_step_counts_all_micro_batches_first(self):
         config = SimpleNamespace(training=SimpleNamespace())
