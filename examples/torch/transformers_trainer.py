@@ -7,20 +7,24 @@ import tempfile
 
 import torch
 from task import LENGTH, SEQUENCES, VOCAB, Sequences
-from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from tally.integrations.transformers import TallyTrainer
 
 
-class InOrder(TallyTrainer):
-    def _get_train_sampler(self, *_):
-        return torch.utils.data.SequentialSampler(self.train_dataset)
+class Totals(TrainerCallback):
+    def __init__(self, loss):
+        self.loss = loss
 
-    def end_step(self):
-        super().end_step()
-        totals = self.tally_loss.result(wait=True).channels[0]
-        if self.args.process_index == 0:
-            step = self.state.global_step
+    def on_step_end(self, arguments, state, *_, **__):
+        totals = self.loss.result(wait=True).channels[0]  # only to print it
+        if arguments.process_index == 0:
+            step = state.global_step - 1
             print(f"step {step} tokens {totals.count} loss {totals.mean:.4f}")
 
 
@@ -45,6 +49,8 @@ def main(steps=4):
             use_cpu=True,
             max_steps=steps,
             per_device_train_batch_size=1,
+            per_device_eval_batch_size=SEQUENCES // ranks,
+            train_sampling_strategy="sequential",
             gradient_accumulation_steps=SEQUENCES // ranks,
             learning_rate=0.1,
             optim="sgd",
@@ -55,12 +61,17 @@ def main(steps=4):
             disable_tqdm=True,
             logging_strategy="no",
         )
-        InOrder(
+        trainer = TallyTrainer(
             model=model,
             args=arguments,
             train_dataset=Sequences(steps),
             vocab=VOCAB,
-        ).train()
+        )
+        trainer.add_callback(Totals(trainer.tally_loss))
+        trainer.train()
+        loss = trainer.evaluate(Sequences(1))["eval_loss"]
+        if arguments.process_index == 0:
+            print(f"step {steps} evaluates to {loss:.4f}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 """The conformance suite: Tally passes every case, and the known wrong ways fail
 where they are wrong, and only there."""
 
+import json
 import math
 import os
 import signal
@@ -38,6 +39,15 @@ class EndsOneRank(FailsOnOneRank):
     def end(self, parameters, members):
         if dist.get_rank() == 2:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tally.conformance", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def failed(cases):
@@ -159,15 +169,40 @@ class ConformanceTest(unittest.TestCase):
 
     def test_the_command_says_by_its_status_what_it_found(self):
         for loss, status in (("local-mean", 1), ("tally", 0)):
-            run = subprocess.run(
-                [sys.executable, "-m", "tally.conformance", "--loss", loss]
-                + ["--layout", "DDP", "--scenario", "uneven"],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            run = command("--loss", loss, "--layout", "DDP", "--scenario", "uneven")
             self.assertEqual(run.returncode, status, run.stdout + run.stderr)
             self.assertEqual(run.stdout.count(" uneven "), 2)
+
+    def test_the_command_writes_what_any_parser_reads(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file, table = Path(folder, "cases.json"), Path(folder, "table.md")
+            run = command(
+                *("--loss", "local-mean", "--layout", "DDP"),
+                *("--scenario", "even", "--scenario", "silent rank"),
+                *("--json", str(file), "--markdown", str(table)),
+            )
+            self.assertEqual(run.returncode, 1, run.stdout + run.stderr)
+
+            def refuse(word):
+                self.fail(f"{word} is no JSON")
+
+            cases = json.loads(file.read_text("utf-8"), parse_constant=refuse)
+            self.assertEqual(
+                [(case["passed"], case["error"] is None) for case in cases],
+                [(True, False)] * 2 + [(False, True)] * 2,
+            )
+            self.assertIn("| DDP | 1 |", table.read_text("utf-8"))
+
+    def test_what_cannot_be_written_or_found_is_said_at_once(self):
+        for wrong, said in (
+            (["--json", "/no/such/folder/cases.json"], "No such file"),
+            (["--loss", "no.such.module:loss"], "No module named 'no'"),
+            (["--loss", "math:no_such_loss"], "no attribute 'no_such_loss'"),
+        ):
+            run = command(*wrong)
+            self.assertEqual((run.returncode, run.stdout), (2, ""))
+            self.assertIn(said, run.stderr)
+            self.assertNotIn("Traceback", run.stderr)
 
     def test_a_loss_that_raises_on_one_rank_is_a_row_and_not_the_end(self):
         # Where no framework waits for it: else the suite ends, with the reason.

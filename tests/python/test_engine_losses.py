@@ -16,6 +16,7 @@ import tally.torch
 from tally.errors import InvalidError
 from tally.integrations.accelerate import AccelerateLoss
 from tally.integrations.deepspeed import DeepSpeedLoss
+from tally.integrations.torchft import ReplicaLoss
 from tally.integrations.torchtitan import TallyLoss, TallyStep
 
 
@@ -47,6 +48,32 @@ class Accelerator:
         self.torch_device_mesh = mesh
 
 
+class Manager:
+    """torchft's: averages over the groups that take part; after an error gives back
+    what it was given."""
+
+    def __init__(self, others, failed=False):
+        self.others, self.failed = others, failed
+
+    def allreduce(self, tensor):
+        assert tensor.is_floating_point()  # as torchft's asks
+        if not self.failed:
+            tensor.add_(sum(self.others)).div_(1 + len(self.others))
+        return self
+
+    def wait(self):
+        pass
+
+
+class Dims:
+    """torchtitan's of one rank, which has no mesh of several."""
+
+    pp_enabled = cp_enabled = False
+
+    def get_optional_mesh(self, name):
+        self.asked = name
+
+
 class Trainer:
     """torchtitan's, of one rank and two micro-batches a step, as far as TallyStep
     and a loss see it."""
@@ -54,14 +81,15 @@ class Trainer:
     device = torch.device("cpu")
     gradient_accumulation_steps = 2
     num_pipeline_parallel_microbatches = 1
-    parallel_dims = SimpleNamespace(pp_enabled=False, cp_enabled=False)
+    closed = False
 
-    def __init__(self, loss):
-        self.mesh = init_device_mesh("cpu", (1,), mesh_dim_names=("batch",))
-        self.loss_fn = loss.build()
-        self.config = SimpleNamespace(
-            training=SimpleNamespace(disable_cuda_graphs=True)
-        )
+    def __init__(self, config):
+        self.parallel_dims = Dims()
+        self.loss_fn = config.loss.build()
+        self.config = config
+
+    def close(self):
+        self.closed = True
 
     def train_step(self, data_iterator):
         total = 0
@@ -134,11 +162,37 @@ class EngineLossTest(unittest.TestCase):
         loss_fn.end()
         loss_fn.close()
 
+    def torchft_factor(self, labels, manager):
+        group = tally.torch.group(self.opened)
+        loss_fn = ReplicaLoss(manager, tally.torch.TallyLoss(8, group))
+        loss_fn.begin([torch.tensor(labels)])
+        factor = loss_fn.factor.item()
+        # The mean over this group's tokens, each of which has ln 8.
+        logits = torch.zeros(1, len(labels), 8, requires_grad=True)
+        loss = loss_fn(logits, torch.tensor([labels]))
+        mean = math.log(8) if any(each >= 0 for each in labels) else 0
+        self.assertAlmostEqual(loss.item(), factor * mean, places=5)
+        loss_fn.end()
+        loss_fn.loss.close()
+        group.close()
+        return factor
+
+    def test_torchfts_groups_weigh_by_their_tokens(self):
+        # Averaged over both groups, the sum over four tokens by four.
+        factor = self.torchft_factor([1, 2, 3], Manager([1.0]))
+        self.assertAlmostEqual(factor / 2, 3 / 4)
+        self.assertEqual(self.torchft_factor([-100, -100], Manager([4.0])), 0)
+        self.assertEqual(self.torchft_factor([-100], Manager([0.0])), 0)
+
+    def test_after_an_error_of_torchft_a_group_has_its_own_mean(self):
+        # Which should_commit() discards: but nothing is NaN until then.
+        self.assertEqual(self.torchft_factor([1, 2, 3], Manager([1.0], True)), 1)
+
     def test_torchtitans_step_counts_all_micro_batches_first(self):
-        opened = self.opened
-        trainer = MyTrainer(TallyLoss.Config(vocab=8))
-        peers = tally.torch.group(opened, trainer.mesh.get_group("batch"))
-        trainer.loss_fn.attach(peers, device=trainer.device)
+        config = SimpleNamespace(training=SimpleNamespace())
+        config.loss = TallyLoss.Config(vocab=8)
+        config.training.disable_cuda_graphs = True
+        trainer = MyTrainer(config)
         batches = [
             (torch.zeros(1, 3, 8, requires_grad=True), torch.tensor(labels))
             for labels in ([[1, -100, -100]], [[1, 2, 3]])
@@ -149,8 +203,16 @@ class EngineLossTest(unittest.TestCase):
         for logits, _ in batches:
             at = logits.grad[0, 0, 1].item()
             self.assertAlmostEqual(at, (1 / 8 - 1) / 4, places=6)
-        trainer.loss_fn.loss.close()
-        peers.close()
+        self.assertEqual(trainer.parallel_dims.asked, "loss")
+        trainer.close()
+        self.assertTrue(trainer.closed and trainer.loss_fn.loss.step.closed)
+
+    def test_torchtitans_graphs_are_refused(self):
+        config = SimpleNamespace(training=SimpleNamespace())
+        config.loss = TallyLoss.Config(vocab=8)
+        config.training.disable_cuda_graphs = False
+        with self.assertRaisesRegex(InvalidError, "disable_cuda_graphs"):
+            MyTrainer(config).train_step(iter([]))
 
     def test_torchtitans_context_ranks_count_each_label_once(self):
         labels = [torch.arange(10).view(2, 5), torch.arange(10, 14).view(1, 4)]

@@ -50,6 +50,8 @@ if has transformers; then
     one=$(ranks 1 transformers_trainer.py)
     check "transformers' Trainer trains four steps" \
         [ "$(echo "$one" | grep -c '^step [0-3] tokens 22 loss')" = 4 ]
+    check "and evaluates the model" \
+        [ "$(echo "$one" | grep -c '^step 4 evaluates to 3\.[0-9]*$')" = 1 ]
     check_equal "the Trainer on two ranks is as on one" "$one" \
         "$(ranks 2 transformers_trainer.py)"
 fi

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""doc/migration.md shows lines of files that the tests run: are they there?"""
+"""doc/migration.md and README.md show lines of files that the tests run: are they
+there?"""
 
 import ast
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2]
 GUIDE = SOURCE / "doc/migration.md"
+README = SOURCE / "README.md"
 OURS = "With Tally ("
 TRAINERS = {
     "PyTorch DDP",
@@ -20,12 +22,18 @@ TRAINERS = {
     "DeepSpeed",
     "torchft",
 }
+BY_HAND = {"PyTorch DDP", "FSDP2"}
 # A package that test_conformance.sh runs by its name.
 SUITE = "python/tally/conformance"
 BLOCK = re.compile(
     r"^ *(?P<head>Today:|With Tally \((?:.|\n)*?\):)\n\n"
     r"(?P<indent> *)```python\n(?P<code>(?:.|\n)*?)\n *```$",
     re.M,
+)
+# In README.md a section "From PyTorch": a file in brackets, and its lines.
+SHOWN = re.compile(
+    r"\n\(?[^\n]*\]\((?P<file>[\w/]+\.py)\)\)?:?\n\n"
+    r"```python\n(?P<code>(?:.|\n)*?)\n```"
 )
 
 
@@ -80,15 +88,29 @@ class GuideTest(unittest.TestCase):
         for head, code in blocks(self.text):
             if not head.startswith(OURS):
                 continue
-            file = re.search(r"\(\.\./([\w/]+\.py)\)", head)[1]
-            if not file.startswith(SUITE):
-                self.assertIn(Path(file).name, self.scripts)
-            lines = (SOURCE / file).read_text("utf-8").split("\n")
-            at = 0
-            for piece in pieces(code):
-                with self.subTest(file=file, piece=piece):
-                    at = stands_in(piece, lines, at)
-                    self.assertIsNotNone(at, "not there, or not in this order")
+            self.lines_are_in(re.search(r"\(\.\./([\w/]+\.py)\)", head)[1], code)
+
+    def lines_are_in(self, file, code):
+        if not file.startswith(SUITE):
+            self.assertIn(Path(file).name, self.scripts)
+        lines = (SOURCE / file).read_text("utf-8").split("\n")
+        at = 0
+        for piece in pieces(code):
+            with self.subTest(file=file, piece=piece):
+                at = stands_in(piece, lines, at)
+                self.assertIsNotNone(at, "not there, or not in this order")
+
+    def test_the_readmes_lines_for_each_trainer_are_in_those_files(self):
+        text = README.read_text("utf-8")
+        section = text[text.index("## From PyTorch") : text.index("## On GPUs")]
+        shown = list(SHOWN.finditer(section))
+        self.assertEqual(len(shown), section.count("```python"))
+        names = set(re.findall("^### (.*)$", section, re.M))
+        self.assertLessEqual(
+            {each.removesuffix(" Trainer") for each in TRAINERS} - BY_HAND, names
+        )
+        for each in shown:
+            self.lines_are_in(each["file"], each["code"])
 
     def test_todays_lines_are_python(self):
         for head, code in blocks(self.text):

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 import torch.distributed as dist
 
-import tally
+import tally.torch
 from tally.conformance import forks
 from tally.conformance.engines import not_installed
 from tally.conformance.gpt import small_config
@@ -129,15 +129,22 @@ def stage(rank, folder):
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=STAGES
     )
     torch.manual_seed(1)
-    with CudaIsHost(), tally.Tally() as opened, tally.Group(opened) as group:
+    with CudaIsHost():
         it = Stage()
         want = it.gradients(of_megatron)
+        from megatron.core import parallel_state
+
+        opened = tally.torch.open()
+        ranks = parallel_state.get_data_parallel_group(with_context_parallel=True)
+        group = tally.torch.group(opened, ranks)
         loss_fn = MegatronLoss(group)
         alone = error(it.with_tally(loss_fn), want)
         config = it.config
         config.grad_scale_func = loss_fn.grad_scale_func(config.grad_scale_func)
         both = error(it.with_tally(loss_fn), want)
-        loss_fn.step.close()
+        loss_fn.close()
+        group.close()
+        opened.close()
     experts = [name for name in want if "router" in name]
     with open(f"{folder}/found.{rank}", "w", encoding="utf-8") as file:
         json.dump({"alone": alone, "both": both, "routers": len(experts)}, file)

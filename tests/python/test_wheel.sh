@@ -21,7 +21,14 @@ case $wheel in
 *) tag=$wheel ;;
 esac
 check_equal "the wheel says where it runs" manylinux "$tag"
-check "it is installed without anything else" \
+modules() {
+    grep -o 'tally/[a-z_/]*\.py$' | sort
+}
+check_equal "it holds all modules" \
+    "$(cd "$source_dir/python" && find tally -name '*.py' | modules)" \
+    "$(python3 -m zipfile -l "$wheel" | cut -d ' ' -f 1 | modules)"
+# Not what is in the source's folder, which pip takes for an installed one.
+check "it is installed without anything else" env -u PYTHONPATH \
     "$scratch/user/bin/pip" install -q --no-index --no-deps "$wheel"
 
 cat >"$scratch/step.py" <<'END'

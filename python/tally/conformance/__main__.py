@@ -7,10 +7,11 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from tally.conformance import data, suite
 from tally.conformance.case import Case
-from tally.conformance.losses import BUILT_IN
+from tally.conformance.losses import BUILT_IN, find
 
 
 def markdown(cases: Sequence[Case]) -> str:
@@ -52,6 +53,12 @@ def _cell(case: Case) -> str:
     return f"{case.error:.0e}" if case.passed else f"**{case.error:.1e}**"
 
 
+def _row(case: Case) -> dict[str, Any]:
+    """JSON knows only finite numbers."""
+    error = case.error if math.isfinite(case.error) else None
+    return {**asdict(case), "error": error}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tally.conformance",
@@ -86,9 +93,23 @@ def main() -> int:
         default=suite.TOLERANCE,
         help="largest relative error of a parameter's gradient (%(default)s)",
     )
-    parser.add_argument("--json", metavar="FILE", help="writes the cases")
-    parser.add_argument("--markdown", metavar="FILE", help="writes a table")
+    # Opened before the cases run, which takes minutes.
+    into = argparse.FileType("w", encoding="utf-8")
+    parser.add_argument(
+        "--json",
+        metavar="FILE",
+        type=into,
+        help="writes the cases; an error of null is not a number",
+    )
+    parser.add_argument(
+        "--markdown", metavar="FILE", type=into, help="writes a table"
+    )
     options = parser.parse_args()
+    for name in options.loss or []:
+        try:
+            find(name)
+        except ValueError as reason:
+            parser.error(str(reason))
     cases = suite.run(
         options.loss or ["tally"],
         options.layout,
@@ -96,11 +117,11 @@ def main() -> int:
         options.tolerance,
     )
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump([asdict(case) for case in cases], file, indent=1)
+        json.dump([_row(case) for case in cases], options.json, indent=1)
+        options.json.close()
     if options.markdown:
-        with open(options.markdown, "w", encoding="utf-8") as file:
-            file.write(markdown(cases))
+        options.markdown.write(markdown(cases))
+        options.markdown.close()
     skipped = sum(case.skipped for case in cases)
     failed = sum(not case.passed for case in cases) - skipped
     passed = len(cases) - failed - skipped

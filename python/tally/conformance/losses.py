@@ -119,7 +119,7 @@ class Balanced(Loss):
         self.integration: Any = None
 
     def inside(self, trainer: str) -> Any:
-        """Tally's integration of it, on the group that open() made."""
+        """Tally's integration of it."""
         if trainer == "torchtitan":
             return self._inside_torchtitan()
         from tally.integrations.megatron import MegatronLoss
@@ -132,15 +132,12 @@ class Balanced(Loss):
 
         balanced = self
 
-        class Attached(TallyStep):
-            device: Any
-
+        class Kept(TallyStep):
             def __init__(self, config: Any) -> None:
                 super().__init__(config)  # type: ignore[call-arg]
-                self.loss_fn.attach(balanced.group, device=self.device)
-                balanced.integration = self.loss_fn.loss
+                balanced.integration = self
 
-        return (Attached,), TallyLoss.Config(vocab=self.setting.vocab)
+        return (Kept,), TallyLoss.Config(vocab=self.setting.vocab)
 
     def open(self, setting: Setting) -> None:
         super().open(setting)
@@ -196,7 +193,7 @@ class Balanced(Loss):
 
     def close(self) -> None:
         if self.integration is not None:
-            self.integration.step.close()
+            self.integration.close()
             self.integration = None
         self.loss.close()
         self.group.close()
@@ -317,7 +314,14 @@ def find(name: str) -> Loss:
             f"{name!r} is neither one of {', '.join(BUILT_IN)} nor "
             "package.module:name"
         )
-    found: Any = getattr(importlib.import_module(module), attribute)
+    try:
+        found: Any = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as missing:
+        if not f"{module}.".startswith(f"{missing.name}."):
+            raise  # what the module itself imports
+        raise ValueError(f"{name!r}: {missing}") from missing
+    except AttributeError as missing:
+        raise ValueError(f"{name!r}: {missing}") from missing
     if isinstance(found, type) and issubclass(found, Loss):
         return found()
     return found if isinstance(found, Loss) else Plain(found)

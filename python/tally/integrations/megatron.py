@@ -90,3 +90,6 @@ class MegatronLoss:
     def end(self) -> None:
         """After the schedule has run."""
         self.step.end()
+
+    def close(self) -> None:
+        self.step.close()

@@ -3,6 +3,12 @@
 
 torchtitan has FSDP sum gradients (a divide factor of 1), so the scale is 1 / N.
 The number of tokens that it passes to losses is not used.
+
+    class MyTrainer(TallyStep, Trainer):
+        pass
+
+    config.loss = TallyLoss.Config(vocab=...)
+    MyTrainer(config).train()
 """
 
 from __future__ import annotations
@@ -18,12 +24,15 @@ from torchtitan.components.loss import BaseLoss, cross_entropy_loss
 import tally.torch
 from tally._abi import Convention
 from tally.errors import InvalidError
-from tally.group import Group
+from tally.group import Group, Tally
 
 
 class TallyLoss(BaseLoss):  # type: ignore[misc]
-    """Cross entropy, each token with its weight. Give it its group before the
-    first step, and the labels of each step to begin()."""
+    """Cross entropy, each token with its weight. TallyStep gives it its group and the
+    labels of each step; without it: attach() and begin().
+
+    vocab: the last dimension of the logits.
+    """
 
     @dataclass(kw_only=True, slots=True)
     class Config(BaseLoss.Config):  # type: ignore[misc]
@@ -80,16 +89,16 @@ class TallyLoss(BaseLoss):  # type: ignore[misc]
 
 class TallyStep:
     """Put before torchtitan's Trainer among the bases of a trainer: its step
-    then counts the labels first.
-
-        class MyTrainer(TallyStep, Trainer): ...
-    """
+    then counts the labels first, over a group that the first step makes unless
+    attach() has."""
 
     loss_fn: TallyLoss
     parallel_dims: Any
+    device: Any
     gradient_accumulation_steps: int
     num_pipeline_parallel_microbatches: int
     config: Any
+    _opened: Optional[tuple[Tally, Group]] = None
 
     def train_step(self, data_iterator: Any) -> Any:
         if not self.config.training.disable_cuda_graphs:
@@ -97,6 +106,8 @@ class TallyStep:
                 "training.disable_cuda_graphs must be set: torchtitan's graph of "
                 "one micro-batch would pass by the order of a step's calls"
             )
+        if self.loss_fn.loss is None:
+            self._open()
         # A pipeline runs the loss once more, to learn the shapes.
         self.loss_fn.fused = not self.parallel_dims.pp_enabled
         batches = [
@@ -111,6 +122,28 @@ class TallyStep:
             return super().train_step(iter(batches))  # type: ignore[misc]
         finally:
             self.loss_fn.end()
+
+    def _open(self) -> None:
+        """A group of the ranks with different tokens."""
+        opened = tally.torch.open()
+        mesh = self.parallel_dims.get_optional_mesh("loss")
+        peers = (
+            Group(opened, [opened.rank])
+            if mesh is None
+            else tally.torch.group(opened, mesh.get_group(), key="torchtitan")
+        )
+        self.loss_fn.attach(peers, device=self.device)
+        self._opened = opened, peers
+
+    def close(self) -> None:
+        if self._opened is not None:
+            assert self.loss_fn.loss is not None
+            opened, peers = self._opened
+            self.loss_fn.loss.close()
+            peers.close()
+            opened.close()
+            self._opened = None
+        super().close()  # type: ignore[misc]
 
     def _own(self, labels: list[torch.Tensor]) -> list[torch.Tensor]:
         """With context parallelism the trainer cuts sequences later, in a way that

@@ -47,6 +47,8 @@ class TallyTrainer(Trainer):
         kwargs["compute_loss_func"] = self._loss
         super().__init__(*args, **kwargs)
         self.shift = shift
+        # What evaluation counts is what the loss gets.
+        self._loss_shifts_labels = shift
         if group is None:
             group = tally.torch.group(tally.torch.open())
         self.tally_loss = tally.torch.TallyLoss(
@@ -69,7 +71,11 @@ class TallyTrainer(Trainer):
         return samples, None
 
     def _loss(
-        self, outputs: Any, labels: torch.Tensor, **_: Any
+        self,
+        outputs: Any,
+        labels: torch.Tensor,
+        num_items_in_batch: Any = None,
+        **_: Any,
     ) -> torch.Tensor:
         logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
         if self.shift:
@@ -77,10 +83,13 @@ class TallyTrainer(Trainer):
         targets = self._targets(labels)
         if self._in_step:
             return self.tally_loss(logits, targets)  # type: ignore[no-any-return]
-        # Evaluation: the mean of this batch.
-        counts = (targets != tally.IGNORE_INDEX).sum()
+        # Evaluation: the mean over this batch of all ranks, whose tokens the Trainer
+        # has counted, for it multiplies by their number then; else of this rank.
+        counts = num_items_in_batch
+        if counts is None:
+            counts = (targets != tally.IGNORE_INDEX).sum()
         total = tally.torch.sum_cross_entropy(logits, targets)
-        return total / counts.clamp(min=1)
+        return total / counts.clamp(min=1)  # type: ignore[no-any-return]
 
     def end_step(self) -> None:
         """Before the optimizer's step."""
