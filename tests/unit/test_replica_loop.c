@@ -20,6 +20,8 @@
 #define SLEEP_US (3600 * SECOND_US)
 #define LATER_US (2 * SLEEP_US)
 #define HEARTBEAT_US 100000
+// After a thread that is deaf gets up.
+#define LATER_MS 20
 #define LAYOUT 7
 
 struct tally_transport {
@@ -263,7 +265,7 @@ static bool is_heard(const struct scene *scene)
 {
     struct pollfd ear = {.fd = scene->loop->ear.fd, .events = POLLIN};
 
-    return poll(&ear, 1, 0) == 1;
+    return poll(&ear, 1, LATER_MS) == 1;
 }
 
 static bool is_over_unheard(void *context)
@@ -273,9 +275,10 @@ static bool is_over_unheard(void *context)
     return ++turns % 2 == 0 && !is_heard(context);
 }
 
-START_TEST(who_moves_takes_what_comes_and_the_thread_hears_again_after)
+START_TEST(who_moves_takes_what_comes_and_the_thread_gets_up_after)
 {
     struct scene scene;
+    uint64_t count;
 
     scene_begin(&scene);
     ck_assert(replica_ear_listen(&scene.loop->ear, scene.transport.fd));
@@ -286,9 +289,34 @@ START_TEST(who_moves_takes_what_comes_and_the_thread_hears_again_after)
     ck_assert(!is_heard(&scene));
     scene.loop->movers = 0;
     replica_loop_move(scene.loop, is_over_unheard, &scene, SLEEP_US);
+    ck_assert_int_lt(scene.loop->sleep_us, clock_now_us() + SECOND_US);
     ck_assert(is_heard(&scene));
-    ck_assert(scene.loop->listens);
     ck_assert(!was_woken(&scene));
+    // When it lies down again it hears what comes alone.
+    ck_assert_int_gt(read(scene.transport.fd, &count, sizeof(count)), 0);
+    ck_assert(replica_ear_listen(&scene.loop->ear, scene.transport.fd));
+    ck_assert(!is_heard(&scene));
+    scene_end(&scene);
+}
+END_TEST
+
+// It would be sent alone otherwise, by who leaves.
+START_TEST(a_thread_that_gets_up_soon_sends_what_waits)
+{
+    struct scene scene;
+    uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
+    size_t bytes = sizeof(address);
+
+    scene_begin(&scene);
+    struct replica_peers *peers = scene.loop->peers;
+    ck_assert_int_eq(replica_peers_address(peers, address, &bytes), TALLY_OK);
+    replica_peers_know(peers, 1, 2, address, bytes, scene.loop->now_us);
+    replica_peers_hold(peers, 1, address, 1);
+    ck_assert(replica_ear_listen(&scene.loop->ear, scene.transport.fd));
+    scene.loop->listens = true;
+    replica_loop_move(scene.loop, is_over_unheard, &scene, SLEEP_US);
+    ck_assert_int_eq(scene.transport.sent, 0);
+    ck_assert(is_heard(&scene));
     scene_end(&scene);
 }
 END_TEST
@@ -423,7 +451,8 @@ int main(void)
         tcase,
         who_moved_the_loop_sends_what_waits_if_the_thread_sleeps_for_long);
     tcase_add_test(tcase,
-                   who_moves_takes_what_comes_and_the_thread_hears_again_after);
+                   who_moves_takes_what_comes_and_the_thread_gets_up_after);
+    tcase_add_test(tcase, a_thread_that_gets_up_soon_sends_what_waits);
     tcase_add_test(tcase, a_thread_that_was_deaf_is_let_be);
     tcase_add_test(tcase, a_thread_stands_aside_while_others_move);
     tcase_add_test(tcase, a_thread_moves_while_who_moves_is_held_up);

@@ -255,7 +255,8 @@ tally_status_t replica_loop_start(const struct replica_loop_params *params,
     if (loop->wake_fd < 0)
         status = core_fail(TALLY_ERR_SYSTEM, "no eventfd: %s", strerror(errno));
     if (!replica_ear_open(&loop->ear) && status == TALLY_OK)
-        status = core_fail(TALLY_ERR_SYSTEM, "no epoll: %s", strerror(errno));
+        status = core_fail(TALLY_ERR_SYSTEM, "no epoll or timer: %s",
+                           strerror(errno));
     if (status == TALLY_OK)
         status = open_node(loop);
     if (status == TALLY_OK)

@@ -238,14 +238,14 @@ static void hush(struct replica_loop *loop)
     loop->hushed = true;
 }
 
-// Returns whether the thread hears as when it lay down.
-static bool hear_again(struct replica_loop *loop)
+// The thread hears again if nobody moves for a while.
+static void hear_again(struct replica_loop *loop)
 {
     if (!loop->hushed)
-        return true;
+        return;
     loop->hushed = false;
-    loop->listens = replica_ear_resume(&loop->ear);
-    return loop->listens;
+    loop->sleep_us = loop->now_us + DEAF_US;
+    replica_ear_ring(&loop->ear, DEAF_US);
 }
 
 // What it has moved, the thread goes on with.
@@ -255,10 +255,11 @@ static void leave(struct replica_loop *loop)
     bool last = atomic_fetch_sub(&loop->movers, 1) == 1;
     loop->moved_us = clock_now_us();
     loop->now_us = loop->moved_us;
-    bool hears = !last || hear_again(loop);
+    if (last)
+        hear_again(loop);
     bool wakes = loop_oversleeps(loop);
     loop_unlock(loop);
-    if (wakes || !hears)
+    if (wakes)
         loop_wake(loop);
 }
 
