@@ -89,6 +89,27 @@ static void choose_faults(struct random *random, struct config *config)
     }
 }
 
+// Few acceptors, leaders that meet, and much that is lost or late: what is rare
+// otherwise.
+static void make_duels(struct random *random, struct config *config)
+{
+    bool late = random_below(random, 2) == 0;
+
+    config->replicas = (uint16_t)(2 + random_below(random, 2));
+    config->ranks = 1;
+    config->witness = config->replicas == 2;
+    config->acceptors = 3;
+    config->minimum = 1;
+    config->hasty = true;
+    config->jitter_us =
+        late ? 500 + random_below(random, 4000) : random_below(random, 1500);
+    config->loss_ppm = late ? 100000 + random_below(random, 400000)
+                            : 300000 + random_below(random, 300000);
+    config->duplicate_ppm = late ? 100000 : 0;
+    config->heal_at = 50000 + random_below(random, 100000);
+    config->end_at = config->heal_at + JUDGE_AFTER_US + END_AFTER_US;
+}
+
 void config_from_seed(uint64_t seed, struct config *config)
 {
     struct random random = random_seeded(seed);
@@ -117,6 +138,8 @@ void config_from_seed(uint64_t seed, struct config *config)
         config->heal_at = 50000 + random_below(&random, 100000);
         config->end_at = config->heal_at + JUDGE_AFTER_US + END_AFTER_US;
     }
+    if (seed >= SIM_DUELS)
+        make_duels(&random, config);
     choose_faults(&random, config);
 }
 

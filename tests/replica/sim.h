@@ -57,6 +57,9 @@ struct fault {
     bool off; // by the shrinker
 };
 
+// Seeds from here on are of duels: few acceptors, leaders that meet.
+#define SIM_DUELS (UINT64_C(1) << 32)
+
 struct config {
     uint64_t seed;
     uint16_t replicas;

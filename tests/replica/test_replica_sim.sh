@@ -10,6 +10,8 @@ sim=tests/replica/sim_replica
 
 check "no invariant breaks in $seeds seeds" \
     "$sim" --seeds "$seeds" --table
+check "nor in $((seeds / 10)) seeds of duels" \
+    "$sim" --seeds "$((seeds / 10))" --from 4294967296 --brief
 "$sim" --seed 1 >"$scratch/first"
 "$sim" --seed 1 >"$scratch/second"
 check "a seed replays exactly" cmp "$scratch/first" "$scratch/second"

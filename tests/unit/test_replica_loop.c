@@ -4,6 +4,7 @@
 // alone: the others say how long it would sleep. What becomes of a decision is
 // test_step_replica's.
 #include <check.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -19,10 +20,13 @@
 #define SLEEP_US (3600 * SECOND_US)
 #define LATER_US (2 * SLEEP_US)
 #define HEARTBEAT_US 100000
+// After a thread that is deaf gets up.
+#define LATER_MS 20
 #define LAYOUT 7
 
 struct tally_transport {
     tally_status_t waits; // what it says to who would sleep
+    int fd;               // with it
     int sent;
 };
 
@@ -57,7 +61,7 @@ static int move_nothing(tally_transport_t *transport)
 
 static tally_status_t wait_fd(tally_transport_t *transport, int *fd)
 {
-    *fd = -1;
+    *fd = transport->fd;
     return transport->waits;
 }
 
@@ -101,9 +105,10 @@ static void scene_begin(struct scene *scene)
 {
     struct replica_loop *loop = calloc(1, sizeof(*loop));
 
-    *scene = (struct scene){.transport = {.waits = TALLY_OK},
-                            .position = two_and_a_witness(),
-                            .loop = loop};
+    *scene = (struct scene){
+        .transport = {.waits = TALLY_OK, .fd = eventfd(1, EFD_CLOEXEC)},
+        .position = two_and_a_witness(),
+        .loop = loop};
     loop->params = (struct replica_loop_params){
         .ops = &ops,
         .transport = &scene->transport,
@@ -119,6 +124,7 @@ static void scene_begin(struct scene *scene)
     pthread_mutex_init(&loop->lock, NULL);
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     ck_assert_int_ge(loop->wake_fd, 0);
+    ck_assert(replica_ear_open(&loop->ear));
     loop->node =
         idle_node(loop->params.self, &scene->position, SECOND_US, LATER_US);
     open_peers(scene, &loop->peers);
@@ -133,6 +139,8 @@ static void scene_end(struct scene *scene)
     replica_peers_free(scene->loop->peers);
     free(scene->loop->node);
     close(scene->loop->wake_fd);
+    replica_ear_close(&scene->loop->ear);
+    close(scene->transport.fd);
     pthread_mutex_destroy(&scene->loop->lock);
     free(scene->loop);
 }
@@ -252,6 +260,81 @@ START_TEST(who_moved_the_loop_wakes_its_thread_for_what_is_due)
 }
 END_TEST
 
+// Something has come: whether that wakes who sleeps.
+static bool is_heard(const struct scene *scene)
+{
+    struct pollfd ear = {.fd = scene->loop->ear.fd, .events = POLLIN};
+
+    return poll(&ear, 1, LATER_MS) == 1;
+}
+
+static bool is_over_unheard(void *context)
+{
+    static int turns;
+
+    return ++turns % 2 == 0 && !is_heard(context);
+}
+
+START_TEST(who_moves_takes_what_comes_and_the_thread_gets_up_after)
+{
+    struct scene scene;
+    uint64_t count;
+
+    scene_begin(&scene);
+    ck_assert(replica_ear_listen(&scene.loop->ear, scene.transport.fd));
+    scene.loop->listens = true;
+    ck_assert(is_heard(&scene));
+    scene.loop->movers = 1; // another one, who goes on
+    replica_loop_move(scene.loop, is_over_unheard, &scene, SLEEP_US);
+    ck_assert(!is_heard(&scene));
+    scene.loop->movers = 0;
+    replica_loop_move(scene.loop, is_over_unheard, &scene, SLEEP_US);
+    ck_assert_int_lt(scene.loop->sleep_us, clock_now_us() + SECOND_US);
+    ck_assert(is_heard(&scene));
+    ck_assert(!was_woken(&scene));
+    // When it lies down again it hears what comes alone.
+    ck_assert_int_gt(read(scene.transport.fd, &count, sizeof(count)), 0);
+    ck_assert(replica_ear_listen(&scene.loop->ear, scene.transport.fd));
+    ck_assert(!is_heard(&scene));
+    scene_end(&scene);
+}
+END_TEST
+
+// It would be sent alone otherwise, by who leaves.
+START_TEST(a_thread_that_gets_up_soon_sends_what_waits)
+{
+    struct scene scene;
+    uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
+    size_t bytes = sizeof(address);
+
+    scene_begin(&scene);
+    struct replica_peers *peers = scene.loop->peers;
+    ck_assert_int_eq(replica_peers_address(peers, address, &bytes), TALLY_OK);
+    replica_peers_know(peers, 1, 2, address, bytes, scene.loop->now_us);
+    replica_peers_hold(peers, 1, address, 1);
+    ck_assert(replica_ear_listen(&scene.loop->ear, scene.transport.fd));
+    scene.loop->listens = true;
+    replica_loop_move(scene.loop, is_over_unheard, &scene, SLEEP_US);
+    ck_assert_int_eq(scene.transport.sent, 0);
+    ck_assert(is_heard(&scene));
+    scene_end(&scene);
+}
+END_TEST
+
+// As one that lies down meanwhile is deaf, and comes by itself, soon.
+START_TEST(a_thread_that_was_deaf_is_let_be)
+{
+    struct scene scene;
+
+    scene_begin(&scene);
+    replica_loop_move(scene.loop, is_over, NULL, SECOND_US);
+    ck_assert(!scene.loop->listens);
+    ck_assert(!is_heard(&scene));
+    ck_assert(!was_woken(&scene));
+    scene_end(&scene);
+}
+END_TEST
+
 // The thread sends it otherwise.
 START_TEST(who_moved_the_loop_sends_what_waits_if_the_thread_sleeps_for_long)
 {
@@ -367,6 +450,10 @@ int main(void)
     tcase_add_test(
         tcase,
         who_moved_the_loop_sends_what_waits_if_the_thread_sleeps_for_long);
+    tcase_add_test(tcase,
+                   who_moves_takes_what_comes_and_the_thread_gets_up_after);
+    tcase_add_test(tcase, a_thread_that_gets_up_soon_sends_what_waits);
+    tcase_add_test(tcase, a_thread_that_was_deaf_is_let_be);
     tcase_add_test(tcase, a_thread_stands_aside_while_others_move);
     tcase_add_test(tcase, a_thread_moves_while_who_moves_is_held_up);
     tcase_add_loop_test(tcase, a_peer_is_late_at_the_moment_that_was_said, 0,

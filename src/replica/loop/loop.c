@@ -254,6 +254,9 @@ tally_status_t replica_loop_start(const struct replica_loop_params *params,
     loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (loop->wake_fd < 0)
         status = core_fail(TALLY_ERR_SYSTEM, "no eventfd: %s", strerror(errno));
+    if (!replica_ear_open(&loop->ear) && status == TALLY_OK)
+        status = core_fail(TALLY_ERR_SYSTEM, "no epoll or timer: %s",
+                           strerror(errno));
     if (status == TALLY_OK)
         status = open_node(loop);
     if (status == TALLY_OK)
@@ -280,6 +283,7 @@ void replica_loop_free(struct replica_loop *loop)
     free(loop->node);
     if (loop->wake_fd >= 0)
         close(loop->wake_fd);
+    replica_ear_close(&loop->ear);
     pthread_cond_destroy(&loop->publication.changed);
     pthread_mutex_destroy(&loop->lock);
     free(loop);

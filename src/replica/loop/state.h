@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 #include "core/park.h"
+#include "replica/loop/ear.h"
 #include "replica/loop/loop.h"
 #include "replica/loop/peers.h"
 #include "replica/node.h"
@@ -77,6 +78,8 @@ struct replica_loop {
     // Set by the thread, under the lock or as long as others move.
     _Atomic int64_t sleep_us; // it sleeps until then; 0: it is awake
     atomic_bool listens;      // it sleeps on the transport's descriptor too
+    atomic_bool hushed;       // it did, and others move: it gets up after
+    struct replica_ear ear;
 
     // The trainer's side.
     enum loop_phase phase;

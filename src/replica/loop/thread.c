@@ -101,18 +101,20 @@ static void listen_to(struct replica_loop *loop, struct bed *bed)
     tally_status_t status = ops->wait_fd != NULL
                                 ? ops->wait_fd(loop->params.transport, &fd)
                                 : TALLY_ERR_UNSUPPORTED;
-    if (status == TALLY_OK)
-        bed->fds[bed->count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+    loop->listens = status == TALLY_OK && replica_ear_listen(&loop->ear, fd);
+    if (loop->listens)
+        bed->fds[bed->count++] =
+            (struct pollfd){.fd = loop->ear.fd, .events = POLLIN};
     else if (status == TALLY_NOT_YET)
         bed->limit_us = 0;
     else
         bed->limit_us = least(bed->limit_us, NAP_US);
-    loop->listens = status == TALLY_OK;
 }
 
 static void lie_down(struct replica_loop *loop, struct bed *bed)
 {
     loop->listens = false;
+    loop->hushed = false;
     listen_to(loop, bed);
     loop->sleep_us = loop->now_us + bed->limit_us;
 }
@@ -123,6 +125,7 @@ static void stand_aside(struct replica_loop *loop, struct bed *bed)
 {
     bed->count = 1 + bed->processes;
     loop->listens = false;
+    loop->hushed = false;
     loop->sleep_us = clock_now_us() + DEAF_US;
     bed->limit_us = atomic_load(&loop->movers) > 0 ? DEAF_US : 0;
 }
@@ -224,13 +227,36 @@ static void *run(void *argument)
     return NULL;
 }
 
+// Who moves takes what comes: a thread that sleeps is not woken for it. It
+// would stand aside, on a processor that another replica may need.
+static void hush(struct replica_loop *loop)
+{
+    if (!loop->listens)
+        return;
+    replica_ear_stop(&loop->ear);
+    loop->listens = false;
+    loop->hushed = true;
+}
+
+// The thread hears again if nobody moves for a while.
+static void hear_again(struct replica_loop *loop)
+{
+    if (!loop->hushed)
+        return;
+    loop->hushed = false;
+    loop->sleep_us = loop->now_us + DEAF_US;
+    replica_ear_ring(&loop->ear, DEAF_US);
+}
+
 // What it has moved, the thread goes on with.
 static void leave(struct replica_loop *loop)
 {
     loop_lock(loop);
-    atomic_fetch_sub(&loop->movers, 1);
+    bool last = atomic_fetch_sub(&loop->movers, 1) == 1;
     loop->moved_us = clock_now_us();
     loop->now_us = loop->moved_us;
+    if (last)
+        hear_again(loop);
     bool wakes = loop_oversleeps(loop);
     loop_unlock(loop);
     if (wakes)
@@ -247,6 +273,7 @@ void replica_loop_move(struct replica_loop *loop,
     atomic_fetch_add(&loop->movers, 1);
     while (!is_over(context)) {
         loop_lock(loop);
+        hush(loop);
         bool owes = turn(loop, &outcome);
         bool late = loop->now_us >= end_us;
         loop_unlock(loop);
