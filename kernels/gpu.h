@@ -223,16 +223,25 @@ GPU_FN float gpu_reciprocal(float x)
 
 // Memory that is read or written once, and all the same in the usual way: where
 // caches are asked to give up such lines first (ld.cs, st.cs, or by a policy of
-// L2), a loss with its gradient takes longer (doc/kernels.md).
+// L2), a loss with its gradient takes longer (doc/kernels.md). As they stand:
+// the compiler would put loads off to where they are used.
 GPU_FN gpu_vector gpu_load(const void *at)
 {
-    uint4 v = *(const uint4 *)at;
-    return {{v.x, v.y, v.z, v.w}};
+    gpu_vector x;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x.word[0]), "=r"(x.word[1]), "=r"(x.word[2]),
+                   "=r"(x.word[3])
+                 : "l"(__cvta_generic_to_global(at))
+                 : "memory");
+    return x;
 }
 
 GPU_FN void gpu_store(void *at, const gpu_vector &v)
 {
-    *(uint4 *)at = make_uint4(v.word[0], v.word[1], v.word[2], v.word[3]);
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(
+                     __cvta_generic_to_global(at)),
+                 "r"(v.word[0]), "r"(v.word[1]), "r"(v.word[2]), "r"(v.word[3])
+                 : "memory");
 }
 
 GPU_FN uint32_t gpu_shared_address(const void *at)
