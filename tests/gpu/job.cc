@@ -337,3 +337,8 @@ float element_round(enum kernel_element type, long double x)
     host_element_store(row_type(type), memory, 0, out);
     return host_element_load(row_type(type), memory, 0);
 }
+
+void element_store(enum kernel_element type, float x, char *at)
+{
+    host_element_store(row_type(type), at, 0, x);
+}

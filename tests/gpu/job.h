@@ -99,5 +99,6 @@ void batch_check(const struct batch &batch, const struct outcome &outcome,
 
 // The value as stored in that type, to nearest even.
 float element_round(enum kernel_element type, long double x);
+void element_store(enum kernel_element type, float x, char *at);
 
 #endif

@@ -13,13 +13,16 @@ enum kernel_name {
     RUN_COUNT,
     RUN_COUNT_PUBLISH,
     RUN_PUBLISH,
+    RUN_WAIT,
     RUN_CONTRIBUTE,
     RUN_SETTLE,
+    RUN_MAXIMUM,
     RUN_FINISH,
     RUN_LOSS,
     RUN_LOSS_GRAD,
     RUN_LOSS_GRAD_LONG,
-    RUN_BACKWARD
+    RUN_BACKWARD,
+    RUN_MULTIPLY
 };
 
 struct machine_kernel {

@@ -34,13 +34,15 @@ static void must(cudaError_t error, const char *what)
 
 static const void *const jobs[][2][KERNEL_ELEMENTS] = {
     JOBS(tally_loss), PLAIN_JOBS(tally_loss_grad),
-    PLAIN_JOBS(tally_loss_grad_long), JOBS(tally_backward)};
+    PLAIN_JOBS(tally_loss_grad_long), JOBS(tally_backward),
+    PLAIN_JOBS(tally_multiply)};
 
 // Those before RUN_FINISH.
 static const void *const singles[] = {
-    (const void *)tally_count, (const void *)tally_count_publish,
-    (const void *)tally_publish, (const void *)tally_contribute,
-    (const void *)tally_settle};
+    (const void *)tally_count,      (const void *)tally_count_publish,
+    (const void *)tally_publish,    (const void *)tally_wait,
+    (const void *)tally_contribute, (const void *)tally_settle,
+    (const void *)tally_maximum};
 
 static const void *const finishes[2] = {(const void *)tally_finish,
                                         (const void *)tally_finish_shaped};

@@ -15,8 +15,13 @@
 void tally_count(const struct kernel_count);
 void tally_count_publish(const struct kernel_count_publish);
 void tally_publish(const struct kernel_publish);
+void tally_wait(const struct kernel_wait);
 void tally_contribute(const struct kernel_contribute);
 void tally_settle(const struct kernel_settle);
+void tally_maximum(const struct kernel_maximum);
+void tally_multiply_f32(const struct kernel_multiply);
+void tally_multiply_bf16(const struct kernel_multiply);
+void tally_multiply_f16(const struct kernel_multiply);
 void tally_finish(const struct kernel_finish);
 void tally_finish_shaped(const struct kernel_finish);
 DECLARE_ALL(f32);
@@ -59,15 +64,23 @@ template <class P, void (*kernel)(const P)> static void call(const void *params)
     }
 
 static const entry jobs[][2][KERNEL_ELEMENTS] = {
-    JOBS(tally_loss), PLAIN_JOBS(tally_loss_grad),
-    PLAIN_JOBS(tally_loss_grad_long), JOBS(tally_backward)};
+    JOBS(tally_loss),
+    PLAIN_JOBS(tally_loss_grad),
+    PLAIN_JOBS(tally_loss_grad_long),
+    JOBS(tally_backward),
+    {{call<kernel_multiply, tally_multiply_f32>,
+      call<kernel_multiply, tally_multiply_bf16>,
+      call<kernel_multiply, tally_multiply_f16>},
+     {}}};
 
 // Those before RUN_FINISH.
 static const entry singles[] = {call<kernel_count, tally_count>,
                                 call<kernel_count_publish, tally_count_publish>,
                                 call<kernel_publish, tally_publish>,
+                                call<kernel_wait, tally_wait>,
                                 call<kernel_contribute, tally_contribute>,
-                                call<kernel_settle, tally_settle>};
+                                call<kernel_settle, tally_settle>,
+                                call<kernel_maximum, tally_maximum>};
 
 static const entry finishes[2] = {call<kernel_finish, tally_finish>,
                                   call<kernel_finish, tally_finish_shaped>};
