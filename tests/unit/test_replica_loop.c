@@ -268,11 +268,20 @@ static bool is_heard(const struct scene *scene)
     return poll(&ear, 1, LATER_MS) == 1;
 }
 
+// That which the thread is to get up for by itself left out.
+static bool message_is_heard(const struct scene *scene)
+{
+    struct pollfd ear = {.fd = scene->loop->ear.fd, .events = POLLIN};
+
+    replica_ear_ring(&scene->loop->ear, 0);
+    return poll(&ear, 1, 0) == 1;
+}
+
 static bool is_over_unheard(void *context)
 {
     static int turns;
 
-    return ++turns % 2 == 0 && !is_heard(context);
+    return ++turns % 2 == 0 && !message_is_heard(context);
 }
 
 START_TEST(who_moves_takes_what_comes_and_the_thread_gets_up_after)
@@ -286,7 +295,7 @@ START_TEST(who_moves_takes_what_comes_and_the_thread_gets_up_after)
     ck_assert(is_heard(&scene));
     scene.loop->movers = 1; // another one, who goes on
     replica_loop_move(scene.loop, is_over_unheard, &scene, SLEEP_US);
-    ck_assert(!is_heard(&scene));
+    ck_assert(!message_is_heard(&scene));
     scene.loop->movers = 0;
     replica_loop_move(scene.loop, is_over_unheard, &scene, SLEEP_US);
     ck_assert_int_lt(scene.loop->sleep_us, clock_now_us() + SECOND_US);
@@ -296,6 +305,52 @@ START_TEST(who_moves_takes_what_comes_and_the_thread_gets_up_after)
     ck_assert_int_gt(read(scene.transport.fd, &count, sizeof(count)), 0);
     ck_assert(replica_ear_listen(&scene.loop->ear, scene.transport.fd));
     ck_assert(!is_heard(&scene));
+    scene_end(&scene);
+}
+END_TEST
+
+static bool is_over_at_once(void *context)
+{
+    int *turns = context;
+
+    return ++*turns % 2 == 0;
+}
+
+START_TEST(a_thread_that_hears_nothing_gets_up_if_who_moves_is_held_up)
+{
+    struct scene scene;
+    int turns = 0;
+
+    scene_begin(&scene);
+    ck_assert(replica_ear_listen(&scene.loop->ear, scene.transport.fd));
+    scene.loop->listens = true;
+    scene.loop->movers = 1; // is in a callback of the host program
+    replica_loop_move(scene.loop, is_over_at_once, &turns, SLEEP_US);
+    ck_assert(is_heard(&scene));
+    ck_assert(!message_is_heard(&scene));
+    scene_end(&scene);
+}
+END_TEST
+
+// Who moves next has the thread sleep on.
+START_TEST(one_move_after_the_other_lets_the_thread_sleep)
+{
+    struct scene scene;
+    int turns = 0;
+
+    scene_begin(&scene);
+    ck_assert(replica_ear_listen(&scene.loop->ear, scene.transport.fd));
+    scene.loop->listens = true;
+    replica_loop_move(scene.loop, is_over_at_once, &turns, SLEEP_US);
+    ck_assert(scene.loop->rings_soon);
+    scene.loop->movers = 1;
+    replica_loop_move(scene.loop, is_over_at_once, &turns, SLEEP_US);
+    ck_assert(!scene.loop->rings_soon);
+    ck_assert(!message_is_heard(&scene));
+    scene.loop->movers = 0;
+    replica_loop_move(scene.loop, is_over_at_once, &turns, SLEEP_US);
+    ck_assert(scene.loop->rings_soon);
+    ck_assert(is_heard(&scene));
     scene_end(&scene);
 }
 END_TEST
@@ -452,6 +507,9 @@ int main(void)
         who_moved_the_loop_sends_what_waits_if_the_thread_sleeps_for_long);
     tcase_add_test(tcase,
                    who_moves_takes_what_comes_and_the_thread_gets_up_after);
+    tcase_add_test(tcase,
+                   a_thread_that_hears_nothing_gets_up_if_who_moves_is_held_up);
+    tcase_add_test(tcase, one_move_after_the_other_lets_the_thread_sleep);
     tcase_add_test(tcase, a_thread_that_gets_up_soon_sends_what_waits);
     tcase_add_test(tcase, a_thread_that_was_deaf_is_let_be);
     tcase_add_test(tcase, a_thread_stands_aside_while_others_move);

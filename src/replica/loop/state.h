@@ -78,7 +78,8 @@ struct replica_loop {
     // Set by the thread, under the lock or as long as others move.
     _Atomic int64_t sleep_us; // it sleeps until then; 0: it is awake
     atomic_bool listens;      // it sleeps on the transport's descriptor too
-    atomic_bool hushed;       // it did, and others move: it gets up after
+    atomic_bool hushed;       // it did, and others move, or have
+    bool rings_soon;          // those are gone: it gets up
     struct replica_ear ear;
 
     // The trainer's side.

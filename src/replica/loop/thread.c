@@ -228,14 +228,19 @@ static void *run(void *argument)
 }
 
 // Who moves takes what comes: a thread that sleeps is not woken for it. It
-// would stand aside, on a processor that another replica may need.
+// would stand aside, on a processor that another replica may need. It gets up
+// if who moves is held up.
 static void hush(struct replica_loop *loop)
 {
-    if (!loop->listens)
+    if (loop->listens) {
+        replica_ear_stop(&loop->ear);
+        loop->listens = false;
+        loop->hushed = true;
+    } else if (!loop->hushed || !loop->rings_soon) {
         return;
-    replica_ear_stop(&loop->ear);
-    loop->listens = false;
-    loop->hushed = true;
+    }
+    loop->rings_soon = false;
+    replica_ear_ring(&loop->ear, HELD_UP_US);
 }
 
 // The thread hears again if nobody moves for a while.
@@ -243,7 +248,7 @@ static void hear_again(struct replica_loop *loop)
 {
     if (!loop->hushed)
         return;
-    loop->hushed = false;
+    loop->rings_soon = true;
     loop->sleep_us = loop->now_us + DEAF_US;
     replica_ear_ring(&loop->ear, DEAF_US);
 }
