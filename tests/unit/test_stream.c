@@ -247,6 +247,17 @@ START_TEST(what_is_no_nccl_is_refused)
 }
 END_TEST
 
+// As beside PyTorch's. The other one is none: whichever is looked at is told by
+// the error.
+START_TEST(the_nccl_that_is_loaded_already_is_used_and_not_the_named_one)
+{
+    nccl_scene_load();
+    nccl_scene.nccl->version = 21704;
+    expect_no_nccl(BUILD_FOLDER "/tests/harness/nccl/.libs/libcuda.so.1",
+                   "the library loaded is 2.17.4");
+}
+END_TEST
+
 // As a process with the real library, and no driver, sees it.
 START_TEST(without_a_driver_the_real_nccl_is_loaded_and_not_used)
 {
@@ -319,6 +330,8 @@ int main(void)
     tcase_add_test(tests,
                    an_nccl_that_does_not_fit_is_refused_with_both_versions);
     tcase_add_test(tests, what_is_no_nccl_is_refused);
+    tcase_add_test(
+        tests, the_nccl_that_is_loaded_already_is_used_and_not_the_named_one);
     tcase_add_test(tests,
                    without_a_driver_the_real_nccl_is_loaded_and_not_used);
     tcase_add_test(tests, nccl_alone_joins_no_nodes_for_steps_on_the_host);
