@@ -45,7 +45,7 @@ ${CC:-gcc} -pthread -o "$build/steps" "$build"/*.o -lm -ldl
 "$build/steps"
 for wait in memop hostfunc; do
     echo "== TALLY_STREAM_WAIT=$wait"
-    TALLY_STREAM_WAIT=$wait "$build/steps" every_kind a_peer
+    TALLY_STREAM_WAIT=$wait "$build/steps" every_kind a_peer a_graph_is_refused
 done
 for mode in CUDA_LAUNCH_BLOCKING=1 CUDA_DEVICE_MAX_CONNECTIONS=1; do
     echo "== $mode"

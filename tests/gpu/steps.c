@@ -348,6 +348,7 @@ static const struct {
     CASE(two_groups_on_two_streams),
     CASE(a_graph_is_replayed),
     CASE(a_graph_sees_new_labels),
+    CASE(a_graph_is_refused_where_the_stream_has_no_epoch),
     CASE(two_graphs_take_turns),
     CASE(a_peer_is_killed_while_the_stream_waits),
     CASE(of_three_ranks_one_is_killed),

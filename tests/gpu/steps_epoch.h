@@ -49,6 +49,7 @@ void two_steps_on_two_streams(void);
 void two_groups_on_two_streams(void);
 void a_graph_is_replayed(void);
 void a_graph_sees_new_labels(void);
+void a_graph_is_refused_where_the_stream_has_no_epoch(void);
 void two_graphs_take_turns(void);
 void opposite_orders_end_by_the_deadline(void);
 void opposite_orders_of_groups_end_by_the_deadline(void);

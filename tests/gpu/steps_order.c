@@ -241,6 +241,32 @@ void a_graph_is_replayed(void)
     must_return(2, replayed, &count_first);
 }
 
+static void refused(struct processes_member *member, const void *unused)
+{
+    struct rank rank;
+
+    (void)unused;
+    rank_open(&rank, member);
+    struct arrays arrays = arrays_of(member->rank);
+    tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
+    gpu_capture_begin(rank.stream);
+    enqueue_begin(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
+    EXPECT(tally_step_wait(step, rank.stream) == TALLY_ERR_UNSUPPORTED);
+    EXPECT(strstr(tally_last_error(),
+                  "TALLY_STREAM_WAIT=memop: not for steps "
+                  "that are captured into a graph") != NULL);
+    gpu_forget(gpu_capture_end(rank.stream));
+}
+
+void a_graph_is_refused_where_the_stream_has_no_epoch(void)
+{
+    if (waits_by_kernel()) {
+        puts("  skipped: by a kernel, or the host");
+        return;
+    }
+    must_return(1, refused, NULL);
+}
+
 int64_t new_labels(struct arrays *arrays, int rank, int ranks, uint64_t epoch)
 {
     int64_t labels[TOKENS];

@@ -22,7 +22,8 @@ for adopt in "" 1; do
 done
 for wait in memop hostfunc; do
     echo "== TALLY_STREAM_WAIT=$wait"
-    TALLY_STREAM_WAIT=$wait tests/gpu/steps every_kind a_peer
+    TALLY_STREAM_WAIT=$wait REPLAYS=5 \
+        tests/gpu/steps every_kind a_peer a_graph two_graphs
 done
 for old in CUDA_DOUBLE_CAPABILITY=8 CUDA_DOUBLE_VERSION=12020; do
     echo "== no early launches: $old"
