@@ -6,6 +6,7 @@ import os
 import tempfile
 import unittest
 from types import SimpleNamespace
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -105,6 +106,14 @@ class MyTrainer(TallyStep, Trainer):
     pass
 
 
+def titan_batches():
+    """The two micro-batches of its step, with four tokens."""
+    return [
+        (torch.zeros(1, 3, 8, requires_grad=True), torch.tensor(labels))
+        for labels in ([[1, -100, -100]], [[1, 2, 3]])
+    ]
+
+
 class ContextRank:
     """Of two that share sequences: parallel_dims, and its mesh."""
 
@@ -193,10 +202,7 @@ class EngineLossTest(unittest.TestCase):
         config.loss = TallyLoss.Config(vocab=8)
         config.training.disable_cuda_graphs = True
         trainer = MyTrainer(config)
-        batches = [
-            (torch.zeros(1, 3, 8, requires_grad=True), torch.tensor(labels))
-            for labels in ([[1, -100, -100]], [[1, 2, 3]])
-        ]
+        batches = titan_batches()
         total = trainer.train_step(iter(batches))
         # Each of four tokens weighs a quarter.
         self.assertAlmostEqual(total, math.log(8), places=6)
@@ -206,6 +212,38 @@ class EngineLossTest(unittest.TestCase):
         self.assertEqual(trainer.parallel_dims.asked, "loss")
         trainer.close()
         self.assertTrue(trainer.closed and trainer.loss_fn.loss.step.closed)
+
+    def titan(self, vocab=8):
+        training = SimpleNamespace(disable_cuda_graphs=True)
+        return MyTrainer(
+            SimpleNamespace(training=training, loss=TallyLoss.Config(vocab=vocab))
+        )
+
+    def test_an_error_in_torchtitans_step_is_not_replaced_by_tallys(self):
+        def fail(_gradient):
+            raise MemoryError("of the device")
+
+        trainer = self.titan()
+        (first, _), second = batches = titan_batches()
+        first.register_hook(fail)
+        with self.assertRaisesRegex(MemoryError, "of the device"):
+            trainer.train_step(iter(batches))
+        # As torchtitan's main does: what is its own is closed.
+        with self.assertLogs("tally", "WARNING") as logged:
+            trainer.close()
+        self.assertIn("epoch 1 has not ended", logged.output[0])
+        self.assertTrue(trainer.closed)
+        trainer.loss_fn.loss(*second)
+        trainer.loss_fn.end()
+        trainer.close()
+        self.assertTrue(trainer.loss_fn.loss.step.closed)
+
+    def test_what_torchtitans_first_step_opened_is_closed_if_it_cannot_go_on(self):
+        opened = tally.torch.open()
+        with mock.patch("tally.torch.open", return_value=opened):
+            with self.assertRaises(InvalidError):
+                self.titan(vocab=-1).train_step(iter(titan_batches()))
+        self.assertTrue(opened.closed)
 
     def test_torchtitans_graphs_are_refused(self):
         config = SimpleNamespace(training=SimpleNamespace())
