@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 import tally.torch
-from tally.errors import InvalidError
+from tally.errors import InvalidError, OrderError
 from tally.integrations.accelerate import AccelerateLoss
 from tally.integrations.deepspeed import DeepSpeedLoss
 from tally.integrations.torchft import ReplicaLoss
@@ -104,6 +104,11 @@ class Trainer:
 
 class MyTrainer(TallyStep, Trainer):
     pass
+
+
+def titan_config(vocab=8):
+    training = SimpleNamespace(disable_cuda_graphs=True)
+    return SimpleNamespace(training=training, loss=TallyLoss.Config(vocab=vocab))
 
 
 def titan_batches():
@@ -213,17 +218,11 @@ class EngineLossTest(unittest.TestCase):
         trainer.close()
         self.assertTrue(trainer.closed and trainer.loss_fn.loss.step.closed)
 
-    def titan(self, vocab=8):
-        training = SimpleNamespace(disable_cuda_graphs=True)
-        return MyTrainer(
-            SimpleNamespace(training=training, loss=TallyLoss.Config(vocab=vocab))
-        )
-
     def test_an_error_in_torchtitans_step_is_not_replaced_by_tallys(self):
         def fail(_gradient):
             raise MemoryError("of the device")
 
-        trainer = self.titan()
+        trainer = MyTrainer(titan_config())
         (first, _), second = batches = titan_batches()
         first.register_hook(fail)
         with self.assertRaisesRegex(MemoryError, "of the device"):
@@ -242,8 +241,22 @@ class EngineLossTest(unittest.TestCase):
         opened = tally.torch.open()
         with mock.patch("tally.torch.open", return_value=opened):
             with self.assertRaises(InvalidError):
-                self.titan(vocab=-1).train_step(iter(titan_batches()))
+                MyTrainer(titan_config(-1)).train_step(iter(titan_batches()))
         self.assertTrue(opened.closed)
+
+    def test_torchtitans_own_trainer_does_not_train_without_tallys_step(self):
+        trainer = Trainer(titan_config())  # what config.build() makes
+        with self.assertRaisesRegex(OrderError, "TallyStep"):
+            trainer.train_step(iter(titan_batches()))
+
+    def test_torchtitan_validates_by_sums_and_its_own_count(self):
+        loss_fn = titan_config().loss.build()
+        _, (logits, labels) = titan_batches()
+        with torch.no_grad():  # as its validator does
+            total, _ = loss_fn(logits, labels)
+            mean, _ = loss_fn(logits, labels, torch.tensor(3))
+        self.assertAlmostEqual(total.item(), 3 * math.log(8), places=5)
+        self.assertAlmostEqual(mean.item(), math.log(8), places=6)
 
     def test_torchtitans_graphs_are_refused(self):
         config = SimpleNamespace(training=SimpleNamespace())

@@ -25,7 +25,7 @@ from torchtitan.components.loss import BaseLoss, cross_entropy_loss
 
 import tally.torch
 from tally._abi import Convention
-from tally.errors import InvalidError, TallyError
+from tally.errors import InvalidError, OrderError, TallyError
 from tally.group import Group, Tally
 
 _log = logging.getLogger("tally")
@@ -73,7 +73,14 @@ class TallyLoss(BaseLoss):  # type: ignore[misc]
         global_valid_tokens: Optional[torch.Tensor] = None,
         **_: Any,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        if not self._in_step:  # validation
+        if not self._in_step:
+            if torch.is_grad_enabled():
+                # config.build() makes torchtitan's own Trainer of a config.
+                raise OrderError(
+                    "the loss is called outside of a step of Tally: train by a "
+                    "trainer with TallyStep, as MyTrainer(config).train(), and "
+                    "validate under torch.no_grad()"
+                )
             total = cross_entropy_loss(pred, labels)
             if global_valid_tokens is None:
                 return total, {}
