@@ -89,6 +89,9 @@ class Trainer:
         self.loss_fn = config.loss.build()
         self.config = config
 
+    def train(self):
+        self.total = self.train_step(iter(self.batches))
+
     def close(self):
         self.closed = True
 
@@ -207,11 +210,11 @@ class EngineLossTest(unittest.TestCase):
         config.loss = TallyLoss.Config(vocab=8)
         config.training.disable_cuda_graphs = True
         trainer = MyTrainer(config)
-        batches = titan_batches()
-        total = trainer.train_step(iter(batches))
+        trainer.batches = titan_batches()
+        trainer.train()
         # Each of four tokens weighs a quarter.
-        self.assertAlmostEqual(total, math.log(8), places=6)
-        for logits, _ in batches:
+        self.assertAlmostEqual(trainer.total, math.log(8), places=6)
+        for logits, _ in trainer.batches:
             at = logits.grad[0, 0, 1].item()
             self.assertAlmostEqual(at, (1 / 8 - 1) / 4, places=6)
         self.assertEqual(trainer.parallel_dims.asked, "loss")
