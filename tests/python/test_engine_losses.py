@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from torch.distributed.device_mesh import init_device_mesh
+from transformers import TrainingArguments
 
 import tally.torch
 from tally.errors import InvalidError, OrderError
@@ -19,6 +20,7 @@ from tally.integrations.accelerate import AccelerateLoss
 from tally.integrations.deepspeed import DeepSpeedLoss
 from tally.integrations.torchft import ReplicaLoss
 from tally.integrations.torchtitan import TallyLoss, TallyStep
+from tally.integrations.transformers import TallyTrainer
 
 
 class Engine:
@@ -122,6 +124,17 @@ def titan_batches():
     ]
 
 
+class Bigrams(torch.nn.Module):
+    """As much of a causal language model as transformers' Trainer asks for."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = torch.nn.Embedding(8, 8)
+
+    def forward(self, input_ids, labels=None, **_):
+        return {"logits": self.rows(input_ids)}
+
+
 class ContextRank:
     """Of two that share sequences: parallel_dims, and its mesh."""
 
@@ -204,6 +217,43 @@ class EngineLossTest(unittest.TestCase):
     def test_after_an_error_of_torchft_a_group_has_its_own_mean(self):
         # Which should_commit() discards: but nothing is NaN until then.
         self.assertEqual(self.torchft_factor([1, 2, 3], Manager([1.0], True)), 1)
+
+    def transformers_evaluation(self, devices, average):
+        """Of four sequences at once, over the devices of nn.DataParallel; and what
+        it should be."""
+        model, group = Bigrams(), tally.torch.group(self.opened)
+        none = [-100] * 3
+        labels = torch.tensor([[0, 1, -100, 3], [4, *none], [5, *none], [0, 1, 2, 3]])
+        inputs = labels.abs() % 8
+        rows = [
+            {"input_ids": inputs[row], "labels": labels[row]} for row in range(4)
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = TrainingArguments(
+                output_dir=folder,
+                use_cpu=True,
+                per_device_eval_batch_size=4 // devices,
+                average_tokens_across_devices=average,
+                report_to=[],
+                disable_tqdm=True,
+            )
+            # DataParallel without a GPU gives the model all that it has.
+            arguments._n_gpu = devices
+            trainer = TallyTrainer(model=model, args=arguments, vocab=8, group=group)
+            found = trainer.evaluate(rows)["eval_loss"]
+        trainer.tally_loss.close()
+        group.close()
+        mean = torch.nn.functional.cross_entropy(
+            model.rows(inputs)[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+        )
+        return found, mean.item()
+
+    def test_transformers_evaluates_on_several_devices_as_on_one(self):
+        for devices in (1, 2):
+            for average in (True, False):
+                with self.subTest(devices=devices, average=average):
+                    found, mean = self.transformers_evaluation(devices, average)
+                    self.assertAlmostEqual(found, mean, places=5)
 
     def test_torchtitans_step_counts_all_micro_batches_first(self):
         config = SimpleNamespace(training=SimpleNamespace())
