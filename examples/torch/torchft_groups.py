@@ -37,7 +37,8 @@ def replica(index, groups, lighthouse, steps=5):
         replica_id=f"replica_{index}",
         hostname="localhost",
     )
-    # The ranks of one replica group: here, this process.
+    # The ranks of one replica group: here, this process. Of several ranks it is
+    # tally.torch.group(tally.torch.open()), if torch.distributed has just them.
     opened = tally.Tally(allgather=lambda part: [part], rank=0, world_size=1)
     group = tally.Group(opened)
     loss_fn = ReplicaLoss(manager, tally.torch.TallyLoss(VOCAB, group))

@@ -47,6 +47,7 @@ def command(*arguments):
         capture_output=True,
         text=True,
         check=False,
+        cwd=Path(__file__).parent,  # where the losses of this file are found
     )
 
 
@@ -192,6 +193,32 @@ class ConformanceTest(unittest.TestCase):
                 [(True, False)] * 2 + [(False, True)] * 2,
             )
             self.assertIn("| DDP | 1 |", table.read_text("utf-8"))
+
+    def test_what_the_command_writes_to_stdout_comes_before_the_totals(self):
+        one = ("--loss", "local-mean", "--layout", "DDP", "--scenario", "even")
+        run = command(*one, "--json", "-", "--markdown", "-")
+        self.assertEqual(run.returncode, 0, run.stdout + run.stderr)
+        start = run.stdout.index("[\n")
+        cases, end = json.JSONDecoder().raw_decode(run.stdout[start:])
+        self.assertEqual([case["passed"] for case in cases], [True] * 2)
+        rest = run.stdout[start + end :]
+        self.assertIn("| DDP | 1 |", rest)
+        self.assertTrue(rest.endswith("\n2 passed, 0 failed, 0 skipped\n"))
+
+    def test_what_an_earlier_run_wrote_stays_if_this_one_has_no_end(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "cases.json")
+            file.write_text("earlier", "utf-8")
+            for loss, said in (
+                ("no.such.module:loss", "No module named 'no'"),
+                ("test_conformance:EndsOneRank", "SIGKILL"),
+            ):
+                run = command(
+                    *("--loss", loss, "--layout", "DDP", "--scenario", "even"),
+                    *("--json", str(file)),
+                )
+                self.assertIn(said, run.stderr)
+                self.assertEqual(file.read_text("utf-8"), "earlier")
 
     def test_what_cannot_be_written_or_found_is_said_at_once(self):
         for wrong, said in (

@@ -6,18 +6,21 @@ import os
 import tempfile
 import unittest
 from types import SimpleNamespace
+from unittest import mock
 
 import torch
 import torch.distributed as dist
 
 from torch.distributed.device_mesh import init_device_mesh
+from transformers import TrainingArguments
 
 import tally.torch
-from tally.errors import InvalidError
+from tally.errors import InvalidError, OrderError
 from tally.integrations.accelerate import AccelerateLoss
 from tally.integrations.deepspeed import DeepSpeedLoss
 from tally.integrations.torchft import ReplicaLoss
 from tally.integrations.torchtitan import TallyLoss, TallyStep
+from tally.integrations.transformers import TallyTrainer
 
 
 class Engine:
@@ -88,6 +91,9 @@ class Trainer:
         self.loss_fn = config.loss.build()
         self.config = config
 
+    def train(self):
+        self.total = self.train_step(iter(self.batches))
+
     def close(self):
         self.closed = True
 
@@ -103,6 +109,30 @@ class Trainer:
 
 class MyTrainer(TallyStep, Trainer):
     pass
+
+
+def titan_config(vocab=8):
+    training = SimpleNamespace(disable_cuda_graphs=True)
+    return SimpleNamespace(training=training, loss=TallyLoss.Config(vocab=vocab))
+
+
+def titan_batches():
+    """The two micro-batches of its step, with four tokens."""
+    return [
+        (torch.zeros(1, 3, 8, requires_grad=True), torch.tensor(labels))
+        for labels in ([[1, -100, -100]], [[1, 2, 3]])
+    ]
+
+
+class Bigrams(torch.nn.Module):
+    """As much of a causal language model as transformers' Trainer asks for."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = torch.nn.Embedding(8, 8)
+
+    def forward(self, input_ids, labels=None, **_):
+        return {"logits": self.rows(input_ids)}
 
 
 class ContextRank:
@@ -188,24 +218,98 @@ class EngineLossTest(unittest.TestCase):
         # Which should_commit() discards: but nothing is NaN until then.
         self.assertEqual(self.torchft_factor([1, 2, 3], Manager([1.0], True)), 1)
 
+    def transformers_evaluation(self, devices, average):
+        """Of four sequences at once, over the devices of nn.DataParallel; and what
+        it should be."""
+        model, group = Bigrams(), tally.torch.group(self.opened)
+        none = [-100] * 3
+        labels = torch.tensor([[0, 1, -100, 3], [4, *none], [5, *none], [0, 1, 2, 3]])
+        inputs = labels.abs() % 8
+        rows = [
+            {"input_ids": inputs[row], "labels": labels[row]} for row in range(4)
+        ]
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = TrainingArguments(
+                output_dir=folder,
+                use_cpu=True,
+                per_device_eval_batch_size=4 // devices,
+                average_tokens_across_devices=average,
+                report_to=[],
+                disable_tqdm=True,
+            )
+            # DataParallel without a GPU gives the model all that it has.
+            arguments._n_gpu = devices
+            trainer = TallyTrainer(model=model, args=arguments, vocab=8, group=group)
+            found = trainer.evaluate(rows)["eval_loss"]
+        trainer.tally_loss.close()
+        group.close()
+        mean = torch.nn.functional.cross_entropy(
+            model.rows(inputs)[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+        )
+        return found, mean.item()
+
+    def test_transformers_evaluates_on_several_devices_as_on_one(self):
+        for devices in (1, 2):
+            for average in (True, False):
+                with self.subTest(devices=devices, average=average):
+                    found, mean = self.transformers_evaluation(devices, average)
+                    self.assertAlmostEqual(found, mean, places=5)
+
     def test_torchtitans_step_counts_all_micro_batches_first(self):
         config = SimpleNamespace(training=SimpleNamespace())
         config.loss = TallyLoss.Config(vocab=8)
         config.training.disable_cuda_graphs = True
         trainer = MyTrainer(config)
-        batches = [
-            (torch.zeros(1, 3, 8, requires_grad=True), torch.tensor(labels))
-            for labels in ([[1, -100, -100]], [[1, 2, 3]])
-        ]
-        total = trainer.train_step(iter(batches))
+        trainer.batches = titan_batches()
+        trainer.train()
         # Each of four tokens weighs a quarter.
-        self.assertAlmostEqual(total, math.log(8), places=6)
-        for logits, _ in batches:
+        self.assertAlmostEqual(trainer.total, math.log(8), places=6)
+        for logits, _ in trainer.batches:
             at = logits.grad[0, 0, 1].item()
             self.assertAlmostEqual(at, (1 / 8 - 1) / 4, places=6)
         self.assertEqual(trainer.parallel_dims.asked, "loss")
         trainer.close()
         self.assertTrue(trainer.closed and trainer.loss_fn.loss.step.closed)
+
+    def test_an_error_in_torchtitans_step_is_not_replaced_by_tallys(self):
+        def fail(_gradient):
+            raise MemoryError("of the device")
+
+        trainer = MyTrainer(titan_config())
+        (first, _), second = batches = titan_batches()
+        first.register_hook(fail)
+        with self.assertRaisesRegex(MemoryError, "of the device"):
+            trainer.train_step(iter(batches))
+        # As torchtitan's main does: what is its own is closed.
+        with self.assertLogs("tally", "WARNING") as logged:
+            trainer.close()
+        self.assertIn("epoch 1 has not ended", logged.output[0])
+        self.assertTrue(trainer.closed)
+        trainer.loss_fn.loss(*second)
+        trainer.loss_fn.end()
+        trainer.close()
+        self.assertTrue(trainer.loss_fn.loss.step.closed)
+
+    def test_what_torchtitans_first_step_opened_is_closed_if_it_cannot_go_on(self):
+        opened = tally.torch.open()
+        with mock.patch("tally.torch.open", return_value=opened):
+            with self.assertRaises(InvalidError):
+                MyTrainer(titan_config(-1)).train_step(iter(titan_batches()))
+        self.assertTrue(opened.closed)
+
+    def test_torchtitans_own_trainer_does_not_train_without_tallys_step(self):
+        trainer = Trainer(titan_config())  # what config.build() makes
+        with self.assertRaisesRegex(OrderError, "TallyStep"):
+            trainer.train_step(iter(titan_batches()))
+
+    def test_torchtitan_validates_by_sums_and_its_own_count(self):
+        loss_fn = titan_config().loss.build()
+        _, (logits, labels) = titan_batches()
+        with torch.no_grad():  # as its validator does
+            total, _ = loss_fn(logits, labels)
+            mean, _ = loss_fn(logits, labels, torch.tensor(3))
+        self.assertAlmostEqual(total.item(), 3 * math.log(8), places=5)
+        self.assertAlmostEqual(mean.item(), math.log(8), places=6)
 
     def test_torchtitans_graphs_are_refused(self):
         config = SimpleNamespace(training=SimpleNamespace())

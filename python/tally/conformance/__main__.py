@@ -13,6 +13,8 @@ from tally.conformance import data, suite
 from tally.conformance.case import Case
 from tally.conformance.losses import BUILT_IN, find
 
+_STDOUT = "-"
+
 
 def markdown(cases: Sequence[Case]) -> str:
     """A table: a row a layout and M, a column a scenario, for each loss."""
@@ -59,6 +61,20 @@ def _row(case: Case) -> dict[str, Any]:
     return {**asdict(case), "error": error}
 
 
+def _see_that_opens(path: str) -> None:
+    """What is there stays."""
+    if path != _STDOUT:
+        open(path, "a", encoding="utf-8").close()
+
+
+def _write(path: str, text: str) -> None:
+    if path == _STDOUT:
+        print(text)
+        return
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tally.conformance",
@@ -93,23 +109,25 @@ def main() -> int:
         default=suite.TOLERANCE,
         help="largest relative error of a parameter's gradient (%(default)s)",
     )
-    # Opened before the cases run, which takes minutes.
-    into = argparse.FileType("w", encoding="utf-8")
     parser.add_argument(
         "--json",
         metavar="FILE",
-        type=into,
-        help="writes the cases; an error of null is not a number",
+        help="writes the cases; an error of null is not a number. - is standard "
+        "output, after a line each",
     )
-    parser.add_argument(
-        "--markdown", metavar="FILE", type=into, help="writes a table"
-    )
+    parser.add_argument("--markdown", metavar="FILE", help="writes a table")
     options = parser.parse_args()
     for name in options.loss or []:
         try:
             find(name)
         except ValueError as reason:
             parser.error(str(reason))
+    # Before the cases run, which takes minutes.
+    for path in filter(None, (options.json, options.markdown)):
+        try:
+            _see_that_opens(path)
+        except OSError as failure:
+            parser.error(str(failure))
     cases = suite.run(
         options.loss or ["tally"],
         options.layout,
@@ -117,11 +135,9 @@ def main() -> int:
         options.tolerance,
     )
     if options.json:
-        json.dump([_row(case) for case in cases], options.json, indent=1)
-        options.json.close()
+        _write(options.json, json.dumps([_row(case) for case in cases], indent=1))
     if options.markdown:
-        options.markdown.write(markdown(cases))
-        options.markdown.close()
+        _write(options.markdown, markdown(cases))
     skipped = sum(case.skipped for case in cases)
     failed = sum(not case.passed for case in cases) - skipped
     passed = len(cases) - failed - skipped

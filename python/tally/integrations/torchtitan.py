@@ -13,7 +13,9 @@ The number of tokens that it passes to losses is not used.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -23,8 +25,10 @@ from torchtitan.components.loss import BaseLoss, cross_entropy_loss
 
 import tally.torch
 from tally._abi import Convention
-from tally.errors import InvalidError
+from tally.errors import InvalidError, OrderError, TallyError
 from tally.group import Group, Tally
+
+_log = logging.getLogger("tally")
 
 
 class TallyLoss(BaseLoss):  # type: ignore[misc]
@@ -69,7 +73,14 @@ class TallyLoss(BaseLoss):  # type: ignore[misc]
         global_valid_tokens: Optional[torch.Tensor] = None,
         **_: Any,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        if not self._in_step:  # validation
+        if not self._in_step:
+            if torch.is_grad_enabled():
+                # config.build() makes torchtitan's own Trainer of a config.
+                raise OrderError(
+                    "the loss is called outside of a step of Tally: train by a "
+                    "trainer with TallyStep, as MyTrainer(config).train(), and "
+                    "validate under torch.no_grad()"
+                )
             total = cross_entropy_loss(pred, labels)
             if global_valid_tokens is None:
                 return total, {}
@@ -119,31 +130,46 @@ class TallyStep:
         ]
         self.loss_fn.begin(self._own([labels for _, labels in batches]))
         try:
-            return super().train_step(iter(batches))  # type: ignore[misc]
-        finally:
-            self.loss_fn.end()
+            done = super().train_step(iter(batches))  # type: ignore[misc]
+        except BaseException:
+            # Which says more than that micro-batches are missing.
+            with suppress(TallyError):
+                self.loss_fn.end()
+            raise
+        self.loss_fn.end()
+        return done
 
     def _open(self) -> None:
         """A group of the ranks with different tokens."""
-        opened = tally.torch.open()
         mesh = self.parallel_dims.get_optional_mesh("loss")
-        peers = (
-            Group(opened, [opened.rank])
-            if mesh is None
-            else tally.torch.group(opened, mesh.get_group(), key="torchtitan")
-        )
-        self.loss_fn.attach(peers, device=self.device)
+        with ExitStack() as made:
+            opened = made.enter_context(tally.torch.open())
+            peers = made.enter_context(
+                Group(opened, [opened.rank])
+                if mesh is None
+                else tally.torch.group(opened, mesh.get_group(), key="torchtitan")
+            )
+            self.loss_fn.attach(peers, device=self.device)
+            made.pop_all()  # nothing failed: they stay open
         self._opened = opened, peers
 
     def close(self) -> None:
-        if self._opened is not None:
-            assert self.loss_fn.loss is not None
-            opened, peers = self._opened
-            self.loss_fn.loss.close()
-            peers.close()
-            opened.close()
-            self._opened = None
-        super().close()  # type: ignore[misc]
+        try:
+            self._close()
+        except TallyError as error:  # a step that an error has left is in use
+            _log.warning("torchtitan's trainer is closed, but not Tally: %s", error)
+        finally:
+            super().close()  # type: ignore[misc]
+
+    def _close(self) -> None:
+        if self._opened is None:
+            return
+        assert self.loss_fn.loss is not None
+        opened, peers = self._opened
+        self.loss_fn.loss.close()
+        peers.close()
+        opened.close()
+        self._opened = None
 
     def _own(self, labels: list[torch.Tensor]) -> list[torch.Tensor]:
         """With context parallelism the trainer cuts sequences later, in a way that

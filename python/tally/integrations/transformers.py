@@ -86,10 +86,18 @@ class TallyTrainer(Trainer):
         # Evaluation: the mean over this batch of all ranks, whose tokens the Trainer
         # has counted, for it multiplies by their number then; else of this rank.
         counts = num_items_in_batch
-        if counts is None:
+        if counts is None or self.args.n_gpu > 1:
             counts = (targets != tally.IGNORE_INDEX).sum()
+            if (
+                num_items_in_batch is not None
+                and self.args.average_tokens_across_devices
+            ):
+                # DataParallel's outputs are whole here; the Trainer multiplies by
+                # the devices, whose means its own losses are.
+                counts = counts * self.args.n_gpu
         total = tally.torch.sum_cross_entropy(logits, targets)
-        return total / counts.clamp(min=1)  # type: ignore[no-any-return]
+        counts = counts.clamp(min=1).to(total.device)
+        return total / counts  # type: ignore[no-any-return]
 
     def end_step(self) -> None:
         """Before the optimizer's step."""
