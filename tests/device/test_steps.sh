@@ -37,6 +37,9 @@ refused 'finds no GPU: cuInit: CUDA_ERROR_NO_DEVICE' LD_LIBRARY_PATH="$double" \
 refused 'CUDA error 999' LD_LIBRARY_PATH="$double" CUDA_DOUBLE_FAIL=cuInit:1:999
 
 on_double tests/device/steps_double
+for wait in memop hostfunc; do
+    on_double TALLY_STREAM_WAIT=$wait tests/device/steps_double the_host_never
+done
 for mode in CUDA_LAUNCH_BLOCKING=1 CUDA_DEVICE_MAX_CONNECTIONS=1; do
     # shellcheck disable=SC2086
     on_double "$mode" REPLAYS=5 tests/gpu/steps ${MODE_CASES:-}
