@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/tally.cu"
+#include "tests/gpu/launch_cuda.h"
 
 #define TOKENS 8192
 #define RUNS 25
@@ -84,23 +85,7 @@ template <class F> static float median(F run)
 static void launch(const void *kernel, const struct kernel_shape &shape,
                    const struct kernel_job &job)
 {
-    void *arguments[] = {(void *)&job};
-    cudaLaunchAttribute attributes[2] = {};
-    cudaLaunchConfig_t config = {};
-
-    attributes[0].id = cudaLaunchAttributeClusterDimension;
-    attributes[0].val.clusterDim.x = shape.cluster;
-    attributes[0].val.clusterDim.y = 1;
-    attributes[0].val.clusterDim.z = 1;
-    attributes[1].id = cudaLaunchAttributeClusterSchedulingPolicyPreference;
-    attributes[1].val.clusterSchedulingPolicyPreference =
-        cudaClusterSchedulingPolicyLoadBalancing;
-    config.gridDim = dim3(shape.blocks);
-    config.blockDim = dim3(shape.threads);
-    config.dynamicSmemBytes = shape.shared_bytes;
-    config.attrs = attributes;
-    config.numAttrs = shape.cluster > 1 ? 2 : 0;
-    MUST(cudaLaunchKernelExC(&config, kernel, arguments));
+    MUST(launch_cuda(kernel, &job, shape));
 }
 
 static const struct type {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "gpu/launch_cuda.h"
 #include "gpu/machine.h"
 #include "kernels/tally.cu"
 
@@ -94,9 +95,6 @@ void machine_run(const struct machine_kernel &kernel, const void *params,
         : kernel.name == RUN_FINISH
             ? finishes[kernel.shaped]
             : jobs[kernel.name - RUN_LOSS][kernel.shaped][kernel.type];
-    void *arguments[] = {(void *)params};
-    cudaLaunchAttribute attributes[2] = {};
-    cudaLaunchConfig_t config = {};
 
     if (shape.blocks == 0)
         return;
@@ -104,19 +102,7 @@ void machine_run(const struct machine_kernel &kernel, const void *params,
                               cudaFuncAttributeMaxDynamicSharedMemorySize,
                               (int)shape.shared_bytes),
          "shared memory");
-    attributes[0].id = cudaLaunchAttributeClusterDimension;
-    attributes[0].val.clusterDim.x = shape.cluster;
-    attributes[0].val.clusterDim.y = 1;
-    attributes[0].val.clusterDim.z = 1;
-    attributes[1].id = cudaLaunchAttributeClusterSchedulingPolicyPreference;
-    attributes[1].val.clusterSchedulingPolicyPreference =
-        cudaClusterSchedulingPolicyLoadBalancing;
-    config.gridDim = dim3(shape.blocks);
-    config.blockDim = dim3(shape.threads);
-    config.dynamicSmemBytes = shape.shared_bytes;
-    config.attrs = attributes;
-    config.numAttrs = shape.cluster > 1 ? 2 : 0;
-    must(cudaLaunchKernelExC(&config, entry, arguments), "launch");
+    must(launch_cuda(entry, params, shape), "launch");
     must(cudaDeviceSynchronize(), "kernel");
 }
 
