@@ -107,7 +107,6 @@ static void make_duels(struct random *random, struct config *config)
                             : 300000 + random_below(random, 300000);
     config->duplicate_ppm = late ? 100000 : 0;
     config->heal_at = 50000 + random_below(random, 100000);
-    config->end_at = config->heal_at + JUDGE_AFTER_US + END_AFTER_US;
 }
 
 void config_from_seed(uint64_t seed, struct config *config)
@@ -130,16 +129,15 @@ void config_from_seed(uint64_t seed, struct config *config)
         random_below(&random, 2) == 0 ? 0 : random_below(&random, 2000);
     config->drift_ppm = random_below(&random, 3) == 0 ? 1000 : 0;
     config->heal_at = 50000 + random_below(&random, 300000);
-    config->end_at = config->heal_at + JUDGE_AFTER_US + END_AFTER_US;
     if (random_below(&random, 2) == 0) {
         config->hasty = true;
         config->jitter_us = 500 + random_below(&random, 6000);
         config->loss_ppm = 50000 + random_below(&random, 300000);
         config->heal_at = 50000 + random_below(&random, 100000);
-        config->end_at = config->heal_at + JUDGE_AFTER_US + END_AFTER_US;
     }
     if (seed >= SIM_DUELS)
         make_duels(&random, config);
+    config->end_at = config->heal_at + JUDGE_AFTER_US + END_AFTER_US;
     choose_faults(&random, config);
 }
 

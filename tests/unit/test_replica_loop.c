@@ -260,6 +260,24 @@ START_TEST(who_moved_the_loop_wakes_its_thread_for_what_is_due)
 }
 END_TEST
 
+static void thread_sleeps(struct scene *scene)
+{
+    ck_assert(replica_ear_listen(&scene->loop->ear, scene->transport.fd));
+    scene->loop->listens = true;
+}
+
+// Something for the other replica waits until more goes to it.
+static void something_waits(struct scene *scene)
+{
+    struct replica_peers *peers = scene->loop->peers;
+    uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
+    size_t bytes = sizeof(address);
+
+    ck_assert_int_eq(replica_peers_address(peers, address, &bytes), TALLY_OK);
+    replica_peers_know(peers, 1, 2, address, bytes, scene->loop->now_us);
+    replica_peers_hold(peers, 1, address, 1);
+}
+
 // Something has come: whether that wakes who sleeps.
 static bool is_heard(const struct scene *scene)
 {
@@ -290,8 +308,7 @@ START_TEST(who_moves_takes_what_comes_and_the_thread_gets_up_after)
     uint64_t count;
 
     scene_begin(&scene);
-    ck_assert(replica_ear_listen(&scene.loop->ear, scene.transport.fd));
-    scene.loop->listens = true;
+    thread_sleeps(&scene);
     ck_assert(is_heard(&scene));
     scene.loop->movers = 1; // another one, who goes on
     replica_loop_move(scene.loop, is_over_unheard, &scene, SLEEP_US);
@@ -322,8 +339,7 @@ START_TEST(a_thread_that_hears_nothing_gets_up_if_who_moves_is_held_up)
     int turns = 0;
 
     scene_begin(&scene);
-    ck_assert(replica_ear_listen(&scene.loop->ear, scene.transport.fd));
-    scene.loop->listens = true;
+    thread_sleeps(&scene);
     scene.loop->movers = 1; // is in a callback of the host program
     replica_loop_move(scene.loop, is_over_at_once, &turns, SLEEP_US);
     ck_assert(is_heard(&scene));
@@ -339,8 +355,7 @@ START_TEST(one_move_after_the_other_lets_the_thread_sleep)
     int turns = 0;
 
     scene_begin(&scene);
-    ck_assert(replica_ear_listen(&scene.loop->ear, scene.transport.fd));
-    scene.loop->listens = true;
+    thread_sleeps(&scene);
     replica_loop_move(scene.loop, is_over_at_once, &turns, SLEEP_US);
     ck_assert(scene.loop->rings_soon);
     scene.loop->movers = 1;
@@ -359,16 +374,10 @@ END_TEST
 START_TEST(a_thread_that_gets_up_soon_sends_what_waits)
 {
     struct scene scene;
-    uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
-    size_t bytes = sizeof(address);
 
     scene_begin(&scene);
-    struct replica_peers *peers = scene.loop->peers;
-    ck_assert_int_eq(replica_peers_address(peers, address, &bytes), TALLY_OK);
-    replica_peers_know(peers, 1, 2, address, bytes, scene.loop->now_us);
-    replica_peers_hold(peers, 1, address, 1);
-    ck_assert(replica_ear_listen(&scene.loop->ear, scene.transport.fd));
-    scene.loop->listens = true;
+    something_waits(&scene);
+    thread_sleeps(&scene);
     replica_loop_move(scene.loop, is_over_unheard, &scene, SLEEP_US);
     ck_assert_int_eq(scene.transport.sent, 0);
     ck_assert(is_heard(&scene));
@@ -394,14 +403,9 @@ END_TEST
 START_TEST(who_moved_the_loop_sends_what_waits_if_the_thread_sleeps_for_long)
 {
     struct scene scene;
-    uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
-    size_t bytes = sizeof(address);
 
     scene_begin(&scene);
-    struct replica_peers *peers = scene.loop->peers;
-    ck_assert_int_eq(replica_peers_address(peers, address, &bytes), TALLY_OK);
-    replica_peers_know(peers, 1, 2, address, bytes, scene.loop->now_us);
-    replica_peers_hold(peers, 1, address, 1);
+    something_waits(&scene);
     scene.loop->sleep_us = clock_now_us();
     replica_loop_move(scene.loop, is_over, NULL, SECOND_US);
     ck_assert_int_eq(scene.transport.sent, 0);
