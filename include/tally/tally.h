@@ -324,7 +324,11 @@ typedef struct tally_loss_outputs {
 // Begins the next epoch (the first is 1) of M >= 1 micro-batches. Every channel
 // must then be counted (COUNT_FIRST) or given to the loss (SCALE_LATE) exactly
 // M times before tally_step_reduce; a rank without tokens gives tokens = 0.
-// Does not block. Errors: INVALID, ORDER, DEAD.
+// Does not block. A stream that captures is refused under
+// TALLY_STREAM_WAIT=memop, where the host reduces: nothing has begun then. If
+// the capture comes after begin, so are count, reduce, wait, the loss that
+// waits, and end, each of which can be called again once it has ended. Errors:
+// INVALID, ORDER, DEAD; on a GPU UNSUPPORTED, as said.
 TALLY_API tally_status_t tally_step_begin(tally_step_t *step,
                                           int32_t micro_batches,
                                           tally_stream_t stream);
@@ -333,13 +337,15 @@ TALLY_API tally_status_t tally_step_begin(tally_step_t *step,
 // until the stream has passed. Does not block. The last count of an epoch may
 // publish already: on a GPU it does, and spares a launch, where it and all that
 // the step has enqueued since it last published are on one stream. Replays of a
-// captured step come before it on that stream. Errors: INVALID, ABI, ORDER.
+// captured step come before it on that stream. Errors: INVALID, ABI, ORDER; on
+// a GPU UNSUPPORTED (see begin).
 TALLY_API tally_status_t tally_step_count(tally_step_t *step, uint32_t channel,
                                           const tally_labels_t *labels,
                                           tally_stream_t stream);
 
 // Publishes what was counted and posts the all-reduce. Does not block: a
-// failure on the way is in the result. Errors: INVALID, ORDER, DEAD.
+// failure on the way is in the result. Errors: INVALID, ORDER, DEAD; on a GPU
+// UNSUPPORTED (see begin; over NCCL, the default stream of a thread).
 TALLY_API tally_status_t tally_step_reduce(tally_step_t *step,
                                            tally_stream_t stream);
 
@@ -348,7 +354,8 @@ TALLY_API tally_status_t tally_step_reduce(tally_step_t *step,
 // reduction's error (PEER, TIMEOUT, ...); the scale is then a quiet NaN.
 // REPLICA: this replica group is not counted (result.replica_status says why);
 // the group lives, and the epoch is to be ended.
-// Errors: INVALID, ORDER, and on the host device those.
+// Errors: INVALID, ORDER, on the host device those, and on a GPU UNSUPPORTED
+// (see begin).
 TALLY_API tally_status_t tally_step_wait(tally_step_t *step,
                                          tally_stream_t stream);
 

@@ -79,7 +79,6 @@ tally_status_t tally_step_begin(tally_step_t *step, int32_t micro_batches,
 {
     static const char function[] = "tally_step_begin";
 
-    (void)stream;
     if (step == NULL)
         return fail_null(function);
     if (micro_batches < 1)
@@ -93,6 +92,8 @@ tally_status_t tally_step_begin(tally_step_t *step, int32_t micro_batches,
     tally_status_t status = check_alive(step);
     if (status == TALLY_OK)
         status = step_replica_check_begin(step);
+    if (status == TALLY_OK && step->device != NULL)
+        status = step_device_check_capture(step, stream);
     if (status != TALLY_OK)
         return fail(step, function, status);
     step->epoch++;
@@ -359,6 +360,8 @@ tally_status_t tally_step_loss(tally_step_t *step, uint32_t index,
         // After an error the gradients are written all the same, with the NaN
         // scale, so that a caller who looks away does not train on logits.
         settled = settle(step, stream);
+        if (step->state != STEP_SETTLED) // then there is no wait
+            return settled;
         job.scale = &step->scales[index];
     }
     if (step->device != NULL && step->order == TALLY_SCALE_LATE)

@@ -215,15 +215,25 @@ static bool is_last_count(const tally_step_t *step, uint32_t index)
     return true;
 }
 
+tally_status_t step_device_check_capture(const tally_step_t *step,
+                                         tally_stream_t stream)
+{
+    return step->reduction->awaited
+               ? cuda_step_check_capture(step->device, stream)
+               : TALLY_OK;
+}
+
 tally_status_t step_device_count(tally_step_t *step, uint32_t index,
                                  const struct device_labels *labels,
                                  tally_stream_t stream)
 {
     const bool last =
         step->reduction->counts_publish && is_last_count(step, index);
-    tally_status_t status =
-        step_device_check_tokens(&step->channels[index], labels->tokens);
+    tally_status_t status = step_device_check_capture(step, stream);
 
+    if (status == TALLY_OK)
+        status =
+            step_device_check_tokens(&step->channels[index], labels->tokens);
     return status != TALLY_OK
                ? status
                : cuda_step_count(step->device, index, labels, last,
@@ -238,13 +248,17 @@ tally_status_t step_device_publish(tally_step_t *step, bool weights,
         return TALLY_OK;
     uint32_t carries =
         (weights ? KERNEL_SLOT_WEIGHTS : 0) | (losses ? KERNEL_SLOT_LOSSES : 0);
+    tally_status_t status = step_device_check_capture(step, stream);
 
-    return step->reduction->publish(step, carries, stream);
+    return status == TALLY_OK ? step->reduction->publish(step, carries, stream)
+                              : status;
 }
 
 tally_status_t step_device_wait(tally_step_t *step, tally_stream_t stream)
 {
-    return step->reduction->wait(step, stream);
+    tally_status_t status = step_device_check_capture(step, stream);
+
+    return status == TALLY_OK ? step->reduction->wait(step, stream) : status;
 }
 
 tally_status_t step_device_check_tokens(struct step_channel *channel,

@@ -36,6 +36,12 @@ void step_device_note_epoch(tally_step_t *step, const struct kernel_slot *slot);
 void step_device_drain(tally_step_t *step);
 void step_device_free(tally_step_t *step);
 
+// What begins or goes on now can be enqueued on that stream. Errors:
+// UNSUPPORTED, where it captures, and waits in a way that no graph can; SYSTEM.
+// The functions below ask, too.
+tally_status_t step_device_check_capture(const tally_step_t *step,
+                                         tally_stream_t stream);
+
 // Enqueues a count; the last one of an epoch may publish the weights, so that
 // step_device_publish has nothing to do. Errors: OVERFLOW, SYSTEM.
 tally_status_t step_device_count(tally_step_t *step, uint32_t index,

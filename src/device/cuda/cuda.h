@@ -58,7 +58,6 @@ struct cuda_step {
     bool one_stream;
     uint64_t published; // by launches of the host program, not by replays
     uint64_t awaited;
-    bool captured; // so the device may be ahead of `published`
 };
 
 // Makes the device's context the thread's, until cuda_leave, if it is not.
@@ -71,6 +70,12 @@ tally_status_t cuda_step_create(struct device *device,
 // Waits for all that was enqueued. NULL: nothing.
 void cuda_step_synchronize(struct cuda_step *step);
 void cuda_step_free(struct cuda_step *step);
+
+// Before what a stream's wait depends on is enqueued. UNSUPPORTED, if the
+// stream captures and waits by a memory operation: a launch names the sequence,
+// and replays would get ahead of it.
+tally_status_t cuda_step_check_capture(struct cuda_step *step,
+                                       tally_stream_t stream);
 
 // Counts labels of a channel, and publishes the weights in the same launch if
 // `last` of the epoch and if nothing can be under way in another stream: if all

@@ -174,13 +174,24 @@ static const struct kernel_shape settle_block = {1, 1, KERNEL_SLOT_THREADS,
                                                  KERNEL_SETTLE_BYTES};
 static const struct kernel_shape one_warp = {1, 1, 32, 0};
 
-// In the device's context.
-static bool is_capturing(struct cuda_step *step, tally_stream_t stream)
+tally_status_t cuda_step_check_capture(struct cuda_step *step,
+                                       tally_stream_t stream)
 {
-    int status = CU_STREAM_CAPTURE_STATUS_NONE;
+    int capturing = CU_STREAM_CAPTURE_STATUS_NONE;
+    bool entered;
 
-    step->device->driver->cuStreamIsCapturing(stream, &status);
-    return status != CU_STREAM_CAPTURE_STATUS_NONE;
+    if (step->params.wait != CUDA_WAIT_MEMOP)
+        return TALLY_OK;
+    tally_status_t status = cuda_enter(step->device, &entered);
+    if (status != TALLY_OK)
+        return status;
+    step->device->driver->cuStreamIsCapturing(stream, &capturing);
+    cuda_leave(step->device, entered);
+    return capturing == CU_STREAM_CAPTURE_STATUS_NONE
+               ? TALLY_OK
+               : core_fail(TALLY_ERR_UNSUPPORTED,
+                           "TALLY_STREAM_WAIT=memop: not for steps that are "
+                           "captured into a graph");
 }
 
 static struct numeric_record *records_of(const struct cuda_step *step,
@@ -219,8 +230,6 @@ launch_publication(struct cuda_step *step, enum cuda_kernel kernel,
     if (status != TALLY_OK)
         return status;
     status = cuda_launch(step->device, kernel, params, shape, stream);
-    if (step->params.wait == CUDA_WAIT_MEMOP)
-        step->captured = step->captured || is_capturing(step, stream);
     cuda_leave(step->device, entered);
     if (status != TALLY_OK)
         return status;
@@ -300,10 +309,6 @@ static tally_status_t wait_before(struct cuda_step *step, tally_stream_t stream)
     if (step->params.wait == CUDA_WAIT_HOSTFUNC)
         error = driver->cuLaunchHostFunc(stream, wait_on_host, step);
     if (step->params.wait == CUDA_WAIT_MEMOP) {
-        if (step->captured || is_capturing(step, stream))
-            return core_fail(TALLY_ERR_UNSUPPORTED,
-                             "TALLY_STREAM_WAIT=memop: not for steps that are "
-                             "captured into a graph");
         uint64_t *word = step->device_answers +
                          step->awaited % KERNEL_SLOTS * step->params.channels;
         error = driver->cuStreamWaitValue64_v2(
