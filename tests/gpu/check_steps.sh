@@ -25,6 +25,7 @@ tests/gpu/steps_ends.c
 tests/gpu/steps_nccl.c
 tests/gpu/steps_order.c
 tests/gpu/steps_rank.c
+tests/gpu/steps_threads.c
 tests/harness/cuda/options.c
 tests/harness/processes.c
 END
@@ -45,7 +46,8 @@ ${CC:-gcc} -pthread -o "$build/steps" "$build"/*.o -lm -ldl
 "$build/steps"
 for wait in memop hostfunc; do
     echo "== TALLY_STREAM_WAIT=$wait"
-    TALLY_STREAM_WAIT=$wait "$build/steps" every_kind a_peer a_graph_is_refused
+    TALLY_STREAM_WAIT=$wait "$build/steps" every_kind a_peer a_graph_is_refused \
+        only_the_application
 done
 for mode in CUDA_LAUNCH_BLOCKING=1 CUDA_DEVICE_MAX_CONNECTIONS=1; do
     echo "== $mode"

@@ -342,6 +342,7 @@ static const struct {
     CASE(count_first_is_as_on_the_host),
     CASE(scale_late_is_as_on_the_host),
     CASE(nothing_waits_for_the_stream),
+    CASE(only_the_application_calls_the_driver),
     CASE(every_kind_of_stream),
     CASE(channels_are_counted_on_one_stream_or_two),
     CASE(two_steps_on_two_streams),

@@ -54,6 +54,9 @@ void two_graphs_take_turns(void);
 void opposite_orders_end_by_the_deadline(void);
 void opposite_orders_of_groups_end_by_the_deadline(void);
 
+// That of steps_threads.c.
+void only_the_application_calls_the_driver(void);
+
 // The cases of steps_ends.c.
 void of_three_ranks_one_is_killed(void);
 void what_a_late_host_has_missed_is_overwritten(void);

@@ -23,7 +23,8 @@ done
 for wait in memop hostfunc; do
     echo "== TALLY_STREAM_WAIT=$wait"
     TALLY_STREAM_WAIT=$wait REPLAYS=5 \
-        tests/gpu/steps every_kind a_peer a_graph two_graphs
+        tests/gpu/steps every_kind a_peer a_graph two_graphs \
+        only_the_application
 done
 for old in CUDA_DOUBLE_CAPABILITY=8 CUDA_DOUBLE_VERSION=12020; do
     echo "== no early launches: $old"
