@@ -39,6 +39,9 @@ void *machine_alloc(size_t bytes);
 void machine_free(void *memory);
 void machine_put(void *to, const void *from, size_t bytes);
 void machine_get(void *to, const void *from, size_t bytes);
+void machine_fill(void *to, int value, size_t bytes);
+// Index of the first byte that is not `value`; `bytes`, if there is none.
+size_t machine_differs(const void *from, int value, size_t bytes);
 
 // Runs to its end. The emulator's order of threads is the seed's.
 void machine_run(const struct machine_kernel &kernel, const void *params,

@@ -87,6 +87,38 @@ void machine_get(void *to, const void *from, size_t bytes)
     must(cudaMemcpy(to, from, bytes, cudaMemcpyDeviceToHost), "get");
 }
 
+void machine_fill(void *to, int value, size_t bytes)
+{
+    must(cudaMemset(to, value, bytes), "fill");
+    must(cudaDeviceSynchronize(), "fill");
+}
+
+static __global__ void find_other(const unsigned char *from, int value,
+                                  size_t bytes, unsigned long long *first)
+{
+    const size_t all = (size_t)gridDim.x * blockDim.x;
+
+    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < bytes;
+         i += all)
+        if (from[i] != value) {
+            atomicMin(first, (unsigned long long)i);
+            return;
+        }
+}
+
+size_t machine_differs(const void *from, int value, size_t bytes)
+{
+    unsigned long long first = bytes;
+    unsigned long long *found = (unsigned long long *)machine_alloc(8);
+
+    machine_put(found, &first, 8);
+    find_other<<<4096, 256>>>((const unsigned char *)from, value, bytes, found);
+    must(cudaGetLastError(), "launch");
+    machine_get(&first, found, 8);
+    machine_free(found);
+    return (size_t)first;
+}
+
 void machine_run(const struct machine_kernel &kernel, const void *params,
                  size_t, const struct kernel_shape &shape, uint64_t)
 {

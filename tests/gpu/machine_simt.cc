@@ -109,14 +109,30 @@ void machine_free(void *memory)
 {
     free(memory);
 }
+
 void machine_put(void *to, const void *from, size_t bytes)
 {
     if (bytes > 0)
         memcpy(to, from, bytes);
 }
+
 void machine_get(void *to, const void *from, size_t bytes)
 {
     machine_put(to, from, bytes);
+}
+
+void machine_fill(void *to, int value, size_t bytes)
+{
+    memset(to, value, bytes);
+}
+
+size_t machine_differs(const void *from, int value, size_t bytes)
+{
+    size_t i = 0;
+
+    while (i < bytes && ((const unsigned char *)from)[i] == value)
+        i++;
+    return i;
 }
 
 void machine_run(const struct machine_kernel &kernel, const void *params,

@@ -1,87 +1,241 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Tests with more elements than 32 bits count, on a GPU alone: of all rows only
-// the last three count, so the rest is never written by the host.
+// Tests with more elements than 32 bits count: the rows around 2^31 and 2^32
+// elements count, with the first and the last ones, and every other byte is
+// looked at by the machine. The same with few rows and boundaries that the
+// emulator comes to, so that a mistake of the test is seen there.
 #include <string.h>
 
 #include "gpu/tests.h"
 
-#define VOCAB 128256
-#define ROWS 33600 // 4.3e9 elements, 8.6 GB
+#define GUARD 256 // bytes before and behind an output
+#define CANARY 0x5a
+#define OTHER 0xff // a NaN in rows that do not count
 #define LAST 3
 
-static void run_large(bool in_place, bool fused)
-{
-    const struct kernel_device device = machine_device();
-    const size_t row = (size_t)VOCAB * 2;
-    struct batch small(KERNEL_BF16, VOCAB, LAST, 5);
-    struct how how;
-    how.way = WAY_TWO;
-    const struct outcome want = batch_run(small, how);
-    std::vector<int64_t> labels(ROWS, JOB_IGNORE);
-    std::vector<uint16_t> last((size_t)LAST * VOCAB);
-    std::vector<uint16_t> got(last.size());
-    std::vector<float> nll(ROWS);
-    struct numeric_record record = {};
+struct extent {
+    int64_t vocab, rows;
+    int64_t boundaries[2]; // elements, within a row that counts
+};
 
-    for (size_t i = 0; i < last.size(); i++) {
-        uint32_t bits;
-        memcpy(&bits, &small.logits[i], sizeof(bits));
-        last[i] = (uint16_t)(bits >> 16);
-    }
-    memcpy(&labels[ROWS - LAST], small.labels.data(), LAST * sizeof(int64_t));
-    char *logits = (char *)machine_alloc(row * ROWS);
-    char *gradient = in_place ? logits : (char *)machine_alloc(row * ROWS);
-    void *at_labels = machine_alloc(ROWS * 8);
-    void *at_nll = machine_alloc(ROWS * 4);
-    void *at_record = machine_alloc(sizeof(record));
-    void *parts = machine_alloc(ROWS * sizeof(struct kernel_parts));
-    machine_put(logits + row * (ROWS - LAST), last.data(), row * LAST);
-    machine_put(at_labels, labels.data(), ROWS * 8);
-    machine_put(at_record, &record, sizeof(record));
-    struct kernel_job job = {};
-    job.labels = {at_labels, NULL, ROWS, VOCAB, JOB_IGNORE, 1, 0};
-    job.logits = logits;
-    job.stride = VOCAB;
-    job.width = VOCAB;
-    job.nll = (float *)at_nll;
-    job.record = (struct numeric_record *)at_record;
-    job.parts = (struct kernel_parts *)parts;
-    job.gradient = gradient;
-    job.gradient_stride = VOCAB;
-    if (fused) {
-        machine_run({RUN_LOSS_GRAD, KERNEL_BF16, false}, &job, sizeof(job),
-                    kernel_loss_grad_shape(KERNEL_BF16, VOCAB, ROWS), 1);
-    } else {
-        machine_run({RUN_LOSS, KERNEL_BF16, false}, &job, sizeof(job),
-                    kernel_loss_shape(&device, KERNEL_BF16, VOCAB, ROWS), 1);
-        machine_run({RUN_BACKWARD, KERNEL_BF16, false}, &job, sizeof(job),
-                    kernel_backward_shape(KERNEL_BF16, VOCAB, ROWS), 1);
-    }
-    machine_get(got.data(), gradient + row * (ROWS - LAST), row * LAST);
-    machine_get(nll.data(), at_nll, ROWS * 4);
-    machine_get(&record, at_record, sizeof(record));
-    if (!in_place)
-        machine_free(gradient);
-    for (void *memory : {(void *)logits, at_labels, at_nll, at_record, parts})
-        machine_free(memory);
-    CHECK(memcmp(&record, &want.record, sizeof(record)) == 0, "count %lld",
-          (long long)record.count);
-    CHECK(memcmp(&nll[ROWS - LAST], want.nll.data(), LAST * 4) == 0,
-          "nll %g, not %g", (double)nll[ROWS - LAST], (double)want.nll[0]);
-    for (size_t i = 0; i < got.size(); i++)
-        CHECK(got[i] == want.bits[i], "gradient %zu: %04x, not %04x", i, got[i],
-              want.bits[i]);
+static const struct extent large = {
+    128256, 33600, {INT64_C(1) << 31, INT64_C(1) << 32}}; // 8.6 GB
+static const struct extent scaled = {1032, 40, {1 << 13, 1 << 15}};
+
+static std::vector<int64_t> rows_that_count(const struct extent &extent)
+{
+    std::vector<int64_t> rows = {0};
+
+    for (int64_t boundary : extent.boundaries)
+        for (int64_t i = -1; i <= 1; i++)
+            rows.push_back(boundary / extent.vocab + i);
+    for (int64_t i = LAST; i > 0; i--)
+        rows.push_back(extent.rows - i);
+    return rows;
 }
 
-static void rows_beyond_2_to_the_32_elements_are_right()
+// An output, filled with the canary.
+struct guarded {
+    size_t bytes;
+    char *memory;
+
+    guarded(size_t size)
+        : bytes(size), memory((char *)machine_alloc(size + 2 * GUARD))
+    {
+        machine_fill(memory, CANARY, bytes + 2 * GUARD);
+    }
+    guarded(const guarded &) = delete;
+    ~guarded()
+    {
+        machine_free(memory);
+    }
+    char *at() const
+    {
+        return memory + GUARD;
+    }
+    bool intact() const
+    {
+        return machine_differs(memory, CANARY, GUARD) == GUARD &&
+               machine_differs(at() + bytes, CANARY, GUARD) == GUARD;
+    }
+};
+
+struct scene {
+    const struct extent &extent;
+    const std::vector<int64_t> counting;
+    const size_t row;               // bytes
+    struct batch batch;             // the rows that count
+    std::vector<uint16_t> elements; // of their logits
+    struct guarded logits, gradient, labels, nll, parts, record;
+
+    scene(const struct extent &e, bool in_place)
+        : extent(e), counting(rows_that_count(e)), row((size_t)e.vocab * 2),
+          batch(KERNEL_BF16, e.vocab, (int64_t)counting.size(), 5),
+          elements(batch.logits.size()), logits(row * (size_t)e.rows),
+          gradient(in_place ? 0 : row * (size_t)e.rows),
+          labels((size_t)e.rows * 8), nll((size_t)e.rows * 4),
+          parts((size_t)e.rows * sizeof(struct kernel_parts)),
+          record(sizeof(struct numeric_record))
+    {
+        const struct numeric_record none = {};
+        std::vector<int64_t> all((size_t)extent.rows, JOB_IGNORE);
+
+        for (size_t i = 0; i < elements.size(); i++)
+            element_store(KERNEL_BF16, batch.logits[i], (char *)&elements[i]);
+        machine_fill(logits.at(), OTHER, logits.bytes);
+        for (size_t i = 0; i < counting.size(); i++) {
+            all[(size_t)counting[i]] = batch.labels[i];
+            machine_put(logits.at() + row * (size_t)counting[i],
+                        &elements[i * (size_t)extent.vocab], row);
+        }
+        machine_put(labels.at(), all.data(), labels.bytes);
+        machine_put(record.at(), &none, sizeof(none));
+    }
+
+    const struct guarded &written() const
+    {
+        return gradient.bytes == 0 ? logits : gradient;
+    }
+    bool run(bool fused);
+    int64_t find_row(const struct guarded &in, const void *bytes,
+                     size_t row_bytes, int other) const;
+};
+
+// Returns whether the kernel exists for it.
+bool scene::run(bool fused)
 {
-    if (machine_is_emulated())
-        return;
-    for (int i = 0; i < 4; i++)
-        if (i % 2 == 0 || machine_device().clusters)
-            run_large(i / 2 == 0, i % 2 != 0);
+    const struct kernel_device device = machine_device();
+    struct kernel_job job = {};
+
+    job.labels = {labels.at(), NULL, extent.rows, extent.vocab, JOB_IGNORE,
+                  1,           0};
+    job.logits = logits.at();
+    job.stride = extent.vocab;
+    job.width = extent.vocab;
+    job.nll = (float *)nll.at();
+    job.record = (struct numeric_record *)record.at();
+    job.gradient = written().at();
+    job.gradient_stride = extent.vocab;
+    if (fused) {
+        const enum kernel_name name =
+            kernel_loss_grad_is_long(KERNEL_BF16, extent.vocab)
+                ? RUN_LOSS_GRAD_LONG
+                : RUN_LOSS_GRAD;
+        if (!kernel_loss_grad_fits(&device, KERNEL_BF16, &job))
+            return false;
+        machine_run(
+            {name, KERNEL_BF16, false}, &job, sizeof(job),
+            kernel_loss_grad_shape(KERNEL_BF16, extent.vocab, extent.rows), 1);
+        return true;
+    }
+    job.parts = (struct kernel_parts *)parts.at();
+    machine_run(
+        {RUN_LOSS, KERNEL_BF16, false}, &job, sizeof(job),
+        kernel_loss_shape(&device, KERNEL_BF16, extent.vocab, extent.rows), 1);
+    machine_run({RUN_BACKWARD, KERNEL_BF16, false}, &job, sizeof(job),
+                kernel_backward_shape(KERNEL_BF16, extent.vocab, extent.rows),
+                1);
+    return true;
+}
+
+// The first row that is not as it must be: one that counts has its bytes, and
+// all bytes of the others are `other`. -1: there is none.
+int64_t scene::find_row(const struct guarded &in, const void *bytes,
+                        size_t row_bytes, int other) const
+{
+    std::vector<char> got(row_bytes);
+    int64_t next = 0;
+
+    for (size_t i = 0; i <= counting.size(); i++) {
+        const int64_t end = i < counting.size() ? counting[i] : extent.rows;
+        const size_t between = (size_t)(end - next) * row_bytes;
+        const size_t found =
+            machine_differs(in.at() + (size_t)next * row_bytes, other, between);
+        if (found < between)
+            return next + (int64_t)(found / row_bytes);
+        if (i == counting.size())
+            break;
+        machine_get(got.data(), in.at() + (size_t)end * row_bytes, row_bytes);
+        if (memcmp(got.data(), (const char *)bytes + i * row_bytes,
+                   row_bytes) != 0)
+            return end;
+        next = end + 1;
+    }
+    return -1;
+}
+
+// That the machine finds what it is asked for: behind each boundary, too.
+static void check_finding(const struct scene &scene)
+{
+    const char zero = 0;
+
+    for (int64_t boundary : scene.extent.boundaries) {
+        const int64_t row = boundary / scene.extent.vocab + 2;
+        char *at = scene.logits.at() + (size_t)row * scene.row + 5;
+        const char other = (char)OTHER;
+        machine_put(at, &zero, 1);
+        const int64_t found = scene.find_row(
+            scene.logits, scene.elements.data(), scene.row, OTHER);
+        CHECK(found == row, "a byte in row %lld was found in %lld",
+              (long long)row, (long long)found);
+        machine_put(at, &other, 1);
+        CHECK(boundary % scene.extent.vocab != 0, "a row begins there");
+    }
+}
+
+static void check(const struct scene &scene, const struct outcome &want,
+                  bool fused)
+{
+    struct numeric_record record;
+    std::vector<uint16_t> bits(want.bits.begin(), want.bits.end());
+    int64_t row = scene.find_row(scene.written(), bits.data(), scene.row, 0);
+
+    CHECK(row < 0, "gradient: row %lld", (long long)row);
+    row = scene.gradient.bytes == 0
+              ? -1
+              : scene.find_row(scene.logits, scene.elements.data(), scene.row,
+                               OTHER);
+    CHECK(row < 0, "logits: row %lld was written to", (long long)row);
+    row = scene.find_row(scene.nll, want.nll.data(), 4, 0);
+    CHECK(row < 0, "nll: row %lld", (long long)row);
+    machine_get(&record, scene.record.at(), sizeof(record));
+    CHECK(memcmp(&record, &want.record, sizeof(record)) == 0, "count %lld",
+          (long long)record.count);
+    CHECK(!fused || machine_differs(scene.parts.at(), CANARY,
+                                    scene.parts.bytes) == scene.parts.bytes,
+          "parts were written, and not asked for");
+    for (const struct guarded *one :
+         {&scene.logits, &scene.gradient, &scene.labels, &scene.nll,
+          &scene.parts, &scene.record})
+        CHECK(one->intact(), "bytes around %zu others were written",
+              one->bytes);
+}
+
+static void run_all(const struct extent &extent)
+{
+    struct how how;
+
+    how.way = WAY_TWO;
+    for (int i = 0; i < 4 && !test_has_failed(); i++) {
+        struct scene scene(extent, i / 2 == 0);
+        if (i == 0)
+            check_finding(scene);
+        if (scene.run(i % 2 != 0))
+            check(scene, batch_run(scene.batch, how), i % 2 != 0);
+    }
+}
+
+static void rows_around_a_boundary_are_right()
+{
+    run_all(scaled);
+}
+
+static void rows_around_2_to_the_32_elements_are_right()
+{
+    if (!machine_is_emulated())
+        run_all(large);
 }
 
 const std::vector<struct test> tests_of_size = {
-    TEST(rows_beyond_2_to_the_32_elements_are_right),
+    TEST(rows_around_a_boundary_are_right),
+    TEST(rows_around_2_to_the_32_elements_are_right),
 };
