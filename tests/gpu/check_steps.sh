@@ -22,6 +22,7 @@ cat >>"$build/sources" <<END
 kernels/fatbin.c
 tests/gpu/steps.c
 tests/gpu/steps_ends.c
+tests/gpu/steps_graphs.c
 tests/gpu/steps_nccl.c
 tests/gpu/steps_order.c
 tests/gpu/steps_rank.c

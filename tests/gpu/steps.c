@@ -3,7 +3,7 @@
 // this machine's; without a GPU all is skipped.
 //     gpu_steps [CASE ...]
 // RANKS: of cases that compare with the host; 2 where it is not set. REPLAYS:
-// see steps_order.c.
+// see steps_graphs.c.
 #include "gpu/steps_epoch.h"
 
 #include <math.h>

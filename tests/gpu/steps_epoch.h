@@ -18,6 +18,8 @@ extern const tally_order_t count_first, scale_late;
 
 // In the GPU's memory.
 struct arrays arrays_of(int rank);
+// A second group of all ranks: a rank of its own, but for its process.
+struct rank second_group(const struct rank *rank);
 // When all have come here: rank 1 dies, once the others wait.
 void rank_1_is_killed(struct processes_member *member);
 // One epoch, enqueued; all its calls must return OK. Its two parts: until the
@@ -47,12 +49,14 @@ bool launches_block(void);
 void channels_are_counted_on_one_stream_or_two(void);
 void two_steps_on_two_streams(void);
 void two_groups_on_two_streams(void);
+void opposite_orders_end_by_the_deadline(void);
+void opposite_orders_of_groups_end_by_the_deadline(void);
+
+// The cases of steps_graphs.c.
 void a_graph_is_replayed(void);
 void a_graph_sees_new_labels(void);
 void a_graph_is_refused_where_the_stream_has_no_epoch(void);
 void two_graphs_take_turns(void);
-void opposite_orders_end_by_the_deadline(void);
-void opposite_orders_of_groups_end_by_the_deadline(void);
 
 // That of steps_threads.c.
 void only_the_application_calls_the_driver(void);
