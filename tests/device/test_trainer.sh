@@ -30,15 +30,23 @@ train() { # NAME OPTION...
     return $status
 }
 
-# Of two curves: columns 2 and 5 are N_total and the mean loss.
+# Of two curves: columns 2 and 5 are N_total and the mean loss. In the first step
+# parameters are equal, so that the means of losses are as near as each loss: 2e-6
+# and 2^-22 of it. From then on parameters are those of gradients that were rounded
+# on each device, one or two units in the last place apart at times, which Adam
+# divides by their own size: a small one moves a parameter as a large one does, and
+# steps add up. There 1e-5 of the loss follows from no promise, and finds gradients
+# that are wrong.
 same_curve() {
     paste "$1" "$2" | awk -v steps="${STEPS:-6}" '
         /^#/ { next }
         $2 != $10 { print "step", $1, "counts", $2, "and", $10; wrong = 1 }
         { far = $5 - $13; if (far < 0) far = -far }
-        far > $5 * 1e-5 { print "step", $1, "loses", $5, "and", $13; wrong = 1 }
+        { near = $1 == 1 ? 2e-6 + $5 / 4194304 : $5 * 1e-5 }
+        $1 == 1 { print "step 1: losses", far, "apart, of", near; first = 1 }
+        far > near { print "step", $1, "loses", $5, "and", $13; wrong = 1 }
         { rows++ }
-        END { exit wrong || rows != steps }'
+        END { exit wrong || !first || rows != steps }'
 }
 
 for order in first late; do
