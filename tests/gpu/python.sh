@@ -9,7 +9,8 @@ PYTHONPATH=$PWD/python${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONPATH PYTHONDONTWRITEBYTECODE=1 OMP_NUM_THREADS=1
 failed=0
 
-python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
+python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' \
+    2>/dev/null ||
     { echo "skipped: there is no PyTorch that sees a GPU"; exit 77; }
 for file in test_device test_gpu; do
     echo "== $file, one rank"
