@@ -67,11 +67,19 @@ static void begin(struct sleeping *sleeping, void (*turn)(void))
     EXPECT(park_start(&sleeping->thread, sleep_and_turn, wake, sleeping) == 0);
 }
 
-static bool begins_to_turn(struct sleeping *sleeping)
+static void await(atomic_bool *flag)
 {
-    for (int i = 0; i < 5000 && !atomic_load(&sleeping->turns); i++)
+    for (int i = 0; i < 5000 && !atomic_load(flag); i++)
         nap_ms(1);
-    return atomic_load(&sleeping->turns);
+    EXPECT(atomic_load(flag));
+}
+
+static void do_elsewhere(void *(*body)(void *argument))
+{
+    pthread_t elsewhere;
+
+    EXPECT(pthread_create(&elsewhere, NULL, body, NULL) == 0);
+    pthread_join(elsewhere, NULL);
 }
 
 static struct sleeping one, two;
@@ -108,7 +116,7 @@ static void exit_seen(bool rests, int status)
 static void exit_beside_a_thread(void)
 {
     begin(&one, NULL);
-    EXPECT(begins_to_turn(&one));
+    await(&one.turns);
     exit_seen(true, 41);
 }
 
@@ -128,7 +136,7 @@ static void exit_beside_one_that_never_comes(void)
 {
     begin(&one, NULL);
     begin(&two, stay);
-    EXPECT(begins_to_turn(&two));
+    await(&two.turns);
     exit_seen(false, 42);
 }
 
@@ -141,7 +149,7 @@ END_TEST
 
 static void exit_itself(void)
 {
-    EXPECT(begins_to_turn(&one));
+    await(&one.turns);
     exit_seen(true, 43);
 }
 
@@ -173,7 +181,7 @@ static void exit_after_one_that_was_ended(void)
 {
     atexit(join_two);
     begin(&two, end_thread);
-    EXPECT(begins_to_turn(&two));
+    await(&two.turns);
     exit_seen(true, 44);
 }
 
@@ -187,13 +195,6 @@ END_TEST
 // ------------------------------------------------------------- other threads
 
 static atomic_bool begun, over;
-
-static void await(atomic_bool *flag)
-{
-    for (int i = 0; i < 5000 && !atomic_load(flag); i++)
-        nap_ms(1);
-    EXPECT(atomic_load(flag));
-}
 
 static void await_exit(void)
 {
@@ -253,11 +254,8 @@ static void *call_too_late(void *argument)
 
 static void call_after_all_rest(void)
 {
-    pthread_t beside;
-
     EXPECT(park_all());
-    EXPECT(pthread_create(&beside, NULL, call_too_late, NULL) == 0);
-    pthread_join(beside, NULL);
+    do_elsewhere(call_too_late);
     EXPECT(park_call_begins());
     park_call_ends();
 }
@@ -301,23 +299,28 @@ END_TEST
 
 // ---------------------------------------------------------------------- fork
 
+static void see_it_exit(pid_t child, int expected)
+{
+    int status;
+
+    EXPECT(waitpid(child, &status, 0) == child);
+    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == expected);
+}
+
 static void exit_in_child(bool with_handlers)
 {
     begin(&one, NULL);
-    EXPECT(begins_to_turn(&one));
+    await(&one.turns);
     park_at_exit();
     pid_t child = with_handlers
                       ? fork()
                       : (pid_t)syscall(SYS_clone, SIGCHLD, NULL, 0, 0, 0);
-    int status;
-
     EXPECT(child >= 0);
     if (child == 0) {
         EXPECT(park_all());
         exit(45);
     }
-    EXPECT(waitpid(child, &status, 0) == child);
-    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 45);
+    see_it_exit(child, 45);
     EXPECT(atomic_load(one.wakes) == 0);
     EXPECT(park_all());
 }
@@ -341,15 +344,12 @@ END_TEST
 
 static void exit_in_child_with_a_thread(void)
 {
-    int status;
-
     begin(&one, NULL);
-    EXPECT(begins_to_turn(&one));
+    await(&one.turns);
     pid_t child = fork();
     if (child == 0)
         exit_beside_a_thread();
-    EXPECT(waitpid(child, &status, 0) == child);
-    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 41);
+    see_it_exit(child, 41);
 }
 
 START_TEST(a_child_waits_for_threads_of_its_own)
@@ -365,15 +365,12 @@ static void end_one(void)
 
 static void end_before_fork(void)
 {
-    int status;
-
     pthread_atfork(end_one, NULL, NULL);
     begin(&one, NULL);
     pid_t child = fork();
     if (child == 0)
         exit(EXIT_SUCCESS);
-    EXPECT(waitpid(child, &status, 0) == child);
-    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS);
+    see_it_exit(child, EXIT_SUCCESS);
 }
 
 START_TEST(a_handler_of_fork_may_close)
@@ -387,16 +384,16 @@ END_TEST
 static void end_after_all_rest(void)
 {
     begin(&one, NULL);
-    EXPECT(begins_to_turn(&one));
+    await(&one.turns);
     EXPECT(park_all());
     end(&one);
     EXPECT(park_all());
     // It needs them.
     begin(&two, NULL);
-    EXPECT(begins_to_turn(&two));
+    await(&two.turns);
     atomic_store(&two.turns, false);
     wake(&two);
-    EXPECT(begins_to_turn(&two));
+    await(&two.turns);
     end(&two);
 }
 
@@ -415,12 +412,9 @@ static void *begin_two(void *argument)
 
 static void begin_elsewhere_after_all_rest(void)
 {
-    pthread_t elsewhere;
-
     begin(&one, NULL);
     EXPECT(park_all());
-    EXPECT(pthread_create(&elsewhere, NULL, begin_two, NULL) == 0);
-    pthread_join(elsewhere, NULL);
+    do_elsewhere(begin_two);
     wake(&two);
     for (int i = 0; i < 5000 && !park_all(); i++)
         nap_ms(1);
@@ -454,21 +448,13 @@ static void *say(void *argument)
     return argument;
 }
 
-static void say_elsewhere(void)
-{
-    pthread_t elsewhere;
-
-    EXPECT(pthread_create(&elsewhere, NULL, say, NULL) == 0);
-    pthread_join(elsewhere, NULL);
-}
-
 static void say_before_and_after(void)
 {
     begin(&one, NULL);
-    say_elsewhere();
+    do_elsewhere(say);
     EXPECT(atomic_load(&lines) == 1);
     EXPECT(park_all());
-    say_elsewhere();
+    do_elsewhere(say);
     EXPECT(atomic_load(&lines) == 1);
     say(NULL);
     EXPECT(atomic_load(&lines) == 2);

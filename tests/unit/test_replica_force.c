@@ -11,6 +11,7 @@
 #include "harness/backends/backend.h"
 #include "harness/replica_node.h"
 #include "quorum/quorum.h"
+#include "replica/loop/packets.h"
 #include "replica/loop/state.h"
 
 #define SECOND_US INT64_C(1000000)
@@ -34,17 +35,6 @@ struct tally_transport {
         tally_request_t *request;
     } receives[PEERS];
 };
-
-static tally_status_t connect_any(tally_transport_t *transport, int32_t peer,
-                                  const void *address, size_t bytes,
-                                  tally_endpoint_t **out)
-{
-    (void)peer;
-    (void)address;
-    (void)bytes;
-    *out = (tally_endpoint_t *)transport;
-    return TALLY_OK;
-}
 
 static tally_status_t send_any(tally_endpoint_t *endpoint, uint64_t tag,
                                const void *buffer, size_t bytes,
@@ -76,7 +66,7 @@ static tally_status_t receive_later(tally_transport_t *transport, uint64_t tag,
 static const tally_transport_ops_t ops = {
     .name = "by hand",
     .address = backend_address,
-    .connect = connect_any,
+    .connect = backend_connect_any,
     .tsend = send_any,
     .trecv = receive_later,
     .cancel = backend_cancel,

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// When the loop of a replica looks again: whom others wake its thread for, and
-// when a peer is late. There is no network here, and a thread in one test
-// alone: the others say how long it would sleep. What becomes of a decision is
-// test_step_replica's.
+// When the loop of a replica looks again: whom others wake its thread for.
+// There is no network here, and a thread in two tests alone: the others say how
+// long it would sleep. What becomes of a decision is test_step_replica's.
 #include <check.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 #include "harness/backends/backend.h"
 #include "harness/replica_node.h"
 #include "harness/replica_position.h"
+#include "replica/loop/packets.h"
 #include "replica/loop/state.h"
 
 #define SECOND_US INT64_C(1000000)
@@ -30,17 +30,6 @@ struct tally_transport {
     int sent;
 };
 
-static tally_status_t connect_any(tally_transport_t *transport, int32_t peer,
-                                  const void *address, size_t bytes,
-                                  tally_endpoint_t **out)
-{
-    (void)peer;
-    (void)address;
-    (void)bytes;
-    *out = (tally_endpoint_t *)transport;
-    return TALLY_OK;
-}
-
 static tally_status_t send_nowhere(tally_endpoint_t *endpoint, uint64_t tag,
                                    const void *buffer, size_t bytes,
                                    tally_request_t *request)
@@ -53,12 +42,6 @@ static tally_status_t send_nowhere(tally_endpoint_t *endpoint, uint64_t tag,
     return TALLY_OK;
 }
 
-static int move_nothing(tally_transport_t *transport)
-{
-    (void)transport;
-    return 0;
-}
-
 static tally_status_t wait_fd(tally_transport_t *transport, int *fd)
 {
     *fd = transport->fd;
@@ -68,15 +51,13 @@ static tally_status_t wait_fd(tally_transport_t *transport, int *fd)
 static const tally_transport_ops_t ops = {
     .name = "silent",
     .address = backend_address,
-    .connect = connect_any,
+    .connect = backend_connect_any,
     .tsend = send_nowhere,
     .trecv = backend_trecv_nothing,
-    .progress = move_nothing,
+    .progress = backend_progress,
     .wait_fd = wait_fd,
     .message_max = REPLICA_PACKET_MAX,
 };
-
-// -------------------------------------------------------- the thread is woken
 
 struct scene {
     struct tally_transport transport;
@@ -457,42 +438,6 @@ START_TEST(a_thread_moves_while_who_moves_is_held_up)
 }
 END_TEST
 
-// ------------------------------------------------------------- peers are late
-
-START_TEST(a_peer_is_late_at_the_moment_that_was_said)
-{
-    struct scene scene = {.transport = {.waits = TALLY_OK}};
-    struct replica_peers *peers;
-    uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
-    size_t bytes = sizeof(address);
-    const int64_t known_us = 1000;
-    int64_t now_us = known_us;
-
-    open_peers(&scene, &peers);
-    ck_assert_int_eq(replica_peers_address(peers, address, &bytes), TALLY_OK);
-    replica_peers_know(peers, 1, 2, address, bytes, known_us);
-    ck_assert_uint_eq(replica_peers_check(peers, now_us), 0);
-    if (_i != 0)
-        replica_peers_hint(peers, 1);
-    // Heartbeats, until it is late itself.
-    int64_t late_us = known_us + (3 - _i) * HEARTBEAT_US + 1;
-    uint64_t dead = 0;
-    while (dead == 0) {
-        int64_t due_us = replica_peers_due(peers);
-        ck_assert_int_gt(due_us, now_us);
-        ck_assert_int_le(due_us, now_us + HEARTBEAT_US);
-        now_us = due_us;
-        dead = replica_peers_check(peers, now_us);
-        ck_assert_int_le(now_us, late_us);
-    }
-    ck_assert_uint_eq(dead, 2);
-    ck_assert_int_eq(now_us, late_us);
-    // Nobody else is awaited.
-    ck_assert_int_gt(replica_peers_due(peers), now_us);
-    replica_peers_free(peers);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("replica loop");
@@ -518,8 +463,6 @@ int main(void)
     tcase_add_test(tcase, a_thread_that_was_deaf_is_let_be);
     tcase_add_test(tcase, a_thread_stands_aside_while_others_move);
     tcase_add_test(tcase, a_thread_moves_while_who_moves_is_held_up);
-    tcase_add_loop_test(tcase, a_peer_is_late_at_the_moment_that_was_said, 0,
-                        2);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

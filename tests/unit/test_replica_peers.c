@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What goes to the peers of a replica at once, and in which order: messages are
-// packed, and packets are taken apart. The transport is an array here; who is
-// thought dead is test_replica_loop's.
+// packed, and packets are taken apart; and when a peer is late. The transport
+// is an array here.
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "harness/backends/backend.h"
+#include "replica/loop/packets.h"
 #include "replica/loop/peers.h"
 
 #define SELF 1
+#define HEARTBEAT_US 100000
 #define PEERS 4
 #define PACKETS 8
 #define RECEIVES 64
@@ -116,7 +118,19 @@ static void hear(void *context, const uint8_t *bytes, size_t length)
     replica_peers_flush(scene->peers);
 }
 
-static struct scene *scene_begin(void)
+static void know(struct scene *scene, uint16_t peer, uint64_t incarnation,
+                 int64_t now_us)
+{
+    uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
+    size_t bytes = sizeof(address);
+
+    ck_assert_int_eq(replica_peers_address(scene->peers, address, &bytes),
+                     TALLY_OK);
+    replica_peers_know(scene->peers, peer, incarnation, address, bytes, now_us);
+}
+
+// Of one who knows nobody yet.
+static struct scene *scene_create(void)
 {
     struct scene *scene = calloc(1, sizeof(*scene));
     const struct replica_peers_params params = {
@@ -126,19 +140,22 @@ static struct scene *scene_begin(void)
         .count = PEERS,
         .layout = 7,
         .records = 1,
-        .heartbeat_us = 100000,
+        .heartbeat_us = HEARTBEAT_US,
         .dead_after = 3,
         .receive = hear,
         .context = scene,
     };
-    uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
-    size_t bytes = sizeof(address);
 
     ck_assert_int_eq(replica_peers_create(&params, &scene->peers), TALLY_OK);
-    ck_assert_int_eq(replica_peers_address(scene->peers, address, &bytes),
-                     TALLY_OK);
+    return scene;
+}
+
+static struct scene *scene_begin(void)
+{
+    struct scene *scene = scene_create();
+
     for (uint16_t peer = 0; peer < PEERS; peer++)
-        replica_peers_know(scene->peers, peer, 1, address, bytes, 1);
+        know(scene, peer, 1, 1);
     replica_peers_progress(scene->peers, 1);
     return scene;
 }
@@ -259,13 +276,9 @@ END_TEST
 START_TEST(what_was_not_flushed_is_not_for_the_next_incarnation)
 {
     struct scene *scene = scene_begin();
-    uint8_t address[REPLICA_ADDRESS_BYTES_MAX];
-    size_t bytes = sizeof(address);
 
     say(scene, 0, "old");
-    ck_assert_int_eq(replica_peers_address(scene->peers, address, &bytes),
-                     TALLY_OK);
-    replica_peers_know(scene->peers, 0, 2, address, bytes, 2);
+    know(scene, 0, 2, 2);
     replica_peers_flush(scene->peers);
     ck_assert_int_eq(scene->transport.sent, 0);
     say(scene, 0, "new");
@@ -276,10 +289,39 @@ START_TEST(what_was_not_flushed_is_not_for_the_next_incarnation)
 }
 END_TEST
 
+START_TEST(a_peer_is_late_at_the_moment_that_was_said)
+{
+    struct scene *scene = scene_create();
+    const int64_t known_us = 1000;
+    int64_t now_us = known_us;
+
+    know(scene, 2, 1, known_us);
+    ck_assert_uint_eq(replica_peers_check(scene->peers, now_us), 0);
+    if (_i != 0)
+        replica_peers_hint(scene->peers, 2);
+    // Heartbeats, until it is late itself.
+    int64_t late_us = known_us + (3 - _i) * HEARTBEAT_US + 1;
+    uint64_t dead = 0;
+    while (dead == 0) {
+        int64_t due_us = replica_peers_due(scene->peers);
+        ck_assert_int_gt(due_us, now_us);
+        ck_assert_int_le(due_us, now_us + HEARTBEAT_US);
+        now_us = due_us;
+        dead = replica_peers_check(scene->peers, now_us);
+        ck_assert_int_le(now_us, late_us);
+    }
+    ck_assert_uint_eq(dead, 1u << 2);
+    ck_assert_int_eq(now_us, late_us);
+    // Nobody else is awaited.
+    ck_assert_int_gt(replica_peers_due(scene->peers), now_us);
+    scene_end(scene);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("replica peers");
-    TCase *tcase = tcase_create("packets");
+    TCase *tcase = tcase_create("peers");
 
     tcase_add_test(tcase, what_goes_to_a_peer_at_once_is_one_packet);
     tcase_add_test(tcase, what_does_not_fit_into_a_packet_goes_into_the_next);
@@ -287,6 +329,8 @@ int main(void)
     tcase_add_test(tcase, what_may_wait_goes_with_what_may_not);
     tcase_add_test(tcase, the_rest_of_a_packet_that_is_not_whole_is_not_taken);
     tcase_add_test(tcase, what_was_not_flushed_is_not_for_the_next_incarnation);
+    tcase_add_loop_test(tcase, a_peer_is_late_at_the_moment_that_was_said, 0,
+                        2);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

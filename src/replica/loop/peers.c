@@ -10,12 +10,11 @@
 #include "core/error.h"
 #include "core/park.h"
 #include "replica/loop/head.h"
+#include "replica/loop/packets.h"
 
 // Packets, posted a peer: a decision brings an entry, a vote and what a leader
 // asks.
 #define RECEIVES 6
-// Under way a peer; what comes on top is lost, and sent again by who needs it.
-#define SENDS 24
 // An endpoint that broke is made anew, not more often than this, and ever more
 // seldom while nothing is heard.
 #define RECONNECT_US 300000
@@ -29,20 +28,6 @@ struct heartbeat {
     struct replica_peers_beat beat;
 };
 #define HEARTBEAT_MAGIC 0x7461656274726168u // "hartbeat"
-
-struct buffer {
-    tally_request_t request;
-    bool posted;
-    uint8_t bytes[REPLICA_PACKET_MAX];
-};
-
-// What goes to one incarnation. Some transports keep the sends to one that is
-// gone until they are closed, and with them the memory.
-struct bank {
-    struct bank *next;
-    bool taken;
-    struct buffer sends[SENDS];
-};
 
 struct peer {
     bool known;
@@ -59,10 +44,8 @@ struct peer {
     int pidfd;
     int64_t heard_us;
     struct replica_peers_beat beat; // of this incarnation; zeros: none yet
-    struct bank *bank;              // NULL: none yet
-    struct buffer *packet;          // of the bank, being filled; NULL: none
-    size_t filled;
-    struct buffer receives[RECEIVES];
+    struct replica_packet_queue queue;
+    struct replica_packet receives[RECEIVES];
 };
 
 struct replica_peers {
@@ -75,17 +58,17 @@ struct replica_peers {
     uint64_t held;                  // peers whose packet may wait
     uint64_t heard;                 // the peer whose packet is being taken
     struct peer *peers;
-    struct bank *banks;
+    struct replica_packet_bank *banks;
 };
 
 static void post_receive(struct replica_peers *peers, uint16_t from,
-                         struct buffer *buffer)
+                         struct replica_packet *packet)
 {
     const struct replica_peers_params *params = &peers->params;
 
-    buffer->posted =
-        params->ops->trecv(params->transport, TAG_OF_PEER(from), buffer->bytes,
-                           sizeof(buffer->bytes), &buffer->request) == TALLY_OK;
+    packet->posted =
+        params->ops->trecv(params->transport, TAG_OF_PEER(from), packet->bytes,
+                           sizeof(packet->bytes), &packet->request) == TALLY_OK;
 }
 
 tally_status_t replica_peers_create(const struct replica_peers_params *params,
@@ -112,56 +95,6 @@ tally_status_t replica_peers_create(const struct replica_peers_params *params,
     return TALLY_OK;
 }
 
-static bool is_free(const struct buffer *buffer)
-{
-    return !buffer->posted || buffer->request.status != TALLY_NOT_YET;
-}
-
-static bool all_are_free(const struct bank *bank)
-{
-    for (int i = 0; i < SENDS; i++)
-        if (!is_free(&bank->sends[i]))
-            return false;
-    return true;
-}
-
-// NULL: no memory, so what is sent is lost.
-static struct bank *take_bank(struct replica_peers *peers)
-{
-    struct bank *bank = peers->banks;
-
-    while (bank != NULL && (bank->taken || !all_are_free(bank)))
-        bank = bank->next;
-    if (bank == NULL) {
-        bank = calloc(1, sizeof(*bank));
-        if (bank == NULL)
-            return NULL;
-        bank->next = peers->banks;
-        peers->banks = bank;
-    }
-    bank->taken = true;
-    return bank;
-}
-
-// What was on its way to an incarnation that is gone.
-static void drop_bank(struct replica_peers *peers, struct bank *bank)
-{
-    if (bank == NULL)
-        return;
-    bank->taken = false;
-    for (int i = 0; i < SENDS; i++)
-        if (!is_free(&bank->sends[i]))
-            peers->params.ops->cancel(peers->params.transport,
-                                      &bank->sends[i].request);
-}
-
-static void drop_packet(struct replica_peers *peers, uint16_t number)
-{
-    peers->peers[number].packet = NULL;
-    peers->unsent &= ~replica_bit(number);
-    peers->held &= ~replica_bit(number);
-}
-
 static void unwatch(struct peer *peer)
 {
     if (peer->pidfd >= 0)
@@ -175,11 +108,7 @@ void replica_peers_free(struct replica_peers *peers)
         return;
     for (uint32_t i = 0; i < peers->params.count; i++)
         unwatch(&peers->peers[i]);
-    while (peers->banks != NULL) {
-        struct bank *bank = peers->banks;
-        peers->banks = bank->next;
-        free(bank);
-    }
+    replica_packet_banks_free(peers->banks);
     free(peers->peers);
     free(peers);
 }
@@ -215,6 +144,12 @@ static bool check_head(const struct replica_peers *peers, uint16_t peer,
     return why == NULL;
 }
 
+static void nothing_waits(struct replica_peers *peers, uint16_t number)
+{
+    peers->unsent &= ~replica_bit(number);
+    peers->held &= ~replica_bit(number);
+}
+
 void replica_peers_know(struct replica_peers *peers, uint16_t number,
                         uint64_t incarnation, const void *address, size_t bytes,
                         int64_t now_us)
@@ -239,9 +174,9 @@ void replica_peers_know(struct replica_peers *peers, uint16_t number,
     peer->gone = false;
     peer->heard_us = now_us;
     peer->beat = (struct replica_peers_beat){0};
-    drop_packet(peers, number);
-    drop_bank(peers, peer->bank);
-    peer->bank = take_bank(peers);
+    nothing_waits(peers, number);
+    replica_packet_queue_begin(&peer->queue, &peers->banks, peers->params.ops,
+                               peers->params.transport);
     if (peer->refused)
         return;
     if (peers->params.layout == 0 && head.layout != 0) {
@@ -276,31 +211,19 @@ static bool connect_to(struct replica_peers *peers, uint16_t number)
     return !peer->broken;
 }
 
-static bool begin_packet(struct peer *peer)
-{
-    for (int i = 0; i < SENDS && peer->packet == NULL; i++)
-        if (is_free(&peer->bank->sends[i]))
-            peer->packet = &peer->bank->sends[i];
-    peer->filled = 0;
-    return peer->packet != NULL;
-}
-
 static void post_packet(struct replica_peers *peers, uint16_t number)
 {
     const struct replica_peers_params *params = &peers->params;
     struct peer *peer = &peers->peers[number];
-    struct buffer *packet = peer->packet;
+    tally_endpoint_t *endpoint =
+        peer->broken || park_silences() ? NULL : peer->endpoint;
 
-    packet->posted =
-        !peer->broken && !park_silences() &&
-        params->ops->tsend(peer->endpoint, TAG_OF_PEER(params->self.peer),
-                           packet->bytes, peer->filled,
-                           &packet->request) == TALLY_OK;
-    if (!packet->posted) {
+    if (!replica_packet_queue_post(&peer->queue, params->ops, endpoint,
+                                   TAG_OF_PEER(params->self.peer))) {
         peer->broken = true;
         peer->hinted = true;
     }
-    drop_packet(peers, number);
+    nothing_waits(peers, number);
 }
 
 // Returns whether there is a packet that it is in.
@@ -308,24 +231,14 @@ static bool fill(struct replica_peers *peers, uint16_t number,
                  const uint8_t *bytes, size_t length)
 {
     const struct replica_peers_params *params = &peers->params;
-    struct peer *peer = &peers->peers[number];
+    struct replica_packet_queue *queue = &peers->peers[number].queue;
 
-    assert(length <= REPLICA_MESSAGE_MAX);
     if (number >= params->count || number == params->self.peer ||
-        park_silences() || !connect_to(peers, number) || peer->bank == NULL)
+        park_silences() || !connect_to(peers, number))
         return false;
-    if (peer->packet != NULL &&
-        peer->filled + REPLICA_PACKET_LENGTH_BYTES + length >
-            REPLICA_PACKET_MAX)
+    if (!replica_packet_queue_fits(queue, length))
         post_packet(peers, number);
-    if (peer->packet == NULL && !begin_packet(peer))
-        return false;
-    uint8_t *to = peer->packet->bytes + peer->filled;
-    to[0] = (uint8_t)length;
-    to[1] = (uint8_t)(length >> 8);
-    memcpy(to + REPLICA_PACKET_LENGTH_BYTES, bytes, length);
-    peer->filled += REPLICA_PACKET_LENGTH_BYTES + length;
-    return true;
+    return replica_packet_queue_add(queue, bytes, length);
 }
 
 void replica_peers_send(struct replica_peers *peers, uint16_t number,
@@ -386,26 +299,20 @@ static bool take_message(struct replica_peers *peers, uint16_t from,
 }
 
 static void take(struct replica_peers *peers, uint16_t from,
-                 const struct buffer *buffer)
+                 const struct replica_packet *packet)
 {
     struct peer *peer = &peers->peers[from];
-    const uint8_t *at = buffer->bytes;
-    size_t rest = buffer->request.bytes;
+    const uint8_t *at = packet->bytes;
+    size_t rest = packet->request.bytes;
+    const uint8_t *message;
+    size_t length;
     bool heard = false;
 
-    if (buffer->request.status != TALLY_OK)
+    if (packet->request.status != TALLY_OK)
         return;
     peers->heard = replica_bit(from);
-    while (rest > REPLICA_PACKET_LENGTH_BYTES) {
-        size_t length = at[0] | (size_t)at[1] << 8;
-        at += REPLICA_PACKET_LENGTH_BYTES;
-        rest -= REPLICA_PACKET_LENGTH_BYTES;
-        if (length > rest)
-            break;
-        heard |= take_message(peers, from, at, length);
-        at += length;
-        rest -= length;
-    }
+    while ((message = replica_packet_take(&at, &rest, &length)) != NULL)
+        heard |= take_message(peers, from, message, length);
     peers->heard = 0;
     if (!heard)
         return;
@@ -421,12 +328,12 @@ void replica_peers_progress(struct replica_peers *peers, int64_t now_us)
         if (from == peers->params.self.peer)
             continue;
         for (int i = 0; i < RECEIVES; i++) {
-            struct buffer *buffer = &peers->peers[from].receives[i];
-            if (!is_free(buffer))
+            struct replica_packet *packet = &peers->peers[from].receives[i];
+            if (!replica_packet_is_free(packet))
                 continue;
-            if (buffer->posted)
-                take(peers, from, buffer);
-            post_receive(peers, from, buffer);
+            if (packet->posted)
+                take(peers, from, packet);
+            post_receive(peers, from, packet);
         }
     }
 }

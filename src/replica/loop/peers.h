@@ -18,10 +18,6 @@
 // What a process tells others so that they reach it.
 #define REPLICA_ADDRESS_BYTES_MAX 4096
 
-// What goes to a peer at once is one packet: messages, each behind its length.
-#define REPLICA_PACKET_LENGTH_BYTES 2
-#define REPLICA_PACKET_MAX (REPLICA_PACKET_LENGTH_BYTES + REPLICA_MESSAGE_MAX)
-
 struct replica_peers;
 
 struct replica_peers_params {
