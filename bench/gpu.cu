@@ -59,6 +59,24 @@ __global__ void read_all(const uint4 *x, uint32_t *out, int64_t count)
         *out = sum;
 }
 
+// The limit of a kernel that only copies: a block has 16 KiB, which it reads
+// before it writes. Of the shapes tried the fastest; see doc/kernels.md.
+#define COPY_THREADS 512
+#define COPY_DEPTH 2
+__global__ void copy_all(const uint4 *from, uint4 *to, int64_t count)
+{
+    const int64_t begin =
+        (int64_t)blockIdx.x * COPY_THREADS * COPY_DEPTH + threadIdx.x;
+    uint4 x[COPY_DEPTH];
+
+    for (int i = 0; i < COPY_DEPTH; i++)
+        if (begin + i * COPY_THREADS < count)
+            x[i] = from[begin + i * COPY_THREADS];
+    for (int i = 0; i < COPY_DEPTH; i++)
+        if (begin + i * COPY_THREADS < count)
+            to[begin + i * COPY_THREADS] = x[i];
+}
+
 template <class F> static float median(F run)
 {
     std::vector<float> times;
@@ -171,6 +189,13 @@ static void measure(const struct setting &setting,
         report(setting, "memcpy", 2, median([&] {
                    MUST(cudaMemcpyAsync(job.gradient, x, count * bytes,
                                         cudaMemcpyDeviceToDevice));
+               }));
+        report(setting, "copy", 2, median([&] {
+                   const int64_t vectors = count * bytes / 16;
+                   const int64_t share = COPY_THREADS * COPY_DEPTH;
+                   copy_all<<<(unsigned)((vectors + share - 1) / share),
+                              COPY_THREADS>>>((const uint4 *)x,
+                                              (uint4 *)job.gradient, vectors);
                }));
     }
     report(setting, "loss", 1,

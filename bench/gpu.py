@@ -14,7 +14,8 @@ HEAD = """\
 Written by `bench/gpu.sh`, which replaces the table of the card that it runs on. GB/s
 counts each logit's bytes read and each gradient's written, of ignored rows too. The
 limit in the same run is a kernel that only reads for the loss, and the driver's copy
-on the device for gradients; a ratio is time over the limit's.
+on the device for gradients; a ratio is time over the limit's. `copy` is a kernel that
+only copies.
 
 A peer's call is loss and gradient, of bf16, scaled by a factor in device memory, unless it
 says otherwise; `bench/gpu_peers.py` has them. Beside it stands what ours takes for the
