@@ -19,14 +19,24 @@ static bool waits_by_kernel(void)
     return text == NULL || strcmp(text, "memop") != 0;
 }
 
-// Of ranks that share so many GPUs, in cases that wait for each replay.
-static uint64_t replays_of(int32_t ranks, int gpus)
+static bool has_graphs(void)
+{
+    if (!waits_by_kernel())
+        puts("  skipped: not by a stream memory operation");
+    return waits_by_kernel();
+}
+
+static uint64_t replays_or(uint64_t where_not_set)
 {
     const char *text = getenv("REPLAYS");
 
-    if (text != NULL)
-        return (uint64_t)atoll(text);
-    return ranks > gpus ? 500 : MANY;
+    return text != NULL ? (uint64_t)atoll(text) : where_not_set;
+}
+
+// Of ranks that share so many GPUs, in cases that wait for each replay.
+static uint64_t replays_of(int32_t ranks, int gpus)
+{
+    return replays_or(ranks > gpus ? 500 : MANY);
 }
 
 // Replays without a word of the host, in parts where ranks take turns: so many
@@ -34,8 +44,7 @@ static uint64_t replays_of(int32_t ranks, int gpus)
 static uint64_t replay_often(void *graph, tally_stream_t stream,
                              struct processes_member *member, int gpus)
 {
-    const char *text = getenv("REPLAYS");
-    const uint64_t wanted = text != NULL ? (uint64_t)atoll(text) : MANY;
+    const uint64_t wanted = replays_or(MANY);
     const bool take_turns = member->size > gpus;
     const uint64_t part = take_turns ? PART : wanted;
     const double begin = seconds();
@@ -90,10 +99,8 @@ static void replayed(struct processes_member *member, const void *order)
 
 void a_graph_is_replayed(void)
 {
-    if (!waits_by_kernel()) {
-        puts("  skipped: not by a stream memory operation");
+    if (!has_graphs())
         return;
-    }
     must_return(1, replayed, &count_first);
     must_return(1, replayed, &scale_late);
     must_return(2, replayed, &count_first);
@@ -107,12 +114,17 @@ static void expect_refused(tally_status_t status)
                   "that are captured into a graph") != NULL);
 }
 
-// A call that is refused under capture has done nothing: it is made again.
-#define ONCE_CAPTURED(call, stream)                                            \
+#define REFUSED_CAPTURED(call, stream)                                         \
     do {                                                                       \
         gpu_capture_begin(stream);                                             \
         expect_refused(call);                                                  \
         gpu_forget(gpu_capture_end(stream));                                   \
+    } while (0)
+
+// A call that is refused under capture has done nothing: it is made again.
+#define ONCE_CAPTURED(call, stream)                                            \
+    do {                                                                       \
+        REFUSED_CAPTURED(call, stream);                                        \
         EXPECT((call) == TALLY_OK);                                            \
     } while (0)
 
@@ -156,17 +168,15 @@ static void refused(struct processes_member *member, const void *unused)
     for (uint64_t i = 0; i < 2; i++) {
         steps[i] = rank_step(&rank, orders[i], TALLY_DEVICE_CUDA);
         for (uint64_t epoch = 1; epoch <= 3; epoch++) {
-            gpu_capture_begin(rank.stream);
-            expect_refused(tally_step_begin(steps[i], 1, rank.stream));
-            gpu_forget(gpu_capture_end(rank.stream));
+            REFUSED_CAPTURED(tally_step_begin(steps[i], 1, rank.stream),
+                             rank.stream);
             begin_before_capture(steps[i], orders[i], &arrays, rank.stream);
             EXPECT(read_result(steps[i], epoch, &channel, &max) == TALLY_OK);
             gpu_synchronize(rank.stream);
             EXPECT(scale_on_gpu(steps[i]) == channel.scale);
         }
-        gpu_capture_begin(rank.stream);
-        expect_refused(tally_step_begin(steps[i], 1, rank.stream));
-        gpu_forget(gpu_capture_end(rank.stream));
+        REFUSED_CAPTURED(tally_step_begin(steps[i], 1, rank.stream),
+                         rank.stream);
     }
     EXPECT(tally_step_free(steps[0]) == TALLY_OK);
     EXPECT(tally_step_free(steps[1]) == TALLY_OK);
@@ -227,10 +237,8 @@ static void refilled(struct processes_member *member, const void *order)
 
 void a_graph_sees_new_labels(void)
 {
-    if (!waits_by_kernel()) {
-        puts("  skipped: not by a stream memory operation");
+    if (!has_graphs())
         return;
-    }
     must_return(2, refilled, &count_first);
     must_return(2, refilled, &scale_late);
 }
@@ -275,9 +283,7 @@ static void in_turns(struct processes_member *member, const void *unused)
 
 void two_graphs_take_turns(void)
 {
-    if (!waits_by_kernel()) {
-        puts("  skipped: not by a stream memory operation");
+    if (!has_graphs())
         return;
-    }
     must_return(2, in_turns, NULL);
 }
