@@ -120,10 +120,9 @@ bool replica_packet_queue_post(struct replica_packet_queue *queue,
 const uint8_t *replica_packet_take(const uint8_t **at, size_t *rest,
                                    size_t *length)
 {
-    const uint8_t *message = *at + REPLICA_PACKET_LENGTH_BYTES;
-
     if (*rest <= REPLICA_PACKET_LENGTH_BYTES)
         return NULL;
+    const uint8_t *message = *at + REPLICA_PACKET_LENGTH_BYTES;
     *length = (*at)[0] | (size_t)(*at)[1] << 8;
     if (*length > *rest - REPLICA_PACKET_LENGTH_BYTES)
         return NULL;
