@@ -150,16 +150,20 @@ GPU_FN uint64_t gpu_arrive(uint64_t *at)
     return before;
 }
 
-// Memory that the host sees: what a block's threads wrote before a barrier is
-// there before what one of them, behind it, stores with release. (The barrier
-// orders them for that thread, and its fence is cumulative: PTX ISA, "Memory
-// Consistency Model".) One fence is one way to the host and back.
-GPU_FN void gpu_store_release(uint64_t *at, uint64_t x)
+// Memory that the host sees, in words of 8 bytes. They come there one by one,
+// in any order: no fence is one way to the host and back less. Two words that
+// lie beside each other, at a multiple of 16, are stored as soon as one.
+GPU_FN void gpu_store_system(uint64_t *at, uint64_t x)
 {
-    asm volatile(
-        "fence.acq_rel.sys;\n\tst.relaxed.sys.global.u64 [%0], %1;" ::"l"(at),
-        "l"(x)
-        : "memory");
+    asm volatile("st.relaxed.sys.global.u64 [%0], %1;" ::"l"(at), "l"(x)
+                 : "memory");
+}
+
+GPU_FN void gpu_store_system(uint64_t *at, uint64_t x, uint64_t next)
+{
+    asm volatile("st.relaxed.sys.global.v2.u64 [%0], {%1, %2};" ::"l"(at),
+                 "l"(x), "l"(next)
+                 : "memory");
 }
 
 GPU_FN uint64_t gpu_load_system(const uint64_t *at)

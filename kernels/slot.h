@@ -2,16 +2,30 @@
 // How a stream hands a step's lanes to the host and gets its scales back: what
 // the kernels and the progress engine both see. C and CUDA.
 //
-// The device counts what it publishes: sequence 1, 2, ... A published record
-// goes to slot sequence % KERNEL_SLOTS of pinned memory, its sequence last. The
-// answer is a 64-bit word a channel: the low 32 bits of the sequence above the
-// bits of the scale, so that one load tells whether it has come and what it is.
-// Nothing in a launch depends on the epoch: a captured one can be replayed.
+// The device counts what it publishes: sequence 1, 2, ... A publication goes to
+// slot sequence % KERNEL_SLOTS of pinned memory. All that passes between the
+// two is in 64-bit words: the low 32 bits of the sequence above 32 bits of what
+// it says. So one load tells of a word whether it has come and what it is, and
+// no order between words is asked for: a fence would last until the bus has
+// acknowledged what was stored before it, about a microsecond. The answer is a
+// word a channel with the bits of the scale. Nothing in a launch depends on the
+// epoch: a captured one can be replayed.
+//
+// What that rests on: a word is aligned to its 8 bytes and read and written at
+// once, by relaxed atomics of system scope; two words that a thread stores
+// together are two stores in any order (PTX ISA, "Memory Consistency Model":
+// vectors, single-copy atomicity), on the bus as well. A word is stored at each
+// publication to its slot, so what it holds is of the one that is awaited, of
+// one before it, by KERNEL_SLOTS at least, or, where the stream has gone on
+// without the host, of one behind it: who finds in all words of a slot the
+// sequence that it looks for has all of that publication and nothing else. 32
+// bits tell them apart as long as the host is less than 2^31 behind. Words that
+// were never stored are 0, which is the half of no sequence before 2^32: by
+// then all of them have been.
 //
 // Where the stream reduces by itself (NCCL), it contributes to lanes of device
 // memory, and settles behind the reduction: scales from the totals, which go to
-// the slot. The host answers nothing and may lag behind: whoever has read slot
-// n, and then finds that n + KERNEL_SLOTS has not started, has read it whole.
+// the slot. The host answers nothing and may lag behind.
 #ifndef KERNELS_SLOT_H
 #define KERNELS_SLOT_H
 
@@ -27,16 +41,19 @@
 // What a slot carries.
 #define KERNEL_SLOT_WEIGHTS 1u // begins an epoch; its scales are waited for
 #define KERNEL_SLOT_LOSSES 2u  // ends it
+// Settled without totals: the group ends, or is dead.
+#define KERNEL_SLOT_POISONED 4u
 
-// Followed by its lanes: the channels' records, then MAX lanes.
+// The first lanes of a slot. Then come the channels' records and MAX lanes. A
+// lane is two words, its low half first.
 struct kernel_slot {
-    uint64_t sequence; // last, with release
     uint64_t epoch;
     uint32_t carries;
     int32_t micro_batches;
-    uint64_t poisoned; // settled without totals: the group ends, or is dead
-    uint64_t reserved[4];
 };
+
+#define KERNEL_SLOT_HEAD_LANES 2
+#define KERNEL_LANE_WORDS 2
 
 // Device memory, of one step.
 struct kernel_state {

@@ -36,34 +36,66 @@ GPU_FN int64_t maximum_take(int64_t *maxima, uint32_t k)
     return code;
 }
 
-// One block, or the last one.
+// The words of `count` lanes from the one with that index on.
+GPU_FN void slot_put(uint64_t *slot, uint64_t sequence, uint32_t index,
+                     const void *lanes, uint32_t count)
+{
+    uint64_t *word = slot + KERNEL_LANE_WORDS * index;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t lane;
+        memcpy(&lane, (const char *)lanes + i * sizeof(lane), sizeof(lane));
+        gpu_store_system(word + KERNEL_LANE_WORDS * i,
+                         sequence << 32 | (uint32_t)lane,
+                         sequence << 32 | lane >> 32);
+    }
+}
+
+GPU_FN void slot_put_head(uint64_t *slot, uint64_t sequence,
+                          const struct kernel_slot &head)
+{
+    slot_put(slot, sequence, 0, &head, KERNEL_SLOT_HEAD_LANES);
+}
+
+GPU_FN void slot_put_record(uint64_t *slot, uint64_t sequence, uint32_t channel,
+                            const struct numeric_record &record)
+{
+    slot_put(slot, sequence, KERNEL_SLOT_HEAD_LANES + channel * NUMERIC_LANES,
+             &record, NUMERIC_LANES);
+}
+
+GPU_FN void slot_put_maximum(uint64_t *slot, uint64_t sequence,
+                             uint32_t channels, uint32_t k, int64_t code)
+{
+    slot_put(slot, sequence,
+             KERNEL_SLOT_HEAD_LANES + channels * NUMERIC_LANES + k, &code, 1);
+}
+
+// One block, or the last one. All threads know the sequence before it changes.
 GPU_FN void publish_slot(const struct kernel_publish &publish)
 {
     const uint32_t k = (uint32_t)gpu_thread();
+    const bool weights = (publish.carries & KERNEL_SLOT_WEIGHTS) != 0;
     const uint64_t sequence = publish.state->sequence + 1;
-    struct kernel_slot *slot =
-        (struct kernel_slot *)(publish.slots +
-                               sequence % KERNEL_SLOTS * publish.slot_bytes);
-    int64_t *lanes = (int64_t *)(slot + 1);
+    const uint64_t epoch = publish.state->epoch + weights;
+    uint64_t *slot = (uint64_t *)(publish.slots +
+                                  sequence % KERNEL_SLOTS * publish.slot_bytes);
 
     if (k < publish.channels)
-        ((struct numeric_record *)lanes)[k] =
-            record_take(&publish.records[k], publish.ranks);
+        slot_put_record(slot, sequence, k,
+                        record_take(&publish.records[k], publish.ranks));
     if (k < publish.max_lanes)
-        lanes[publish.channels * NUMERIC_LANES + k] =
-            maximum_take(publish.maxima, k);
+        slot_put_maximum(slot, sequence, publish.channels, k,
+                         maximum_take(publish.maxima, k));
     gpu_block_barrier();
     if (k != 0)
         return;
-    if (publish.carries & KERNEL_SLOT_WEIGHTS) {
-        publish.state->epoch++;
-        publish.state->awaited = sequence;
-    }
+    slot_put_head(slot, sequence,
+                  {epoch, publish.carries, publish.micro_batches});
     publish.state->sequence = sequence;
-    slot->epoch = publish.state->epoch;
-    slot->carries = publish.carries;
-    slot->micro_batches = publish.micro_batches;
-    gpu_store_release(&slot->sequence, sequence);
+    publish.state->epoch = epoch;
+    if (weights)
+        publish.state->awaited = sequence;
 }
 
 // Whether all other blocks have come here. By all threads, once a launch.
@@ -87,31 +119,38 @@ GPU_FN void scale_put(float *scale, uint32_t bits)
     memcpy(scale, &bits, sizeof(bits));
 }
 
+GPU_FN bool is_answer(uint64_t word, uint64_t sequence)
+{
+    return word >> 32 == (sequence & 0xffffffff);
+}
+
 // One block. A wait that ended by its deadline is the last: those after it have
-// a NaN at once, for the host takes the group for dead.
+// a NaN at once, for the host takes the group for dead. What else a look
+// depends on is found out while it is under way over the bus.
 GPU_FN void wait_for_scales(const struct kernel_wait &wait)
 {
     const uint32_t k = (uint32_t)gpu_thread();
     const uint64_t sequence = wait.state->awaited;
-    const uint64_t begin = gpu_nanoseconds();
+    bool last = false;
 
     if (k >= wait.channels)
         return;
     const uint64_t *word =
         wait.answers + sequence % KERNEL_SLOTS * wait.channels + k;
     uint64_t answer = gpu_load_system(word);
-    while (answer >> 32 != (sequence & 0xffffffff)) {
-        if (wait.state->expired != 0 ||
-            gpu_nanoseconds() - begin > wait.deadline_ns) {
-            answer = STREAM_NAN_BITS;
-            if (wait.state->expired == 0) {
-                wait.state->expired = sequence;
-                gpu_store_release(wait.expired, sequence);
-            }
-            break;
-        }
+    const uint64_t begin = gpu_nanoseconds();
+    while (!is_answer(answer, sequence) && !last) {
         gpu_pause();
         answer = gpu_load_system(word);
+        last = wait.state->expired != 0 ||
+               gpu_nanoseconds() - begin > wait.deadline_ns;
+    }
+    if (!is_answer(answer, sequence)) {
+        answer = STREAM_NAN_BITS;
+        if (wait.state->expired == 0) {
+            wait.state->expired = sequence;
+            gpu_store_system(wait.expired, sequence);
+        }
     }
     gpu_dependents_launch(); // not sooner, as nobody knows how long this takes
     scale_put(&wait.scales[k], (uint32_t)answer);
@@ -139,7 +178,7 @@ GPU_FN void contribute_lanes(const struct kernel_contribute &give)
     if (give.carries & KERNEL_SLOT_WEIGHTS)
         give.state->epoch++;
     give.state->sequence = sequence;
-    gpu_store_release(&give.mirror->started, sequence);
+    gpu_store_system(&give.mirror->started, sequence);
 }
 
 // Whether any thread of the block says so; all ask, each time at another place.
@@ -164,10 +203,8 @@ GPU_FN void settle_totals(const struct kernel_settle &settle)
 {
     const uint32_t k = (uint32_t)gpu_thread();
     const uint64_t sequence = settle.state->sequence;
-    struct kernel_slot *slot =
-        (struct kernel_slot *)(settle.slots +
-                               sequence % KERNEL_SLOTS * settle.slot_bytes);
-    int64_t *lanes = (int64_t *)(slot + 1);
+    uint64_t *slot = (uint64_t *)(settle.slots +
+                                  sequence % KERNEL_SLOTS * settle.slot_bytes);
     struct numeric_record total = {};
     bool wrong = k == 0 && (settle.state->poisoned != 0 ||
                             gpu_load_system(&settle.mirror->dead) != 0);
@@ -182,7 +219,7 @@ GPU_FN void settle_totals(const struct kernel_settle &settle)
     const bool poisoned = block_any(wrong, 0);
     const bool overflowed = block_any(numeric_record_overflowed(&total), 1);
     if (k < settle.channels) {
-        ((struct numeric_record *)lanes)[k] = total;
+        slot_put_record(slot, sequence, k, total);
         if (settle.carries & KERNEL_SLOT_WEIGHTS) {
             const float scale =
                 numeric_scale(total.weight_hi, total.weight_lo,
@@ -194,20 +231,18 @@ GPU_FN void settle_totals(const struct kernel_settle &settle)
         }
     }
     if (k < settle.max_lanes)
-        lanes[settle.channels * NUMERIC_LANES + k] =
-            settle.lanes[settle.channels * NUMERIC_LANES + k];
-    gpu_block_barrier();
+        slot_put_maximum(slot, sequence, settle.channels, k,
+                         settle.lanes[settle.channels * NUMERIC_LANES + k]);
     if (k != 0)
         return;
-    slot->epoch = settle.state->epoch;
-    slot->carries = settle.carries;
-    slot->micro_batches = settle.micro_batches;
-    slot->poisoned = poisoned;
-    gpu_store_release(&slot->sequence, sequence);
+    const uint32_t end = poisoned ? KERNEL_SLOT_POISONED : 0;
+    slot_put_head(
+        slot, sequence,
+        {settle.state->epoch, settle.carries | end, settle.micro_batches});
     if (poisoned)
         settle.state->poisoned = 1;
     else
-        gpu_store_release(&settle.mirror->finished, sequence);
+        gpu_store_system(&settle.mirror->finished, sequence);
 }
 
 #endif

@@ -35,7 +35,8 @@ template <class T> T *gpu_remote(T *at, int rank)
 void gpu_atomic_add(int64_t *at, int64_t x);
 void gpu_atomic_max(int64_t *at, int64_t x);
 uint64_t gpu_arrive(uint64_t *at);
-void gpu_store_release(uint64_t *at, uint64_t x);
+void gpu_store_system(uint64_t *at, uint64_t x);
+void gpu_store_system(uint64_t *at, uint64_t x, uint64_t next);
 uint64_t gpu_load_system(const uint64_t *at);
 uint64_t gpu_nanoseconds();
 void gpu_dependency_wait();

@@ -47,6 +47,12 @@ struct put {
     gpu_put_barrier *barrier;
 };
 
+// A word on its way to the host.
+struct store {
+    uint64_t *at;
+    uint64_t word;
+};
+
 // 16 bytes on their way into shared memory.
 struct copy {
     void *to;
@@ -69,6 +75,7 @@ struct machine {
     std::vector<struct block> blocks;
     std::vector<int> ready;
     std::vector<struct put> puts;
+    std::vector<struct store> stores;
     std::vector<int> polling; // wait for puts
     struct meeting cluster;
     struct kernel_shape shape;
@@ -96,6 +103,8 @@ void rest();
 void wake(std::vector<int> *waiting);
 // Ends the put under way that has this index.
 void put_finish(size_t index);
+// Ends the first store under way to where the one with this index goes.
+void store_finish(size_t index);
 
 } // namespace simt
 

@@ -184,7 +184,13 @@ void cluster_run(int index)
     // One block, or none, begins when the others can do nothing without it, and
     // from then on is far behind them, as is what is put into it.
     const int slow = (int)random_below((uint32_t)size + 1);
-    while (!machine.ready.empty() || !machine.puts.empty()) {
+    while (!machine.ready.empty() || !machine.puts.empty() ||
+           !machine.stores.empty()) {
+        if (!machine.stores.empty() &&
+            (machine.ready.empty() || random_below(4) == 0)) {
+            store_finish(random_below((uint32_t)machine.stores.size()));
+            continue;
+        }
         if (!machine.puts.empty() &&
             (machine.ready.empty() || random_below(64) == 0)) {
             size_t put = random_below((uint32_t)machine.puts.size());

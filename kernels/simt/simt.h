@@ -17,8 +17,8 @@ void simt_launch(void (*kernel)(const void *params), const void *params,
 // ended, so that all threads of theirs must wait for that (false at first).
 void simt_launch_early(bool early);
 
-// Of this host thread: called when a thread of a kernel has stored with
-// release. NULL: nobody looks.
+// Of this host thread: called when a word that a kernel has stored for the host
+// is there. NULL: nobody looks.
 void simt_watch(void (*seen)(const uint64_t *at));
 
 #endif

@@ -22,11 +22,31 @@ void simt_watch(void (*seen)(const uint64_t *at))
     watching = seen;
 }
 
-void gpu_store_release(uint64_t *at, uint64_t x)
+void simt::store_finish(size_t index)
 {
-    __atomic_store_n(at, x, __ATOMIC_RELEASE);
+    uint64_t *at = machine.stores[index].at;
+    size_t first = 0;
+
+    while (machine.stores[first].at != at)
+        first++;
+    __atomic_store_n(at, machine.stores[first].word, __ATOMIC_RELAXED);
+    machine.stores.erase(machine.stores.begin() + (long)first);
     if (watching != NULL)
         watching(at);
+}
+
+void gpu_store_system(uint64_t *at, uint64_t x)
+{
+    if ((uintptr_t)at % sizeof(*at) != 0)
+        simt::broken("8 bytes at %p, which is not aligned", (void *)at);
+    simt::machine.stores.push_back({at, x});
+}
+
+void gpu_store_system(uint64_t *at, uint64_t x, uint64_t next)
+{
+    simt::aligned(at);
+    gpu_store_system(at, x);
+    gpu_store_system(at + 1, next);
 }
 
 uint64_t gpu_load_system(const uint64_t *at)

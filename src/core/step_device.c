@@ -30,31 +30,30 @@ static enum cuda_wait wait_of(const struct config *config)
     return wait;
 }
 
-const struct kernel_slot *step_device_slot(const tally_step_t *step,
-                                           uint64_t sequence)
+enum slot_state step_device_read(const tally_step_t *step, uint64_t sequence,
+                                 struct kernel_slot *head, int64_t *lanes)
 {
-    const struct cuda_step *device = step->device;
-
-    return (const void *)(device->slots +
-                          sequence % KERNEL_SLOTS * device->slot_bytes);
+    return slot_read(cuda_step_slot(step->device, sequence), sequence, head,
+                     step->lane_count, lanes);
 }
 
 // The epoch that a slot begins or ends, for who reads results.
-void step_device_note_epoch(tally_step_t *step, const struct kernel_slot *slot)
+void step_device_note_epoch(tally_step_t *step, uint64_t sequence,
+                            const struct kernel_slot *head)
 {
-    struct step_epoch *epoch = &step->ring[slot->epoch % TALLY_EPOCH_RING];
+    struct step_epoch *epoch = &step->ring[head->epoch % TALLY_EPOCH_RING];
 
-    if ((slot->carries & KERNEL_SLOT_WEIGHTS) != 0) {
+    if ((head->carries & KERNEL_SLOT_WEIGHTS) != 0) {
         *epoch = (struct step_epoch){
-            .epoch = slot->epoch,
-            .micro_batches = slot->micro_batches,
-            .count_ticket = slot->sequence,
+            .epoch = head->epoch,
+            .micro_batches = head->micro_batches,
+            .count_ticket = sequence,
         };
-        step->latest = slot->epoch;
+        step->latest = head->epoch;
     }
-    if ((slot->carries & KERNEL_SLOT_LOSSES) != 0 &&
-        epoch->epoch == slot->epoch)
-        epoch->loss_ticket = slot->sequence;
+    if ((head->carries & KERNEL_SLOT_LOSSES) != 0 &&
+        epoch->epoch == head->epoch)
+        epoch->loss_ticket = sequence;
 }
 
 // What the stream has published goes to the queue: sequences are its tickets.
@@ -64,20 +63,20 @@ static void take_slots(tally_step_t *step)
 
     while (queue->posted - queue->completed < KERNEL_SLOTS) {
         const uint64_t next = queue->posted + 1;
-        const struct kernel_slot *slot = step_device_slot(step, next);
-        const uint64_t sequence =
-            __atomic_load_n(&slot->sequence, __ATOMIC_ACQUIRE);
+        struct kernel_slot head;
+        const enum slot_state state =
+            step_device_read(step, next, &head, step->lanes);
 
-        if (sequence < next)
+        if (state == SLOT_NOT_YET)
             return;
-        if (sequence > next) {
+        if (state == SLOT_PASSED) {
             queue_abandon(queue, next,
                           "the stream went on without an answer: the progress "
                           "thread did not run");
             return;
         }
-        step_device_note_epoch(step, slot);
-        queue_post(queue, (const int64_t *)(slot + 1), slot->epoch);
+        step_device_note_epoch(step, next, &head);
+        queue_post(queue, step->lanes, head.epoch);
     }
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/objects.h"
 #include "device/cuda/cuda.h"
+#include "order/slot.h"
 
 // Who reduces what a stream publishes.
 struct step_reduction {
@@ -29,9 +30,10 @@ tally_status_t step_device_create(tally_step_t *step);
 void step_device_attach(tally_step_t *step,
                         const struct step_reduction *reduction);
 // What the stream has published, and whose epoch it begins or ends.
-const struct kernel_slot *step_device_slot(const tally_step_t *step,
-                                           uint64_t sequence);
-void step_device_note_epoch(tally_step_t *step, const struct kernel_slot *slot);
+enum slot_state step_device_read(const tally_step_t *step, uint64_t sequence,
+                                 struct kernel_slot *head, int64_t *lanes);
+void step_device_note_epoch(tally_step_t *step, uint64_t sequence,
+                            const struct kernel_slot *head);
 // Once the step's queue is attached, waits for what was enqueued.
 void step_device_drain(tally_step_t *step);
 void step_device_free(tally_step_t *step);

@@ -86,44 +86,26 @@ static tally_status_t wait_for_nothing(tally_step_t *step,
 // ------------------------------------------------------- what came of it
 
 // The host was late: what it has not seen is gone, and what it has seen is
-// a ring behind, or more.
-static void skip(tally_step_t *step)
+// a ring behind, or more. False: that a reduction has started may be seen after
+// what has come of it, for nothing orders the two.
+static bool skip(tally_step_t *step, uint64_t next)
 {
     const uint64_t started = load(&step->device->mirror->started);
 
+    if (started < next + KERNEL_SLOTS)
+        return false;
     memset(step->ring, 0, sizeof(step->ring));
     queue_skip(step->queue, started - KERNEL_SLOTS);
+    return true;
 }
 
-// What a slot has, copied; false: while it was, the stream came round to it.
-// Each load has acquire, so that the question comes after the last of them: a
-// fence would do, but the thread sanitizer knows none.
-static bool copy_slot(const tally_step_t *step, uint64_t sequence,
-                      struct kernel_slot *head, int64_t *lanes)
-{
-    const struct kernel_slot *slot = step_device_slot(step, sequence);
-    const int64_t *from = (const int64_t *)(slot + 1);
-
-    *head = (struct kernel_slot){
-        .sequence = sequence,
-        .epoch = load(&slot->epoch),
-        .carries = __atomic_load_n(&slot->carries, __ATOMIC_ACQUIRE),
-        .micro_batches =
-            __atomic_load_n(&slot->micro_batches, __ATOMIC_ACQUIRE),
-        .poisoned = load(&slot->poisoned),
-    };
-    for (size_t i = 0; i < step->lane_count; i++)
-        lanes[i] = __atomic_load_n(&from[i], __ATOMIC_ACQUIRE);
-    return load(&step->device->mirror->started) < sequence + KERNEL_SLOTS;
-}
-
-static void doubt(const tally_step_t *step, const struct kernel_slot *slot)
+static void doubt(const tally_step_t *step, const struct kernel_slot *head)
 {
     tally_status_t status =
         core_fail(TALLY_ERR_TRANSPORT,
                   "epoch %llu: a sum is not one of all ranks: one was aborted "
                   "amid it, or they enqueue their steps in different orders",
-                  (unsigned long long)slot->epoch);
+                  (unsigned long long)head->epoch);
 
     stream_doubt(step->group, status);
 }
@@ -135,26 +117,27 @@ static void feed(void *context)
     tally_step_t *step = context;
     struct queue *queue = step->queue;
     struct kernel_slot head;
-    int64_t lanes[STEP_LANES_MAX];
 
     for (;;) {
         const uint64_t next = queue->posted + 1;
-        const uint64_t sequence = load(&step_device_slot(step, next)->sequence);
+        const enum slot_state state =
+            step_device_read(step, next, &head, step->lanes);
 
-        if (sequence < next)
+        if (state == SLOT_NOT_YET)
             return;
-        if (sequence > next || !copy_slot(step, next, &head, lanes)) {
-            skip(step);
+        if (state == SLOT_PASSED) {
+            if (!skip(step, next))
+                return;
             continue;
         }
-        if (head.poisoned != 0 && step->group->fate.status == TALLY_OK) {
+        const bool poisoned = (head.carries & KERNEL_SLOT_POISONED) != 0;
+        if (poisoned && step->group->fate.status == TALLY_OK) {
             doubt(step, &head);
             return;
         }
-        step_device_note_epoch(step, &head);
-        queue_take(queue,
-                   head.poisoned != 0 ? step->group->fate.status : TALLY_OK,
-                   lanes, head.epoch);
+        step_device_note_epoch(step, next, &head);
+        queue_take(queue, poisoned ? step->group->fate.status : TALLY_OK,
+                   step->lanes, head.epoch);
     }
 }
 
@@ -212,9 +195,11 @@ bool step_stream_failed(const tally_step_t *step)
 static bool is_settled(const tally_step_t *step)
 {
     const uint64_t started = load(&step->device->mirror->started);
+    int64_t lanes[STEP_LANES_MAX];
+    struct kernel_slot head;
 
     return started == 0 ||
-           load(&step_device_slot(step, started)->sequence) == started;
+           step_device_read(step, started, &head, lanes) != SLOT_NOT_YET;
 }
 
 tally_status_t step_stream_settle(tally_step_t *step)

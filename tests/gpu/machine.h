@@ -48,8 +48,8 @@ void machine_run(const struct machine_kernel &kernel, const void *params,
                  size_t params_bytes, const struct kernel_shape &shape,
                  uint64_t seed);
 
-// Called by a thread of a kernel that stores with release: what is in memory is
-// what others see. NULL: not called. The emulator alone.
+// Called when a word that a kernel stores for the host has come: what is in
+// memory is what others see. NULL: not called. The emulator alone.
 void machine_watch(void (*seen)(const uint64_t *at));
 
 #endif

@@ -56,23 +56,32 @@ struct totals totals_of(struct side *const *sides, int count, bool maxima)
     return totals;
 }
 
+static bool holds(const std::vector<int64_t> &lanes,
+                  const struct totals &totals)
+{
+    const size_t sums = totals.records.size() * NUMERIC_LANES;
+
+    return memcmp(lanes.data(), totals.records.data(),
+                  sums * sizeof(int64_t)) == 0 &&
+           std::vector<int64_t>(lanes.begin() + (long)sums, lanes.end()) ==
+               totals.maxima;
+}
+
 void check_slot(const struct side &side, uint64_t sequence,
                 const struct kernel_slot &want, const struct totals &totals)
 {
-    const struct kernel_slot *slot = side.slot(sequence);
-    const struct numeric_record *records =
-        (const struct numeric_record *)(slot + 1);
-    const int64_t *maxima = (const int64_t *)(records + side.channels);
+    struct kernel_slot head = {};
+    std::vector<int64_t> lanes;
 
-    CHECK(memcmp(slot, &want, sizeof(want)) == 0,
-          "the slot says sequence %llu, epoch %llu, carries %u, poisoned %llu",
-          (unsigned long long)slot->sequence, (unsigned long long)slot->epoch,
-          slot->carries, (unsigned long long)slot->poisoned);
-    CHECK(memcmp(records, totals.records.data(),
-                 side.channels * sizeof(*records)) == 0,
-          "other records of %u channels", side.channels);
-    for (uint32_t i = 0; i < side.max_lanes; i++)
-        CHECK(maxima[i] == totals.maxima[i], "MAX lane %u", i);
+    if (side.read(side.slots.host.data(), sequence, &head, &lanes) !=
+        SLOT_WHOLE) {
+        CHECK(false, "no slot of sequence %llu", (unsigned long long)sequence);
+        return;
+    }
+    CHECK(memcmp(&head, &want, sizeof(want)) == 0,
+          "slot %llu says epoch %llu, carries %u", (unsigned long long)sequence,
+          (unsigned long long)head.epoch, head.carries);
+    CHECK(holds(lanes, totals), "other lanes of %u channels", side.channels);
 }
 
 void check_taken(const struct side &side, bool maxima)
@@ -97,16 +106,9 @@ struct round round_of(uint64_t sequence, uint64_t seed)
             seed * 1000 + sequence};
 }
 
-struct kernel_slot slot_of(uint64_t sequence, uint64_t epoch,
-                           const struct round &round)
+struct kernel_slot slot_of(uint64_t epoch, const struct round &round)
 {
-    struct kernel_slot slot = {};
-
-    slot.sequence = sequence;
-    slot.epoch = epoch;
-    slot.carries = round.carries;
-    slot.micro_batches = 5;
-    return slot;
+    return {epoch, round.carries, 5};
 }
 
 static struct {
@@ -119,21 +121,19 @@ static struct {
 static void look(const uint64_t *at)
 {
     const struct side &side = *watched.side;
-    const struct kernel_slot *slot =
-        (const struct kernel_slot *)(side.slots.at + watched.sequence %
-                                                         KERNEL_SLOTS *
-                                                         SLOT_BYTES);
-    const struct numeric_record *records =
-        (const struct numeric_record *)(slot + 1);
-    const size_t bytes = side.channels * sizeof(*records);
+    const char *slot =
+        side.slots.at + watched.sequence % KERNEL_SLOTS * SLOT_BYTES;
+    struct kernel_slot head = {};
+    std::vector<int64_t> lanes;
 
-    if (at != &slot->sequence && at != &side.mirror.at->finished)
+    if ((const char *)at < slot || (const char *)at >= slot + SLOT_BYTES)
         return;
-    if (slot->sequence == watched.sequence && slot->epoch != 0 &&
-        slot->carries != 0 && slot->micro_batches == 5 &&
-        memcmp(records, watched.totals->records.data(), bytes) == 0 &&
-        memcmp((const char *)records + bytes, watched.totals->maxima.data(),
-               side.max_lanes * sizeof(int64_t)) == 0)
+    const enum slot_state state =
+        side.read(side.slots.at, watched.sequence, &head, &lanes);
+    if (state == SLOT_NOT_YET)
+        watched.seen.partial++;
+    else if (state == SLOT_WHOLE && head.epoch != 0 && head.carries != 0 &&
+             head.micro_batches == 5 && holds(lanes, *watched.totals))
         watched.seen.whole++;
     else
         watched.seen.torn++;
@@ -142,7 +142,7 @@ static void look(const uint64_t *at)
 void watch_begin(const struct side *side, uint64_t sequence,
                  const struct totals *totals)
 {
-    watched = {side, totals, sequence, {0, 0}};
+    watched = {side, totals, sequence, {0, 0, 0}};
     machine_watch(look);
 }
 
@@ -150,4 +150,12 @@ struct seen watch_end()
 {
     machine_watch(NULL);
     return watched.seen;
+}
+
+bool seen_at_the_end(const struct seen &seen, const struct side &side)
+{
+    const size_t words =
+        (KERNEL_SLOT_HEAD_LANES + side.lanes.host.size()) * KERNEL_LANE_WORDS;
+
+    return seen.whole == 1 && seen.torn == 0 && seen.partial == (int)words - 1;
 }

@@ -8,15 +8,16 @@
 
 #include "gpu/tests.h"
 #include "harness/exact.h"
+#include "order/slot.h"
 
-#define SLOT_BYTES 8192
+#define SLOT_BYTES 8704
 #define STEP 7 // its number, in seals
 #define RANKS 3
 #define DIVISOR 12.0
 
-static_assert(sizeof(struct kernel_slot) +
-                      KERNEL_CHANNELS_MAX * sizeof(struct numeric_record) +
-                      16 * sizeof(int64_t) <=
+static_assert((KERNEL_SLOT_HEAD_LANES + KERNEL_CHANNELS_MAX * NUMERIC_LANES +
+               16) * KERNEL_LANE_WORDS *
+                      sizeof(uint64_t) <=
                   SLOT_BYTES,
               "room for the lanes");
 
@@ -69,11 +70,15 @@ struct side {
     {
     }
 
-    const struct kernel_slot *slot(uint64_t sequence) const
+    // As the host reads it, of a copy of the slots.
+    enum slot_state read(const char *copy, uint64_t sequence,
+                         struct kernel_slot *head,
+                         std::vector<int64_t> *of_slot) const
     {
-        return (const struct kernel_slot *)(slots.host.data() +
-                                            sequence % KERNEL_SLOTS *
-                                                SLOT_BYTES);
+        of_slot->resize(lanes.host.size());
+        return slot_read(
+            (const uint64_t *)(copy + sequence % KERNEL_SLOTS * SLOT_BYTES),
+            sequence, head, of_slot->size(), of_slot->data());
     }
 
     void run(enum kernel_name name, const void *params, size_t bytes,
@@ -165,16 +170,18 @@ extern const std::vector<struct shape> shapes;
 
 // Weights and losses in turn.
 struct round round_of(uint64_t sequence, uint64_t seed);
-struct kernel_slot slot_of(uint64_t sequence, uint64_t epoch,
-                           const struct round &round);
+struct kernel_slot slot_of(uint64_t epoch, const struct round &round);
 
-// What a host sees of a slot, between the two: how often it could take it for
-// one or for finished, whole and not. The emulator alone.
+// What a host sees of a slot, between the two, each time that a word of it has
+// come: how often it took it, whole and not, and how often it waited. The
+// emulator alone.
 struct seen {
-    int whole, torn;
+    int whole, torn, partial;
 };
 void watch_begin(const struct side *side, uint64_t sequence,
                  const struct totals *totals);
 struct seen watch_end();
+// Whether it was taken once, whole, when the last word had come.
+bool seen_at_the_end(const struct seen &seen, const struct side &side);
 
 #endif

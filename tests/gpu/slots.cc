@@ -15,7 +15,7 @@ static void a_rank_publishes_what_it_has_and_keeps_nothing()
             const struct totals totals = totals_of(one, 1, round.maxima);
             side.publish(round);
             side.get();
-            check_slot(side, n, slot_of(n, (n + 1) / 2, round), totals);
+            check_slot(side, n, slot_of((n + 1) / 2, round), totals);
             check_taken(side, round.maxima);
             CHECK(side.state.host[0].sequence == n &&
                       side.state.host[0].awaited == (n - 1) / 2 * 2 + 1,
@@ -27,7 +27,7 @@ static void a_rank_publishes_what_it_has_and_keeps_nothing()
     }
 }
 
-static void a_published_slot_is_whole_when_its_sequence_is_there()
+static void a_published_slot_is_there_when_its_last_word_is()
 {
     if (!machine_is_emulated())
         return;
@@ -41,8 +41,8 @@ static void a_published_slot_is_whole_when_its_sequence_is_there()
         watch_begin(&side, 1, &totals);
         side.publish(round);
         const struct seen seen = watch_end();
-        CHECK(seen.whole == 1 && seen.torn == 0, "seed %d: %d", (int)seed,
-              seen.whole);
+        CHECK(seen_at_the_end(seen, side), "seed %d: %d whole, %d torn",
+              (int)seed, seen.whole, seen.torn);
     }
 }
 
@@ -82,17 +82,62 @@ static void the_last_block_of_a_count_publishes_all_of_it()
                     {6, together, 256, KERNEL_COUNT_PUBLISH_BYTES}, n);
         const struct seen seen = watch_end();
         side.get();
-        check_slot(side, n, slot_of(n, n, round), totals);
+        check_slot(side, n, slot_of(n, round), totals);
         check_taken(side, false);
-        CHECK(!machine_is_emulated() || (seen.whole == 1 && seen.torn == 0),
+        CHECK(!machine_is_emulated() || seen_at_the_end(seen, side),
               "round %d: %d whole, %d torn", (int)n, seen.whole, seen.torn);
         if (test_has_failed())
             return;
     }
 }
 
+// Words of one publication after another come in any order, in that of each
+// word. Its sequences pass 2^32.
+static void a_slot_is_read_whole_or_not_at_all()
+{
+    const size_t count = 3;
+    const size_t words = (KERNEL_SLOT_HEAD_LANES + count) * KERNEL_LANE_WORDS;
+    std::vector<uint64_t> slot(words);
+    struct random random = random_seeded(1);
+
+    for (uint64_t n = UINT64_C(0xffffffc5); n < UINT64_C(0x10000003f);
+         n += KERNEL_SLOTS) {
+        std::vector<size_t> order;
+        for (size_t i = 0; i < words; i++)
+            order.insert(order.begin() +
+                             (long)random_below(&random, (uint32_t)i + 1),
+                         i);
+        for (uint64_t come = 0; come <= words; come++) {
+            struct kernel_slot head;
+            int64_t lanes[count];
+            if (come > 0)
+                slot[order[come - 1]] = n << 32 | order[come - 1];
+            const enum slot_state now =
+                slot_read(slot.data(), n, &head, count, lanes);
+            CHECK(now == (come == words ? SLOT_WHOLE : SLOT_NOT_YET) ||
+                      n < UINT64_C(0xffffffd0),
+                  "%d words of %llu", (int)come, (unsigned long long)n);
+            if (n < UINT64_C(0xffffffd0)) // before it there was none
+                continue;
+            const enum slot_state before =
+                slot_read(slot.data(), n - KERNEL_SLOTS, &head, count, lanes);
+            CHECK(come == 0 ? before == SLOT_WHOLE : before != SLOT_WHOLE,
+                  "%llu, when %d words of the next have come",
+                  (unsigned long long)(n - KERNEL_SLOTS), (int)come);
+            CHECK(come < words || before == SLOT_PASSED, "%llu is not passed",
+                  (unsigned long long)n);
+            for (size_t i = 0; now == SLOT_WHOLE && i < count; i++) {
+                const uint64_t low = 2 * (KERNEL_SLOT_HEAD_LANES + i);
+                CHECK((uint64_t)lanes[i] == ((low + 1) << 32 | low), "lane %d",
+                      (int)i);
+            }
+        }
+    }
+}
+
 const std::vector<struct test> tests_of_slots = {
     TEST(a_rank_publishes_what_it_has_and_keeps_nothing),
-    TEST(a_published_slot_is_whole_when_its_sequence_is_there),
+    TEST(a_published_slot_is_there_when_its_last_word_is),
+    TEST(a_slot_is_read_whole_or_not_at_all),
     TEST(the_last_block_of_a_count_publishes_all_of_it),
 };

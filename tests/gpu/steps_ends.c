@@ -21,10 +21,11 @@
 // not hand on anything.
 static void await_slot(const tally_step_t *step, uint64_t sequence)
 {
-    const struct kernel_slot *slot = step_device_slot(step, sequence);
+    int64_t lanes[STEP_LANES_MAX];
+    struct kernel_slot head;
 
-    for (int i = 0; i < 5000 && __atomic_load_n(&slot->sequence,
-                                                __ATOMIC_ACQUIRE) < sequence;
+    for (int i = 0; i < 5000 && step_device_read(step, sequence, &head,
+                                                 lanes) == SLOT_NOT_YET;
          i++)
         usleep(1000);
 }

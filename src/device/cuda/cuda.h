@@ -71,6 +71,13 @@ tally_status_t cuda_step_create(struct device *device,
 void cuda_step_synchronize(struct cuda_step *step);
 void cuda_step_free(struct cuda_step *step);
 
+static inline const uint64_t *cuda_step_slot(const struct cuda_step *step,
+                                             uint64_t sequence)
+{
+    return (const void *)(step->slots +
+                          sequence % KERNEL_SLOTS * step->slot_bytes);
+}
+
 // Before what a stream's wait depends on is enqueued. UNSUPPORTED, if the
 // stream captures and waits by a memory operation: a launch names the sequence,
 // and replays would get ahead of it.

@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "device/cuda/device.h"
 #include "numeric/maximum.h"
+#include "order/slot.h"
 
 #define ALIGNMENT_BYTES 256
 
@@ -34,8 +35,8 @@ static tally_status_t allocate_pinned(struct cuda_step *step)
     CUdeviceptr on_device = 0;
     void *memory;
 
-    step->slot_bytes = rounded(sizeof(struct kernel_slot) +
-                               lane_count(step) * sizeof(int64_t));
+    step->slot_bytes = rounded((KERNEL_SLOT_HEAD_LANES + lane_count(step)) *
+                               KERNEL_LANE_WORDS * sizeof(uint64_t));
     size_t slots = KERNEL_SLOTS * step->slot_bytes;
     size_t answers =
         rounded(KERNEL_SLOTS * step->params.channels * sizeof(*step->answers));
@@ -284,19 +285,20 @@ static void wait_on_host(void *argument)
 {
     const struct cuda_step *step = argument;
     const int64_t deadline_us = clock_now_us() + step->params.deadline_us;
-    uint64_t awaited = 0;
+    uint32_t awaited = 0;
+    bool any = false;
 
     for (uint64_t i = 0; i < KERNEL_SLOTS; i++) {
-        const struct kernel_slot *slot =
-            (const void *)(step->slots + i * step->slot_bytes);
-        uint64_t sequence = __atomic_load_n(&slot->sequence, __ATOMIC_ACQUIRE);
-        if ((slot->carries & KERNEL_SLOT_WEIGHTS) != 0 && sequence > awaited)
+        uint32_t sequence;
+        if (!slot_carries_weights(cuda_step_slot(step, i), &sequence))
+            continue;
+        if (!any || sequence - awaited <= KERNEL_SLOTS)
             awaited = sequence;
+        any = true;
     }
     const uint64_t *word =
         step->answers + awaited % KERNEL_SLOTS * step->params.channels;
-    while (__atomic_load_n(word, __ATOMIC_ACQUIRE) >> 32 !=
-               (awaited & 0xffffffff) &&
+    while (any && __atomic_load_n(word, __ATOMIC_ACQUIRE) >> 32 != awaited &&
            clock_now_us() < deadline_us)
         sched_yield();
 }
