@@ -67,14 +67,12 @@ static void take_slots(tally_step_t *step)
         const enum slot_state state =
             step_device_read(step, next, &head, step->lanes);
 
-        if (state == SLOT_NOT_YET)
-            return;
-        if (state == SLOT_PASSED) {
+        if (state == SLOT_PASSED)
             queue_abandon(queue, next,
                           "the stream went on without an answer: the progress "
                           "thread did not run");
+        if (state != SLOT_WHOLE)
             return;
-        }
         step_device_note_epoch(step, next, &head);
         queue_post(queue, step->lanes, head.epoch);
     }

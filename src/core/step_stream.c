@@ -123,13 +123,10 @@ static void feed(void *context)
         const enum slot_state state =
             step_device_read(step, next, &head, step->lanes);
 
-        if (state == SLOT_NOT_YET)
-            return;
-        if (state == SLOT_PASSED) {
-            if (!skip(step, next))
-                return;
+        if (state == SLOT_PASSED && skip(step, next))
             continue;
-        }
+        if (state != SLOT_WHOLE)
+            return;
         const bool poisoned = (head.carries & KERNEL_SLOT_POISONED) != 0;
         if (poisoned && step->group->fate.status == TALLY_OK) {
             doubt(step, &head);
