@@ -19,6 +19,9 @@ for adopt in "" 1; do
     echo "== TALLY_TRANSPORT=nccl${adopt:+, over the trainer's communicator}"
     TALLY_TRANSPORT=nccl TALLY_PLUGIN_PATH=$PWD/.libs REPLAYS=${REPLAYS:-20} \
         ${adopt:+env ADOPT=1} tests/gpu/steps
+    echo "== who is aborted hands on nothing"
+    NCCL_DOUBLE_ABORT=quiet TALLY_TRANSPORT=nccl TALLY_PLUGIN_PATH=$PWD/.libs \
+        ${adopt:+env ADOPT=1} tests/gpu/steps opposite_orders_of_groups a_peer
 done
 for wait in memop hostfunc; do
     echo "== TALLY_STREAM_WAIT=$wait"

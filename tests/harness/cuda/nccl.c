@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // A libnccl.so.2 beside the double of libcuda, for ranks that are processes of
 // this host: a reduction is a host function in the stream, which adds up in
-// memory that all share. Only what Tally and a trainer of the tests call. As
-// with NCCL, whoever is aborted hands on whatever is there, so that others may
-// take it for a result.
+// memory that all share. Only what Tally and a trainer of the tests call.
+// Whoever is aborted hands on whatever is there, so that others may take it for
+// a result; with NCCL_DOUBLE_ABORT=quiet nothing, so that others wait until
+// they are aborted, too. NCCL does both.
 #pragma GCC visibility push(default)
 #include <nccl.h>
 #pragma GCC visibility pop
@@ -172,8 +173,17 @@ ncclResult_t ncclCommUserRank(const ncclComm_t comm, int *rank)
     return ncclSuccess;
 }
 
+static bool is_quiet(void)
+{
+    const char *text = getenv("NCCL_DOUBLE_ABORT");
+
+    return text != NULL && strcmp(text, "quiet") == 0;
+}
+
 static bool is_aborted(struct ncclComm *comm)
 {
+    if (is_quiet())
+        return atomic_load(&comm->world->aborted[comm->rank]);
     for (int i = 0; i < comm->ranks; i++)
         if (atomic_load(&comm->world->aborted[i]))
             return true;
@@ -196,6 +206,8 @@ static void add_up(const struct reduction *reduction, uint64_t number)
     struct ncclComm *comm = reduction->comm;
     int64_t(*all)[LANES_MAX] = comm->world->lanes[number % 2];
 
+    if (is_quiet() && is_aborted(comm))
+        return;
     memcpy(all[comm->rank], reduction->lanes,
            reduction->count * sizeof(*reduction->lanes));
     meet(comm, number);
