@@ -281,7 +281,7 @@ int main(int argc, char **argv)
         .ranks = argc > 2 ? (int32_t)atoi(argv[2]) : 1,
     };
 
-    if (!gpu_is_there() || wanted.count < 100 || wanted.ranks < 1) {
+    if (gpu_count() == 0 || wanted.count < 100 || wanted.ranks < 1) {
         puts("skipped: there is no GPU, or COUNT is below 100");
         return 77;
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// Steps on a CUDA device: ranks are processes that share one GPU. The driver is
-// this machine's; without a GPU all is skipped.
+// Steps on a CUDA device: ranks are processes, on a GPU each where there are
+// enough, else they share them. The driver is this machine's; without a GPU all
+// is skipped.
 //     gpu_steps [CASE ...]
 // RANKS: of cases that compare with the host; 2 where it is not set. REPLAYS:
 // see steps_graphs.c.
@@ -173,6 +174,30 @@ static void as_on_the_host(struct processes_member *member, const void *order)
 const tally_order_t count_first = TALLY_COUNT_FIRST;
 const tally_order_t scale_late = TALLY_SCALE_LATE;
 
+static void spread(struct processes_member *member, const void *unused)
+{
+    struct rank rank;
+    int numbers[PROCESSES_MAX];
+
+    (void)unused;
+    const int gpus = rank_open(&rank, member);
+    const int own = gpu_number();
+    processes_exchange(member, &own, numbers, sizeof(own));
+    for (int i = 0; i < member->size; i++)
+        EXPECT(numbers[i] == i % gpus);
+    EXPECT((getenv("NCCL_HOSTID") != NULL) == (gpus < member->size));
+    if (member->rank == 0)
+        printf("  %d ranks, %d GPUs\n", (int)member->size,
+               gpus < member->size ? gpus : (int)member->size);
+    rank_close(&rank);
+}
+
+static void ranks_have_a_gpu_each_where_there_are_enough(void)
+{
+    must_return(2, spread, NULL);
+    must_return(3, spread, NULL);
+}
+
 static int32_t ranks_wanted(void)
 {
     const char *text = getenv("RANKS");
@@ -339,6 +364,7 @@ static const struct {
     {                                                                          \
         #name, name                                                            \
     }
+    CASE(ranks_have_a_gpu_each_where_there_are_enough),
     CASE(count_first_is_as_on_the_host),
     CASE(scale_late_is_as_on_the_host),
     CASE(nothing_waits_for_the_stream),
@@ -363,10 +389,13 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-    if (!gpu_is_there()) {
+    const int gpus = gpu_count();
+
+    if (gpus == 0) {
         puts("skipped: there is no GPU");
         return 77;
     }
+    printf("%d GPUs\n", gpus);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         bool wanted = argc == 1;
         for (int k = 1; k < argc; k++)

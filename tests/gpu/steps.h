@@ -37,12 +37,14 @@ tally_step_t *rank_step(struct rank *rank, tally_order_t order,
 // 64-bit labels without weights.
 tally_labels_t labels_at(const void *values, int64_t tokens);
 
-// Whether there is a GPU; asks a process of its own, as a context does not
-// survive a fork.
-bool gpu_is_there(void);
+// How many GPUs there are, at most 255; asks a process of its own, as a context
+// does not survive a fork.
+int gpu_count(void);
 // Makes a context, once a process: on the GPU of that number, or the one that
 // several share. Returns how many there are.
 int gpu_open(int number);
+// That of the context.
+int gpu_number(void);
 void *gpu_take(size_t bytes, const void *contents);
 void gpu_put(void *to, const void *from, size_t bytes);
 void gpu_get(void *to, const void *from, size_t bytes);

@@ -17,6 +17,7 @@
     F(cuDeviceGet, (CUdevice *, int))                                          \
     F(cuDevicePrimaryCtxRetain, (CUcontext *, CUdevice))                       \
     F(cuCtxSetCurrent, (CUcontext))                                            \
+    F(cuCtxGetDevice, (CUdevice *))                                            \
     F(cuMemAlloc_v2, (CUdeviceptr *, size_t))                                  \
     F(cuMemcpyHtoD_v2, (CUdeviceptr, const void *, size_t))                    \
     F(cuMemcpyDtoH_v2, (void *, CUdeviceptr, size_t))                          \
@@ -53,19 +54,20 @@ static bool load(void)
     return true;
 }
 
-bool gpu_is_there(void)
+int gpu_count(void)
 {
     int status = 0;
     pid_t child = fork();
 
     if (child == 0) {
         int count = 0;
-        _exit(load() && gpu.cuInit(0) == CUDA_SUCCESS &&
-                      gpu.cuDeviceGetCount(&count) == CUDA_SUCCESS && count > 0
-                  ? 0
-                  : 1);
+        if (load() && gpu.cuInit(0) == CUDA_SUCCESS)
+            gpu.cuDeviceGetCount(&count);
+        _exit(count < 255 ? count : 255);
     }
-    return waitpid(child, &status, 0) == child && status == 0;
+    return waitpid(child, &status, 0) == child && WIFEXITED(status)
+               ? WEXITSTATUS(status)
+               : 0;
 }
 
 static void must(CUresult error, const char *what)
@@ -90,6 +92,14 @@ int gpu_open(int number)
     must(gpu.cuDevicePrimaryCtxRetain(&context, device), "context");
     must(gpu.cuCtxSetCurrent(context), "context");
     return count;
+}
+
+int gpu_number(void)
+{
+    CUdevice device;
+
+    must(gpu.cuCtxGetDevice(&device), "cuCtxGetDevice");
+    return device;
 }
 
 void *gpu_take(size_t bytes, const void *contents)

@@ -16,6 +16,7 @@ gpus=$(nvidia-smi -L 2>/dev/null | wc -l)
 prefix=
 [ "$ranks" -le "$gpus" ] && [ -z "${CUDA_VISIBLE_DEVICES:-}" ] ||
     prefix=rank
+echo "$ranks ranks, $gpus GPUs${prefix:+, which they share}"
 
 # A scene, and which ranks must end well.
 scene() {

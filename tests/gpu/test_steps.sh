@@ -23,6 +23,15 @@ for adopt in "" 1; do
     NCCL_DOUBLE_ABORT=quiet TALLY_TRANSPORT=nccl TALLY_PLUGIN_PATH=$PWD/.libs \
         ${adopt:+env ADOPT=1} tests/gpu/steps opposite_orders_of_groups a_peer
 done
+for transport in shm nccl; do
+    [ -e "$double/libnccl.so.2" ] || [ $transport = shm ] || continue
+    echo "== two GPUs, TALLY_TRANSPORT=$transport"
+    said=$(CUDA_DOUBLE_DEVICES=2 TALLY_TRANSPORT=$transport REPLAYS=5 \
+        TALLY_PLUGIN_PATH=$PWD/.libs tests/gpu/steps a_gpu_each as_on_the_host \
+        a_graph_is opposite_orders)
+    echo "$said"
+    echo "$said" | grep -q '^  2 ranks, 2 GPUs$'
+done
 for wait in memop hostfunc; do
     echo "== TALLY_STREAM_WAIT=$wait"
     TALLY_STREAM_WAIT=$wait REPLAYS=5 \
