@@ -42,15 +42,18 @@ AIMS = [
 STEPS_HEAD = """\
 # What the order on a stream costs
 
-Written by `make bench-gpu-steps`, which replaces the table of the card that it runs
-on: a step of one channel, with 4096 labels. One rank, for each `TALLY_STREAM_WAIT`:
-the reduction itself takes nothing, and what is left is the way to the host and back.
-Two ranks, where there are two GPUs: over shared memory, or NCCL with the trainer's
-communicator. Microseconds, medians (90th percentiles). In a graph: a replay of 20
-steps, over 20. The network: NCCL's all-reduces of the same bytes, else nothing. Behind
-50 ms: a kernel runs for so long, and a step or nothing is enqueued behind, seen by the
-stream's events; after it: the host waits for the stream, then makes the calls. The
-difference is what is exposed of a step of 50 ms.
+Written by `bench/gpu_steps.sh` (or `make bench-gpu-steps`), which replaces the table of
+the card that it runs on: a step of one channel, with 4096 labels and a MAX lane. One
+rank, for each `TALLY_STREAM_WAIT`: the reduction itself takes nothing, and what is left
+is the way to the host and back. Two ranks, where there are two GPUs, on one each: over
+shared memory, or NCCL with a communicator of Tally's own and with the trainer's.
+Microseconds, medians (90th percentiles). In a graph: a replay of 20 steps, over 20.
+Behind 50 ms: a kernel runs for so long, and a step or nothing is enqueued behind, seen
+by the stream's events; after it: the host waits for the stream, then makes the calls.
+The difference is what is exposed of a step of 50 ms; several ranks begin it together,
+as a step in front lets them go. The floor, in the same run: NCCL alone, by the trainer's
+communicator, `ncclAllReduce` of 8 integers of 64 bits, and the three of a step (8, 1
+and 8). The network: these three, else nothing.
 """
 
 # What is measured; of which rows; what it is to be at most.
@@ -70,12 +73,22 @@ STEPS_ROWS = [
     ("graph: a step less these two", "graph, a step", "graph, count and network", 5),
     ("exposed behind 50 ms", "behind 50 ms, a step", "behind 50 ms, nothing", 50),
     ("exposed after 50 ms", "after 50 ms, a step", "after 50 ms, nothing", 50),
+    ("NCCL alone, one, launch-bound", "launch-bound, one all-reduce", None, None),
+    ("NCCL alone, three, launch-bound", "launch-bound, three all-reduces", None, None),
+    ("graph: NCCL alone, one", "graph, one all-reduce", None, None),
+    ("graph: NCCL alone, three", "graph, three all-reduces", None, None),
+    ("NCCL alone, three, exposed behind 50 ms", "behind 50 ms, three all-reduces",
+     "behind 50 ms, nothing", None),
+    ("NCCL alone, three, exposed after 50 ms", "after 50 ms, three all-reduces",
+     "after 50 ms, nothing", None),
 ]
 
 
 def steps_table(rows):
-    times = {(r["wait"], r["what"]): r for r in rows}
-    ways = list(dict.fromkeys(r["wait"] for r in rows))
+    notes = [r["note"] for r in rows if "note" in r]
+    rows = [r for r in rows if "what" in r]
+    times = {(r["way"], r["what"]): r for r in rows}
+    ways = list(dict.fromkeys(r["way"] for r in rows))
 
     def cell(way, what, less):
         row, other = times.get((way, what)), times.get((way, less))
@@ -88,10 +101,12 @@ def steps_table(rows):
     lines = ["| | %s | aim |" % " | ".join(ways),
              "|---|%s---:|" % ("---:|" * len(ways))]
     for name, what, less, aim in STEPS_ROWS:
+        if not any((way, what) in times for way in ways):
+            continue
         lines.append("| %s | %s | %s |"
                      % (name, " | ".join(cell(way, what, less) for way in ways),
                         aim if aim else ""))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + [""] + notes) + "\n"
 
 
 def table(head, rows):
@@ -159,7 +174,7 @@ def main():
     head, *rows = [json.loads(line) for line in open(sys.argv[1])]
     before = re.split(r"^## (.*)\n\n", open(sys.argv[2]).read(), flags=re.M)
     cards = dict(zip(before[1::2], before[2::2]))
-    of_steps = "what" in rows[0]
+    of_steps = any("what" in row or "note" in row for row in rows)
     cards[head["device"]] = "Measured %s%s.\n%s" % (
         datetime.date.today(), head.get("how", ""),
         "\n" + steps_table(rows) if of_steps

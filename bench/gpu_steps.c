@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // What the order on a stream costs. With one rank the reduction itself is
 // nothing, and what is left is the way to the host and back; with more, on a
-// GPU each, TALLY_TRANSPORT reduces (nccl: with ADOPT=1, see gpu/steps.h).
-// Prints one line of JSON a figure, in microseconds; bench/gpu.sh --steps makes
-// a table of it.
-//     gpu_steps [COUNT [RANKS]]
+// GPU each, TALLY_TRANSPORT reduces (nccl: with a communicator of Tally's own,
+// or with ADOPT=1 the trainer's), and beside it NCCL alone, by the trainer's.
+// Prints one line of JSON a figure, in microseconds; bench/gpu_steps.sh makes a
+// table of it. "gpus": how many there are.
+//     gpu_steps [COUNT [RANKS] | gpus]
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,7 @@
 #define STEPS 20 // in a graph, and between two looks at the clock
 #define EXPOSED 60
 #define WORK_NS 50000000
+#define AHEAD_NS 2000000 // in which the host enqueues what comes
 
 struct bench {
     struct rank rank;
@@ -26,6 +28,8 @@ struct bench {
     int64_t *ns;
     size_t count;
     bool silent; // another rank tells
+    void *comm;  // of NCCL alone; NULL: NCCL does not reduce
+    void *lanes; // what that reduces
 };
 
 struct wanted {
@@ -82,6 +86,20 @@ static void five_calls(struct bench *bench)
         calls[i].make(bench);
 }
 
+static void one_all_reduce(struct bench *bench)
+{
+    work_all_reduce(bench->lanes, NUMERIC_LANES, bench->comm,
+                    bench->rank.stream);
+}
+
+// As a step has them: of the counts, of the maximum and of the losses.
+static void three_all_reduces(struct bench *bench)
+{
+    one_all_reduce(bench);
+    work_all_reduce(bench->lanes, 1, bench->comm, bench->rank.stream);
+    one_all_reduce(bench);
+}
+
 static int ascending(const void *a, const void *b)
 {
     int64_t x = *(const int64_t *)a;
@@ -136,16 +154,17 @@ static void host_time(struct bench *bench)
     }
 }
 
-static void launch_bound(struct bench *bench)
+static void launch_bound(struct bench *bench, void (*enqueue)(struct bench *),
+                         const char *what)
 {
     for (size_t i = 0; i < bench->count / STEPS; i++) {
         int64_t began = now_ns();
         for (int k = 0; k < STEPS; k++)
-            five_calls(bench);
+            enqueue(bench);
         gpu_synchronize(bench->rank.stream);
         bench->ns[i] = (now_ns() - began) / STEPS;
     }
-    print(bench, "launch-bound", bench->ns, bench->count / STEPS);
+    print(bench, what, bench->ns, bench->count / STEPS);
 }
 
 // Of what is being captured: a replay's time over STEPS.
@@ -164,80 +183,120 @@ static void time_graph(struct bench *bench, const char *what)
     print(bench, what, bench->ns, bench->count / STEPS);
 }
 
-static void in_a_graph(struct bench *bench)
+static void in_a_graph(struct bench *bench, void (*enqueue)(struct bench *),
+                       const char *what)
 {
     gpu_capture_begin(bench->rank.stream);
     for (int k = 0; k < STEPS; k++)
-        five_calls(bench);
-    time_graph(bench, "graph, a step");
-    // Without tokens nothing is launched for them.
-    gpu_capture_begin(bench->rank.stream);
-    bench->labels.tokens = 0;
-    for (int k = 0; k < STEPS; k++)
-        five_calls(bench);
-    bench->labels.tokens = LABELS;
-    time_graph(bench, "graph, a step without labels");
+        enqueue(bench);
+    time_graph(bench, what);
 }
 
 // What counting costs, so many times a step: one step of many micro-batches.
-// With what the network takes by itself (NCCL's, if it is the trainer's): what
-// a step would take if nothing came between.
+// With what NCCL takes by itself: what a step would take if nothing came
+// between.
 static void counts_in_a_graph(struct bench *bench, int32_t times, bool network,
                               const char *what)
 {
     tally_stream_t stream = bench->rank.stream;
-    void *lanes = gpu_take(NUMERIC_LANES * sizeof(int64_t), NULL);
 
-    network = network && bench->rank.comm != NULL;
     gpu_capture_begin(stream);
     EXPECT(tally_step_begin(bench->step, times * STEPS, stream) == TALLY_OK);
     for (int k = 0; k < times * STEPS; k++) {
         call_count(bench);
-        // Of the counts, of the maximum and of the losses.
-        for (int i = 0; i < 3 && network; i++)
-            work_all_reduce(lanes, i == 1 ? 1 : NUMERIC_LANES, bench->rank.comm,
-                            stream);
+        if (network && bench->comm != NULL)
+            three_all_reduces(bench);
     }
     call_reduce(bench);
     call_end(bench);
     time_graph(bench, what);
 }
 
-// A step of 50 ms, which is a kernel that runs so long, with and without a
-// reduction behind it: what is exposed, by the stream's own clock.
-static void exposed_behind(struct bench *bench, bool with)
+static size_t exposed_count(const struct bench *bench)
+{
+    return bench->count < EXPOSED ? bench->count : EXPOSED;
+}
+
+// Several ranks begin together, as a step lets them go.
+static void enqueue_work(struct bench *bench)
+{
+    if (bench->rank.member->size > 1) {
+        work_enqueue(bench->rank.stream, AHEAD_NS);
+        five_calls(bench);
+    }
+    work_enqueue(bench->rank.stream, WORK_NS);
+}
+
+static void nothing(struct bench *bench)
+{
+    (void)bench;
+}
+
+// A step of 50 ms, which is a kernel that runs so long, with something behind
+// it or nothing: what is exposed, by the stream's own clock.
+static void exposed_behind(struct bench *bench, void (*enqueue)(struct bench *),
+                           const char *what)
 {
     tally_stream_t stream = bench->rank.stream;
+    const size_t count = exposed_count(bench);
 
-    for (size_t i = 0; i < EXPOSED; i++) {
-        work_enqueue(stream, WORK_NS);
+    for (size_t i = 0; i < count; i++) {
+        enqueue_work(bench);
         work_mark(stream, WORK_BEGIN);
-        if (with)
-            five_calls(bench);
+        enqueue(bench);
         work_mark(stream, WORK_END);
         gpu_synchronize(stream);
         bench->ns[i] = work_between_ns();
     }
-    print(bench, with ? "behind 50 ms, a step" : "behind 50 ms, nothing",
-          bench->ns, EXPOSED);
+    print(bench, what, bench->ns, count);
 }
 
 // The same, with a host that waits for the work before it makes the calls.
-static void exposed_after(struct bench *bench, bool with)
+static void exposed_after(struct bench *bench, void (*enqueue)(struct bench *),
+                          const char *what)
 {
     tally_stream_t stream = bench->rank.stream;
+    const size_t count = exposed_count(bench);
 
-    for (size_t i = 0; i < EXPOSED; i++) {
-        work_enqueue(stream, WORK_NS);
+    for (size_t i = 0; i < count; i++) {
+        enqueue_work(bench);
         gpu_synchronize(stream);
         int64_t began = now_ns();
-        if (with)
-            five_calls(bench);
+        enqueue(bench);
         gpu_synchronize(stream);
         bench->ns[i] = now_ns() - began;
     }
-    print(bench, with ? "after 50 ms, a step" : "after 50 ms, nothing",
-          bench->ns, EXPOSED);
+    print(bench, what, bench->ns, count);
+}
+
+static void graphs(struct bench *bench)
+{
+    in_a_graph(bench, five_calls, "graph, a step");
+    bench->labels.tokens = 0; // nothing is launched for them
+    in_a_graph(bench, five_calls, "graph, a step without labels");
+    bench->labels.tokens = LABELS;
+    counts_in_a_graph(bench, 1, true, "graph, count and network");
+    counts_in_a_graph(bench, 1, false, "graph, count");
+    counts_in_a_graph(bench, 4, false, "graph, four counts");
+}
+
+static void exposed(struct bench *bench)
+{
+    exposed_behind(bench, nothing, "behind 50 ms, nothing");
+    exposed_behind(bench, five_calls, "behind 50 ms, a step");
+    exposed_after(bench, nothing, "after 50 ms, nothing");
+    exposed_after(bench, five_calls, "after 50 ms, a step");
+}
+
+// The floor: NCCL and nothing else.
+static void nccl_alone(struct bench *bench)
+{
+    launch_bound(bench, one_all_reduce, "launch-bound, one all-reduce");
+    launch_bound(bench, three_all_reduces, "launch-bound, three all-reduces");
+    in_a_graph(bench, one_all_reduce, "graph, one all-reduce");
+    in_a_graph(bench, three_all_reduces, "graph, three all-reduces");
+    exposed_behind(bench, three_all_reduces, "behind 50 ms, three all-reduces");
+    exposed_after(bench, three_all_reduces, "after 50 ms, three all-reduces");
 }
 
 static void run(struct processes_member *member, const void *argument)
@@ -256,20 +315,20 @@ static void run(struct processes_member *member, const void *argument)
     bench.labels.type = TALLY_I32;
     bench.labels.values = gpu_take(sizeof(values), values);
     bench.labels.tokens = LABELS;
+    bench.lanes = gpu_take(NUMERIC_LANES * sizeof(int64_t), NULL);
+    bench.comm = bench.rank.comm;
+    if (nccl_reduces() && bench.comm == NULL)
+        bench.comm = nccl_open(member);
     host_time(&bench);
-    launch_bound(&bench);
-    if (how == NULL || strcmp(how, "memop") != 0) { // which is not captured
-        in_a_graph(&bench);
-        counts_in_a_graph(&bench, 1, true, "graph, count and network");
-        counts_in_a_graph(&bench, 1, false, "graph, count");
-        counts_in_a_graph(&bench, 4, false, "graph, four counts");
-    }
-    // Ranks do not begin their work at once.
-    for (int with = 0; with < 2 && wanted->ranks == 1; with++) {
-        exposed_behind(&bench, with != 0);
-        exposed_after(&bench, with != 0);
-    }
+    launch_bound(&bench, five_calls, "launch-bound");
+    if (how == NULL || strcmp(how, "memop") != 0) // which is not captured
+        graphs(&bench);
+    exposed(&bench);
+    if (bench.comm != NULL)
+        nccl_alone(&bench);
     EXPECT(tally_step_free(bench.step) == TALLY_OK);
+    if (bench.comm != bench.rank.comm)
+        nccl_close(bench.comm);
     rank_close(&bench.rank);
     free(bench.ns);
 }
@@ -281,8 +340,14 @@ int main(int argc, char **argv)
         .ranks = argc > 2 ? (int32_t)atoi(argv[2]) : 1,
     };
 
-    if (gpu_count() == 0 || wanted.count < 100 || wanted.ranks < 1) {
-        puts("skipped: there is no GPU, or COUNT is below 100");
+    if (argc == 2 && strcmp(argv[1], "gpus") == 0) {
+        printf("%d\n", gpu_count());
+        return 0;
+    }
+    setvbuf(stdout, NULL, _IOLBF, 0); // what fails has said what it could
+    if (gpu_count() < wanted.ranks || wanted.count < STEPS ||
+        wanted.ranks < 1) {
+        puts("skipped: there are not so many GPUs, or COUNT is below 20");
         return 77;
     }
     must_return(wanted.ranks, run, &wanted);

@@ -395,7 +395,7 @@ def elsewhere(_):
 
 * [GPU.md](GPU.md): the kernels on each GPU that was there, and PyTorch's, Liger's and
   quack's beside them (`bench/gpu.sh`).
-* [GPU_STEPS.md](GPU_STEPS.md): what the order on a stream costs (`make bench-gpu-steps`).
+* [GPU_STEPS.md](GPU_STEPS.md): what the order on a stream costs (`bench/gpu_steps.sh`).
 * [REPLICAS.md](REPLICAS.md): decisions of replica groups, and how soon a lost one is
   missed (`bench/replicas.py`).
 * [PYTHON.md](PYTHON.md): the calls of a step from Python (`bench/python_calls.py`,

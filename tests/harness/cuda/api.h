@@ -43,6 +43,7 @@ typedef struct CUgraphExec_st *CUgraphExec;
     F(cuCtxSetCurrent, (CUcontext context))                                    \
     F(cuEventCreate, (CUevent * event, unsigned int flags))                    \
     F(cuEventDestroy_v2, (CUevent event))                                      \
+    F(cuEventElapsedTime, (float *ms, CUevent from, CUevent to))               \
     F(cuEventQuery, (CUevent event))                                           \
     F(cuEventRecord, (CUevent event, CUstream stream))                         \
     F(cuEventSynchronize, (CUevent event))                                     \

@@ -4,6 +4,7 @@
 #ifndef HARNESS_CUDA_DOUBLE_H
 #define HARNESS_CUDA_DOUBLE_H
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -25,6 +26,7 @@ namespace cuda_double
 struct mark {
     bool begun = false;
     bool done = false;
+    std::chrono::steady_clock::time_point done_at;
 };
 typedef std::shared_ptr<struct mark> mark_ref;
 

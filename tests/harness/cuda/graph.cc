@@ -65,6 +65,21 @@ CUresult cuEventSynchronize(CUevent event)
     return mark_wait(&held, event->context, mark);
 }
 
+CUresult cuEventElapsedTime(float *ms, CUevent from, CUevent to)
+{
+    CALL(CALL_CONTEXT);
+    const mark_ref begin = event_of(from)->mark, end = event_of(to)->mark;
+
+    if (begin == NULL || end == NULL)
+        return CUDA_ERROR_INVALID_HANDLE;
+    if (!begin->done || !end->done)
+        return CUDA_ERROR_NOT_READY;
+    *ms =
+        std::chrono::duration<float, std::milli>(end->done_at - begin->done_at)
+            .count();
+    return CUDA_SUCCESS;
+}
+
 static CUresult capture_join(CUstream stream, CUevent event)
 {
     if (stream->capture != NULL && stream->capture != event->capture) {

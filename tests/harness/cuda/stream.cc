@@ -40,6 +40,7 @@ void stream_work(CUstream stream)
                 stream->context->error = error;
         }
         work.mark->done = true;
+        work.mark->done_at = std::chrono::steady_clock::now();
         stream->queue.pop_front();
         all.changed.notify_all();
     }
