@@ -9,9 +9,10 @@
 #include "core/objects.h"
 #include "gpu/steps_epoch.h"
 
-#define DEADLINE_S 2
-#define SLACK_S 20    // of a machine that has other work
-#define PATIENCE_S 60 // then a case hangs
+#define DEADLINE_S "2"
+#define NCCL_DEADLINE_S "4" // it may connect at the first use
+#define SLACK_S 20          // of a machine that has other work
+#define PATIENCE_S 120      // then a case hangs
 
 bool launches_block(void)
 {
@@ -230,19 +231,16 @@ static void crossed(struct processes_member *member, const void *groups)
 }
 
 static void cross(void (*run)(struct processes_member *, const void *),
-                  int groups)
+                  int groups, const char *deadline_s)
 {
-    char deadline[16];
-
-    snprintf(deadline, sizeof(deadline), "%d", DEADLINE_S);
-    setenv("TALLY_TIMEOUT", deadline, 1);
+    setenv("TALLY_TIMEOUT", deadline_s, 1);
     must_return(2, run, &groups);
     unsetenv("TALLY_TIMEOUT");
 }
 
 void opposite_orders_end_by_the_deadline(void)
 {
-    cross(crossed, false);
+    cross(crossed, false, DEADLINE_S);
 }
 
 // One of two groups over NCCL.
@@ -308,7 +306,7 @@ static void cross_sides(struct processes_member *member, struct side *sides[2],
                         const struct arrays *arrays)
 {
     tally_status_t first[PROCESSES_MAX];
-    const double until = seconds() + 2 * DEADLINE_S + SLACK_S;
+    const double until = seconds() + 2 * atof(NCCL_DEADLINE_S) + SLACK_S;
 
     for (int i = 0; i < 2; i++)
         enqueue(sides[i]->step, TALLY_COUNT_FIRST, arrays,
@@ -360,9 +358,9 @@ static void crossed_over_nccl(struct processes_member *member,
 void opposite_orders_of_groups_end_by_the_deadline(void)
 {
     if (!nccl_reduces())
-        cross(crossed, true);
+        cross(crossed, true, DEADLINE_S);
     else if (launches_block())
         puts("  skipped: the host does not come to the second group");
     else
-        cross(crossed_over_nccl, true);
+        cross(crossed_over_nccl, true, NCCL_DEADLINE_S);
 }
