@@ -248,8 +248,10 @@ GPU_FN void loss_grad_row(const struct kernel_job &job, F far,
         // By all, so that nobody waits for it in a branch; not before, so that
         // the release there does not.
         const float target = row_load<E>(from, label);
-        slice_load<E>(from, begin, &near);
+        // The far tile first, whose copies take no register: a little sooner
+        // than the other way round (doc/kernels.md).
         slice_load<E>(from, begin + ROW_TILE, &far);
+        slice_load<E>(from, begin, &near);
         pairs_begun();
         if (gpu_warp() == 0 && group >= first && group < first + groups)
             pair_put(pairs, pairs.count, {target, 0});
