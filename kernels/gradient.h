@@ -211,11 +211,37 @@ GPU_FN void slice_share(S *slice, const V &variant, int begin, int label,
         pair_put(to, tile * ROW_WARPS + gpu_warp() % ROW_WARPS, sum);
 }
 
+// Zeros for those of GRAD_ZERO_ROWS rows, from `first` on, that do not count:
+// into the vectors that a thread of a cluster has of each.
+template <class E>
+GPU_FN void rows_clear(const struct kernel_job &job, int64_t first, int begin)
+{
+    const bool mine =
+        gpu_lane() < GRAD_ZERO_ROWS && gpu_lane() < job.labels.tokens - first;
+    const uint32_t rows =
+        gpu_ballot(mine && token_load(job.labels, first + gpu_lane()).kind !=
+                               TOKEN_COUNTS);
+
+#pragma unroll 1
+    for (int r = 0; r < GRAD_ZERO_ROWS; r++) {
+        if ((rows >> r & 1) == 0)
+            continue;
+        const struct row to =
+            row_at<E>(job.gradient, job.gradient_stride, job.width, first + r);
+#pragma unroll
+        for (int i = 0; i < GRAD_SLICES * ROW_DEPTH; i++)
+            if (begin + i * ROW_THREADS < to.whole)
+                gpu_store((char *)row_vector(to, begin + i * ROW_THREADS), {});
+    }
+}
+
 // A row by a cluster: 256 threads have two tiles of it, packed as they came,
 // one in registers and the other, F, there too or in shared memory. All is
 // read, then all is written. The device deals clusters out as others end, so it
 // matters little which tokens are ignored, and several blocks on a
-// multiprocessor do what one of them waits with.
+// multiprocessor do what one of them waits with. Zeros of rows that do not
+// count are stored by clusters behind those of all rows: memory prefers many
+// stores of a kind, and nobody reads such a row.
 template <class E, class F, class R = typename E::real>
 GPU_FN void loss_grad_row(const struct kernel_job &job, F far,
                           char *shared_pairs)
@@ -223,6 +249,15 @@ GPU_FN void loss_grad_row(const struct kernel_job &job, F far,
     const plain_variant<R> variant(job.shaping);
     const int rank = gpu_cluster_rank();
     const int64_t index = gpu_block() / gpu_cluster_size();
+    const int groups = gpu_threads() / ROW_THREADS; // of 256 threads
+    const int first = rank * groups;
+    const int tile = (first + gpu_thread() / ROW_THREADS) * GRAD_SLICES;
+    const int begin = slice_begin(tile, gpu_thread() % ROW_THREADS);
+
+    if (index >= job.labels.tokens) {
+        rows_clear<E>(job, (index - job.labels.tokens) * GRAD_ZERO_ROWS, begin);
+        return;
+    }
     const struct token token = token_load(job.labels, index);
     // Now: later a load waits behind the stores of other blocks.
     const struct factors factors(job);
@@ -230,10 +265,6 @@ GPU_FN void loss_grad_row(const struct kernel_job &job, F far,
     const struct row to =
         row_at<E>(job.gradient, job.gradient_stride, job.width, index);
     const int tiles = (from.whole + ROW_TILE - 1) / ROW_TILE;
-    const int groups = gpu_threads() / ROW_THREADS; // of 256 threads
-    const int first = rank * groups;
-    const int tile = (first + gpu_thread() / ROW_THREADS) * GRAD_SLICES;
-    const int begin = slice_begin(tile, gpu_thread() % ROW_THREADS);
     struct kernel_parts parts = {};
     struct numeric_record own = {};
 
@@ -264,11 +295,6 @@ GPU_FN void loss_grad_row(const struct kernel_job &job, F far,
                            factors.of(token.weight), job.labels.vocab);
         slice_give<E>(near, variant, slopes, label, to, begin);
         slice_give<E>(far, variant, slopes, label, to, begin + ROW_TILE);
-    } else {
-#pragma unroll
-        for (int i = 0; i < GRAD_SLICES * ROW_DEPTH; i++)
-            if (begin + i * ROW_THREADS < to.whole)
-                gpu_store((char *)row_vector(to, begin + i * ROW_THREADS), {});
     }
     if (rank == 0 && gpu_thread() == 0) {
         token_finish(variant, job.labels, index, token, parts, job.nll, &own);

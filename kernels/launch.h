@@ -173,7 +173,17 @@ KERNEL_FN int64_t kernel_loss_grad_cluster(enum kernel_element type,
     return tiles > held ? (tiles + held - 1) / held : 1;
 }
 
-// Rows must be of whole vectors and aligned to them.
+// Behind the clusters of all rows those that store zeros, each for the rows
+// that do not count among so many.
+#define GRAD_ZERO_ROWS 8
+
+KERNEL_FN int64_t kernel_loss_grad_clusters(int64_t tokens)
+{
+    return tokens + (tokens + GRAD_ZERO_ROWS - 1) / GRAD_ZERO_ROWS;
+}
+
+// Rows must be of whole vectors and aligned to them. A launch has less than
+// 2^31 blocks.
 KERNEL_FN int kernel_loss_grad_fits(const struct kernel_device *device,
                                     enum kernel_element type,
                                     const struct kernel_job *job)
@@ -188,7 +198,7 @@ KERNEL_FN int kernel_loss_grad_fits(const struct kernel_device *device,
 
     return all % ROW_VECTOR_BYTES == 0 && cluster <= KERNEL_CLUSTER_MAX &&
            (cluster == 1 || device->clusters) &&
-           job->labels.tokens <= INT32_MAX / KERNEL_CLUSTER_MAX;
+           kernel_loss_grad_clusters(job->labels.tokens) <= INT32_MAX / cluster;
 }
 
 #define KERNEL_BARRIER_BYTES 16 // pairs lie after it
@@ -200,7 +210,7 @@ kernel_loss_grad_shape(enum kernel_element type, int64_t width, int64_t tokens)
     int64_t cluster = kernel_loss_grad_cluster(type, width);
     struct kernel_shape shape = {0, 1, ROW_THREADS, 0};
 
-    shape.blocks = (uint32_t)(tokens * cluster);
+    shape.blocks = (uint32_t)(kernel_loss_grad_clusters(tokens) * cluster);
     shape.cluster = (uint32_t)cluster;
     // The pairs, and the label's logit; before them a tile, but for long rows.
     shape.shared_bytes =

@@ -116,6 +116,74 @@ static void nothing_leaks_from_rows_that_do_not_count()
     }
 }
 
+// What both ways give: none of the rows counts, all do, one of those at an end,
+// or some, and some labels are bad.
+static void zeros_and_check(struct batch batch, int which)
+{
+    const int64_t last = batch.tokens - 1;
+    struct how how;
+
+    for (int64_t i = 0; i <= last; i++)
+        if (which == 0 || (which == 2 && i < last) || (which == 3 && i > 0) ||
+            (which == 4 && i % 3 != 1))
+            batch.labels[(size_t)i] = i % 4 == 3 ? -1 : JOB_IGNORE;
+    how.way = WAY_TWO;
+    const struct outcome want = batch_run(batch, how);
+    for (int in_place = 0; in_place < 2; in_place++) {
+        how.way = WAY_FUSED;
+        how.in_place = in_place != 0;
+        how.seed++;
+        const struct outcome got = batch_run(batch, how);
+        CHECK(outcome_equal(got, want) && got.untouched,
+              "%lld logits, %lld tokens, case %d: not as in two passes",
+              (long long)batch.vocab, (long long)batch.tokens, which);
+    }
+}
+
+static void rows_that_do_not_count_get_zeros_and_no_others_do()
+{
+    static const int64_t tokens[] = {1, 7, 8, 9, 17, 67};
+    // By a block, by clusters, by clusters of long rows; the last vector is of
+    // a tile of its own.
+    static const int64_t vocabs[] = {104, 32776, 262152};
+
+    for (int v = 0; v < 3; v++)
+        for (int t = 0; t < (v == 0 ? 6 : v == 1 ? 5 : 4); t++) {
+            struct batch batch(KERNEL_BF16, vocabs[v], tokens[t], 1);
+            batch.stride += 8;
+            batch.gradient_stride += 16;
+            for (int which = 0; which < 5; which++)
+                if (batch_fits_fused(batch) && !test_has_failed())
+                    zeros_and_check(batch, which);
+        }
+}
+
+static void rows_fit_that_a_launch_has_blocks_for()
+{
+    static const int64_t vocabs[] = {8, 32776, 128256, 524288};
+    const struct kernel_device device = {132, 1};
+
+    for (int64_t vocab : vocabs) {
+        const int64_t cluster = kernel_loss_grad_cluster(KERNEL_BF16, vocab);
+        int64_t fits = 0;
+        struct kernel_job job = {};
+        job.width = vocab;
+        job.stride = vocab;
+        job.gradient_stride = vocab;
+        for (int64_t bit = (int64_t)1 << 32; bit > 0; bit /= 2) {
+            job.labels.tokens = fits + bit;
+            if (kernel_loss_grad_fits(&device, KERNEL_BF16, &job))
+                fits += bit;
+        }
+        const int64_t blocks =
+            kernel_loss_grad_shape(KERNEL_BF16, vocab, fits).blocks;
+        CHECK(blocks % cluster == 0 && blocks >= fits * cluster &&
+                  blocks <= INT32_MAX && blocks > INT32_MAX - 3 * cluster,
+              "%lld blocks for %lld rows of %lld", (long long)blocks,
+              (long long)fits, (long long)vocab);
+    }
+}
+
 static void many_labels_are_counted()
 {
     const int64_t tokens = machine_is_emulated() ? 20001 : 3000001;
@@ -177,6 +245,8 @@ const std::vector<struct test> tests_of_tokens = {
     TEST(no_tokens_are_nothing),
     TEST(weights_that_are_no_numbers_make_bad_labels),
     TEST(nothing_leaks_from_rows_that_do_not_count),
+    TEST(rows_that_do_not_count_get_zeros_and_no_others_do),
+    TEST(rows_fit_that_a_launch_has_blocks_for),
     TEST(many_labels_are_counted),
     TEST(outputs_that_are_not_wanted_are_left_out),
 };
