@@ -20,7 +20,9 @@ only copies.
 A peer's call is loss and gradient, of bf16, scaled by a factor in device memory, unless it
 says otherwise; `bench/gpu_peers.py` has them. Beside it stands what ours takes for the
 same: `loss`, or `loss_grad`. GiB: what the call holds at its peak beyond its logits;
-ours holds the gradient, or nothing in place.
+ours holds the gradient, or nothing in place. MiB: how much less of the device's memory
+is free when all kernels of these rows have run, `loss_grad in place` last; the first
+ones' code is in it.
 
 The aims are those of an H200. Of rows that all count, but where it says otherwise; what
 is not reached is **bold**, and doc/kernels.md says why and what comes next.
@@ -109,12 +111,22 @@ def steps_table(rows):
     return "\n".join(lines + [""] + notes) + "\n"
 
 
+def versions_table(versions: dict[str, str]) -> str:
+    if not versions:
+        return ""
+    return ("| | version |\n|---|---|\n"
+            + "".join("| %s | %s |\n" % of for of in versions.items()) + "\n")
+
+
 def table(head, rows):
+    extra = {(r["type"], r["vocab"], r["ignored"]): r["extra_mib"] for r in rows
+             if "extra_mib" in r}
+    rows = [r for r in rows if "kernel" in r]
     limits = {(r["kernel"], r["type"], r["vocab"]): r["ms"] for r in rows
               if r["kernel"] in ("read", "memcpy")}
     lines = ["T = %d; medians of %d runs." % (head["tokens"], head["runs"]), "",
-             "| logits | V | ignored | kernel | ms | GB/s | ratio | limit |",
-             "|---|---:|---:|---|---:|---:|---:|---|"]
+             "| logits | V | ignored | kernel | ms | GB/s | ratio | limit | MiB |",
+             "|---|---:|---:|---|---:|---:|---:|---|---:|"]
     for row in (r for r in rows if not r.get("peer")):
         name = row["kernel"]
         limit = "read" if name.startswith("loss") and "grad" not in name \
@@ -125,17 +137,20 @@ def table(head, rows):
         else:
             ratio = "%.3f" % (row["ms"] / time)
         if name == "count":
-            lines.append("| | | | count | %.4f | | | |" % row["ms"])
+            lines.append("| | | | count | %.4f | | | | |" % row["ms"])
             continue
-        lines.append("| %s | %d | %d %% | %s | %.4f | %d | %s | %s |"
+        mib = extra.get((row["type"], row["vocab"], row["ignored"])) \
+            if name == "loss_grad in place" else None
+        lines.append("| %s | %d | %d %% | %s | %.4f | %d | %s | %s | %s |"
                      % (row["type"], row["vocab"], row["ignored"], name,
-                        row["ms"], row["gbps"], ratio, limit))
+                        row["ms"], row["gbps"], ratio, limit,
+                        "" if mib is None else "%.1f" % mib))
     return "\n".join(lines) + "\n"
 
 
 def aims_table(rows):
     times = {(r["kernel"], r["vocab"], r["ignored"]): r["ms"] for r in rows
-             if r.get("peer") or r.get("type") == "bf16"}
+             if "kernel" in r and (r.get("peer") or r["type"] == "bf16")}
     vocabs = sorted({v for _, v, _ in times if v > 0})
     lines = ["| of bf16 | aim | %s |" % " | ".join("V = %d" % v for v in vocabs),
              "|---|---:|%s" % ("---:|" * len(vocabs))]
@@ -157,7 +172,7 @@ def aims_table(rows):
 
 def peers_table(rows):
     ours = {(r["kernel"], r["vocab"], r["ignored"]): r["ms"] for r in rows
-            if r.get("type") == "bf16"}
+            if "kernel" in r and r.get("type") == "bf16"}
     lines = ["| V | ignored | peer | ms | GiB | ours ms | times ours |",
              "|---:|---:|---|---:|---:|---:|---:|"]
     for row in (r for r in rows if r.get("peer")):
@@ -172,14 +187,17 @@ def peers_table(rows):
 
 def main():
     head, *rows = [json.loads(line) for line in open(sys.argv[1])]
+    versions = {name: version for r in rows
+                for name, version in r.get("versions", {}).items()}
+    rows = [r for r in rows if "versions" not in r]
     before = re.split(r"^## (.*)\n\n", open(sys.argv[2]).read(), flags=re.M)
     cards = dict(zip(before[1::2], before[2::2]))
     of_steps = any("what" in row or "note" in row for row in rows)
     cards[head["device"]] = "Measured %s%s.\n%s" % (
         datetime.date.today(), head.get("how", ""),
         "\n" + steps_table(rows) if of_steps
-        else "\n%s\n%s\n%s" % (aims_table(rows), table(head, rows),
-                             peers_table(rows)))
+        else "\n%s%s\n%s\n%s" % (versions_table(versions), aims_table(rows),
+                               table(head, rows), peers_table(rows)))
     print(STEPS_HEAD if of_steps else HEAD)
     print("\n".join("## %s\n\n%s" % (card, cards[card].strip() + "\n")
                     for card in sorted(cards)), end="")

@@ -12,6 +12,10 @@ mkdir -p "$build"
 ${NVCC:-nvcc} -std=c++17 -O3 -I. -Isrc -arch="${GPU_ARCH:-native}" \
     -o "$build/bench" bench/gpu.cu
 "$build/bench" | tee "$build/gpu.json"
+driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | sed -n 1p)
+cuda=$(${NVCC:-nvcc} --version | sed -n 's/.*release.*, V\([0-9.]*\).*/\1/p')
+printf '{"versions": {"driver": "%s", "CUDA": "%s"}}\n' "$driver" "$cuda" |
+    tee -a "$build/gpu.json"
 if python3 -c 'import torch' 2>"$build/peers.log"; then
     python3 bench/gpu_peers.py 2>"$build/peers.log" | tee -a "$build/gpu.json"
     grep '_peers, V' "$build/peers.log" >&2 || true

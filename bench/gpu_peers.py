@@ -8,6 +8,7 @@ is left out, with a line on stderr. Needs PyTorch on a GPU.
 """
 import json
 import statistics
+from importlib import metadata
 import sys
 
 import torch
@@ -16,6 +17,15 @@ import torch.nn.functional as functional
 TOKENS = 8192
 RUNS = 15
 WARM_UP = 3
+
+
+def versions() -> dict[str, str]:
+    """Of what is measured here and installed, by the names of their packages."""
+    found = metadata.packages_distributions()
+    names = [name for module in ("liger_kernel", "quack", "triton")
+             for name in dict.fromkeys(found.get(module, []))]
+    return {"torch": torch.__version__,
+            **{name: metadata.version(name) for name in names}}
 
 
 def milliseconds(call):
@@ -120,6 +130,7 @@ def measure(vocab, ignored):
 
 
 def main():
+    print(json.dumps({"versions": versions()}), flush=True)
     for vocab in (32000, 128256, 262144):
         for ignored in (0, 70):
             measure(vocab, ignored)
