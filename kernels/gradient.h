@@ -211,19 +211,26 @@ GPU_FN void slice_share(S *slice, const V &variant, int begin, int label,
         pair_put(to, tile * ROW_WARPS + gpu_warp() % ROW_WARPS, sum);
 }
 
-// Zeros for those of GRAD_ZERO_ROWS rows, from `first` on, that do not count:
-// into the vectors that a thread of a cluster has of each.
+// What those of `count` rows, from `first` on, that do not count leave behind:
+// zeros, into the vectors that a thread of a cluster has of each, nll, record.
 template <class E>
-GPU_FN void rows_clear(const struct kernel_job &job, int64_t first, int begin)
+GPU_FN void rows_clear(const struct kernel_job &job, int64_t first, int count,
+                       int begin)
 {
-    const bool mine =
-        gpu_lane() < GRAD_ZERO_ROWS && gpu_lane() < job.labels.tokens - first;
-    const uint32_t rows =
-        gpu_ballot(mine && token_load(job.labels, first + gpu_lane()).kind !=
-                               TOKEN_COUNTS);
+    const plain_variant<typename E::real> variant(job.shaping);
+    const int64_t mine = first + gpu_lane();
+    struct token token = {};
+    struct numeric_record own = {};
+
+    if (gpu_lane() < count && mine < job.labels.tokens)
+        token = token_load(job.labels, mine);
+    else
+        token.kind = TOKEN_COUNTS;
+    const bool clears = token.kind != TOKEN_COUNTS;
+    const uint32_t rows = gpu_ballot(clears);
 
 #pragma unroll 1
-    for (int r = 0; r < GRAD_ZERO_ROWS; r++) {
+    for (int r = 0; r < count; r++) {
         if ((rows >> r & 1) == 0)
             continue;
         const struct row to =
@@ -233,15 +240,20 @@ GPU_FN void rows_clear(const struct kernel_job &job, int64_t first, int begin)
             if (begin + i * ROW_THREADS < to.whole)
                 gpu_store((char *)row_vector(to, begin + i * ROW_THREADS), {});
     }
+    if (gpu_cluster_rank() != 0 || gpu_warp() != 0 || !clears)
+        return;
+    token_finish(variant, job.labels, mine, token, {}, job.nll, &own);
+    record_publish(job.record, own);
 }
 
 // A row by a cluster: 256 threads have two tiles of it, packed as they came,
 // one in registers and the other, F, there too or in shared memory. All is
 // read, then all is written. The device deals clusters out as others end, so it
 // matters little which tokens are ignored, and several blocks on a
-// multiprocessor do what one of them waits with. Zeros of rows that do not
-// count are stored by clusters behind those of all rows: memory prefers many
-// stores of a kind, and nobody reads such a row.
+// multiprocessor do what one of them waits with. Rows that do not count are
+// left to clusters behind those of all rows, as memory prefers many stores of a
+// kind; where exponentials are of double, zeros are better stored while others
+// compute.
 template <class E, class F, class R = typename E::real>
 GPU_FN void loss_grad_row(const struct kernel_job &job, F far,
                           char *shared_pairs)
@@ -255,48 +267,50 @@ GPU_FN void loss_grad_row(const struct kernel_job &job, F far,
     const int begin = slice_begin(tile, gpu_thread() % ROW_THREADS);
 
     if (index >= job.labels.tokens) {
-        rows_clear<E>(job, (index - job.labels.tokens) * GRAD_ZERO_ROWS, begin);
+        rows_clear<E>(job, (index - job.labels.tokens) * GRAD_CLEAR_ROWS,
+                      GRAD_CLEAR_ROWS, begin);
         return;
     }
     const struct token token = token_load(job.labels, index);
+    if (token.kind != TOKEN_COUNTS) {
+        if (!kernel_clears_last(E::bytes))
+            rows_clear<E>(job, index, 1, begin);
+        return;
+    }
     // Now: later a load waits behind the stores of other blocks.
     const struct factors factors(job);
     struct row from = row_at<E>(job.logits, job.stride, job.width, index);
     const struct row to =
         row_at<E>(job.gradient, job.gradient_stride, job.width, index);
     const int tiles = (from.whole + ROW_TILE - 1) / ROW_TILE;
-    struct kernel_parts parts = {};
-    struct numeric_record own = {};
+    const int label = (int)token.label;
+    const struct pairs<R> pairs(shared_pairs, tiles);
+    const int group = label / (E::count * ROW_TILE * GRAD_SLICES);
+    struct slice<E> near;
 
     from.shift = 0; // as is known of rows that fit; now to the compiler, too
-    if (token.kind == TOKEN_COUNTS) {
-        const int label = (int)token.label;
-        const struct pairs<R> pairs(shared_pairs, tiles);
-        const int group = label / (E::count * ROW_TILE * GRAD_SLICES);
-        struct slice<E> near;
-
-        pairs_begin(pairs);
-        // By all, so that nobody waits for it in a branch; not before, so that
-        // the release there does not.
-        const float target = row_load<E>(from, label);
-        // The far tile first, whose copies take no register: a little sooner
-        // than the other way round (doc/kernels.md).
-        slice_load<E>(from, begin + ROW_TILE, &far);
-        slice_load<E>(from, begin, &near);
-        pairs_begun();
-        if (gpu_warp() == 0 && group >= first && group < first + groups)
-            pair_put(pairs, pairs.count, {target, 0});
-        slice_share<E>(&near, variant, begin, label, pairs, tile);
-        gpu_copy_wait();
-        slice_share<E>(&far, variant, begin + ROW_TILE, label, pairs, tile + 1);
-        parts = pairs_take(pairs);
-        const struct slopes<R> slopes =
-            softmax_slopes(variant, softmax_of<R>(parts),
-                           factors.of(token.weight), job.labels.vocab);
-        slice_give<E>(near, variant, slopes, label, to, begin);
-        slice_give<E>(far, variant, slopes, label, to, begin + ROW_TILE);
-    }
+    pairs_begin(pairs);
+    // By all, so that nobody waits for it in a branch; not before, so that
+    // the release there does not.
+    const float target = row_load<E>(from, label);
+    // The far tile first, whose copies take no register: a little sooner than
+    // the other way round (doc/kernels.md).
+    slice_load<E>(from, begin + ROW_TILE, &far);
+    slice_load<E>(from, begin, &near);
+    pairs_begun();
+    if (gpu_warp() == 0 && group >= first && group < first + groups)
+        pair_put(pairs, pairs.count, {target, 0});
+    slice_share<E>(&near, variant, begin, label, pairs, tile);
+    gpu_copy_wait();
+    slice_share<E>(&far, variant, begin + ROW_TILE, label, pairs, tile + 1);
+    const struct kernel_parts parts = pairs_take(pairs);
+    const struct slopes<R> slopes =
+        softmax_slopes(variant, softmax_of<R>(parts), factors.of(token.weight),
+                       job.labels.vocab);
+    slice_give<E>(near, variant, slopes, label, to, begin);
+    slice_give<E>(far, variant, slopes, label, to, begin + ROW_TILE);
     if (rank == 0 && gpu_thread() == 0) {
+        struct numeric_record own = {};
         token_finish(variant, job.labels, index, token, parts, job.nll, &own);
         record_publish(job.record, own);
     }

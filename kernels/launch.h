@@ -174,12 +174,20 @@ KERNEL_FN int64_t kernel_loss_grad_cluster(enum kernel_element type,
 }
 
 // Behind the clusters of all rows those that store zeros, each for the rows
-// that do not count among so many.
-#define GRAD_ZERO_ROWS 8
+// that do not count among so many. Fewer a cluster take longer where all count.
+#define GRAD_CLEAR_ROWS 16
 
-KERNEL_FN int64_t kernel_loss_grad_clusters(int64_t tokens)
+KERNEL_FN int kernel_clears_last(int64_t element_bytes)
 {
-    return tokens + (tokens + GRAD_ZERO_ROWS - 1) / GRAD_ZERO_ROWS;
+    return element_bytes < 4;
+}
+
+KERNEL_FN int64_t kernel_loss_grad_clusters(enum kernel_element type,
+                                            int64_t tokens)
+{
+    return kernel_clears_last(kernel_element_bytes(type))
+               ? tokens + (tokens + GRAD_CLEAR_ROWS - 1) / GRAD_CLEAR_ROWS
+               : tokens;
 }
 
 // Rows must be of whole vectors and aligned to them. A launch has less than
@@ -198,7 +206,8 @@ KERNEL_FN int kernel_loss_grad_fits(const struct kernel_device *device,
 
     return all % ROW_VECTOR_BYTES == 0 && cluster <= KERNEL_CLUSTER_MAX &&
            (cluster == 1 || device->clusters) &&
-           kernel_loss_grad_clusters(job->labels.tokens) <= INT32_MAX / cluster;
+           kernel_loss_grad_clusters(type, job->labels.tokens) <=
+               INT32_MAX / cluster;
 }
 
 #define KERNEL_BARRIER_BYTES 16 // pairs lie after it
@@ -210,7 +219,8 @@ kernel_loss_grad_shape(enum kernel_element type, int64_t width, int64_t tokens)
     int64_t cluster = kernel_loss_grad_cluster(type, width);
     struct kernel_shape shape = {0, 1, ROW_THREADS, 0};
 
-    shape.blocks = (uint32_t)(kernel_loss_grad_clusters(tokens) * cluster);
+    shape.blocks =
+        (uint32_t)(kernel_loss_grad_clusters(type, tokens) * cluster);
     shape.cluster = (uint32_t)cluster;
     // The pairs, and the label's logit; before them a tile, but for long rows.
     shape.shared_bytes =

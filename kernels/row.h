@@ -180,7 +180,8 @@ template <class E> struct slice {
 
 // The same in shared memory, where there is room for more than registers have.
 template <class E> struct far_slice {
-    static constexpr int unroll = 4; // more takes registers
+    // More takes registers.
+    static constexpr int unroll = E::bytes < 4 ? 4 : 2;
     char *tile; // of 256 threads; each has to do with its own vectors alone
 
     GPU_FN gpu_vector *place(int i) const

@@ -142,20 +142,22 @@ static void zeros_and_check(struct batch batch, int which)
 
 static void rows_that_do_not_count_get_zeros_and_no_others_do()
 {
-    static const int64_t tokens[] = {1, 7, 8, 9, 17, 67};
+    static const int64_t tokens[] = {1, 15, 16, 17, 33, 67};
     // By a block, by clusters, by clusters of long rows; the last vector is of
     // a tile of its own.
     static const int64_t vocabs[] = {104, 32776, 262152};
 
     for (int v = 0; v < 3; v++)
-        for (int t = 0; t < (v == 0 ? 6 : v == 1 ? 5 : 4); t++) {
-            struct batch batch(KERNEL_BF16, vocabs[v], tokens[t], 1);
-            batch.stride += 8;
-            batch.gradient_stride += 16;
-            for (int which = 0; which < 5; which++)
+        for (int t = 0; t < (v == 0 ? 6 : v == 1 ? 5 : 4); t++)
+            for (int which = 0; which < 5; which++) {
+                const enum kernel_element type =
+                    which % 2 == t % 2 ? KERNEL_BF16 : KERNEL_F32;
+                struct batch batch(type, vocabs[v], tokens[t], 1);
+                batch.stride += 8;
+                batch.gradient_stride += 16;
                 if (batch_fits_fused(batch) && !test_has_failed())
                     zeros_and_check(batch, which);
-        }
+            }
 }
 
 static void rows_fit_that_a_launch_has_blocks_for()
