@@ -94,9 +94,21 @@ GPU_FN uint32_t gpu_shuffle_next(uint32_t x)
     return __shfl_down_sync(~0u, x, 1);
 }
 
+// Of that lane.
+GPU_FN uint32_t gpu_shuffle(uint32_t x, int lane)
+{
+    return __shfl_sync(~0u, x, lane);
+}
+
 GPU_FN uint32_t gpu_ballot(bool vote)
 {
     return __ballot_sync(~0u, vote);
+}
+
+// The index of the lowest bit that is set; one is.
+GPU_FN int gpu_lowest_bit(uint32_t bits)
+{
+    return __ffs((int)bits) - 1;
 }
 
 GPU_FN void gpu_block_barrier()

@@ -5,6 +5,9 @@
 //     name                  params         needs
 //     tally_count           kernel_count
 //     tally_loss_TYPE       kernel_job     nll, parts, record: each or none
+//     tally_loss_rows_TYPE  kernel_job     kernel_loss_rows_fits(); in place of
+//                                          tally_loss_TYPE if it pays:
+//                                          kernel_loss_rows_pays()
 //     tally_loss_grad_TYPE  kernel_job     kernel_loss_grad_fits()
 //     tally_loss_grad_long_TYPE            in its place if the row is long:
 //                                          kernel_loss_grad_is_long()
@@ -19,9 +22,9 @@
 //     tally_maximum         kernel_maximum one warp
 //     tally_multiply_TYPE   kernel_multiply
 //
-// TYPE is f32, bf16 or f16; "_shaped" after it is the variant that heeds
-// kernel_job.shaping, which loss_grad has not. Records must have room for the
-// tokens added since their last fold: 2^31.
+// TYPE is f32, bf16 or f16, of loss_rows the latter two; "_shaped" after it is
+// the variant that heeds kernel_job.shaping, which loss_rows and loss_grad have
+// not. Records must have room for the tokens added since their last fold: 2^31.
 //   * COUNT_FIRST without tensor parallelism: count, then loss_grad, or where
 //     it does not fit loss with parts and then backward: the same bits.
 //   * Vocabulary-parallel: loss on the rank's columns with parts alone; the
@@ -149,6 +152,64 @@ kernel_loss_shape(const struct kernel_device *device, enum kernel_element type,
                                         kernel_tiles(type, width) > 1
                                     ? 2
                                     : 1);
+}
+
+// `loss_rows`, of short rows: blocks of several rows come first, then blocks of
+// one, so that all multiprocessors end at about the same time.
+#define KERNEL_LOSS_ROWS 4
+#define KERNEL_LOSS_ROWS_SINGLES (2 * KERNEL_LOSS_BLOCKS) // a multiprocessor
+#define KERNEL_LOSS_ROWS_TILES 2                          // a row, at most
+#define KERNEL_LOSS_ROWS_PAIRS (KERNEL_LOSS_ROWS_TILES * ROW_WARPS + 1)
+#define KERNEL_LOSS_ROWS_BYTES 512 // shared
+
+// How many of so many blocks have several rows.
+KERNEL_FN int32_t kernel_loss_rows_many(int64_t tokens, int64_t blocks)
+{
+    return (int32_t)(tokens - blocks) / (KERNEL_LOSS_ROWS - 1);
+}
+
+// At least `singles` rows have a block each, if there are so many.
+KERNEL_FN struct kernel_shape kernel_loss_rows_shape_of(int64_t tokens,
+                                                        int64_t singles)
+{
+    int64_t many = tokens > singles ? (tokens - singles) / KERNEL_LOSS_ROWS : 0;
+    struct kernel_shape shape = {0, 1, ROW_THREADS, KERNEL_LOSS_ROWS_BYTES};
+
+    shape.blocks = (uint32_t)(tokens - many * (KERNEL_LOSS_ROWS - 1));
+    return shape;
+}
+
+KERNEL_FN struct kernel_shape
+kernel_loss_rows_shape(const struct kernel_device *device, int64_t tokens)
+{
+    return kernel_loss_rows_shape_of(
+        tokens, KERNEL_LOSS_ROWS_SINGLES * (int64_t)device->multiprocessors);
+}
+
+// Rows must be short and aligned to vectors. Those of float32 gain nothing: the
+// time is that of their exponentials.
+KERNEL_FN int kernel_loss_rows_fits(enum kernel_element type,
+                                    const struct kernel_job *job)
+{
+    uint64_t all = (uint64_t)(uintptr_t)job->logits |
+                   (uint64_t)(job->stride * kernel_element_bytes(type));
+
+    return type != KERNEL_F32 && all % ROW_VECTOR_BYTES == 0 &&
+           kernel_tiles(type, job->width) <= KERNEL_LOSS_ROWS_TILES &&
+           job->labels.tokens <= INT32_MAX;
+}
+
+// Whether it is to be launched in place of `loss`: it must fit, and there must
+// be rows for blocks of several of them on all multiprocessors.
+KERNEL_FN int kernel_loss_rows_pays(const struct kernel_device *device,
+                                    enum kernel_element type,
+                                    const struct kernel_job *job)
+{
+    int64_t enough =
+        KERNEL_LOSS_BLOCKS * KERNEL_LOSS_ROWS + KERNEL_LOSS_ROWS_SINGLES;
+
+    return kernel_loss_rows_fits(type, job) &&
+           job->labels.tokens >= enough * device->multiprocessors;
 }
 
 // 256 threads of `loss_grad` have two tiles of one row, one of them in

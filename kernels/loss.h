@@ -20,10 +20,15 @@ template <class R> GPU_FN gathered<R> gathered_at(char *shared, int pairs)
     return {sums, (float *)(sums + pairs)};
 }
 
-// The number of pairs: the tail has one of its own.
-GPU_FN int row_pairs(const struct row &row, int tiles, int count)
+GPU_FN int row_tiles(const struct row &row)
 {
-    return tiles * ROW_WARPS + (row.whole * count < row.width);
+    return (row.whole + ROW_TILE - 1) / ROW_TILE;
+}
+
+// The number of pairs: the tail has one of its own.
+template <class E> GPU_FN int row_pairs(const struct row &row)
+{
+    return row_tiles(row) * ROW_WARPS + (row.whole * E::count < row.width);
 }
 
 // By a whole warp: its pair, which all lanes have, to the cluster's first
@@ -71,7 +76,7 @@ template <class E, class V, class R = typename V::real>
 GPU_FN void row_gather(const V &variant, const struct row &row, int label,
                        const struct gathered<R> &to)
 {
-    const int tiles = (row.whole + ROW_TILE - 1) / ROW_TILE;
+    const int tiles = row_tiles(row);
     const int rank = gpu_cluster_rank();
     const int size = gpu_cluster_size();
     struct slice<E> slice;
@@ -134,10 +139,10 @@ template <class E, class V> GPU_FN void loss_row(const struct kernel_job &job)
     const int64_t index = gpu_block() / size;
     const struct token token = token_load(job.labels, index);
     const struct row row = row_at<E>(job.logits, job.stride, job.width, index);
-    const int tiles = (row.whole + ROW_TILE - 1) / ROW_TILE;
-    const int pairs = row_pairs(row, tiles, E::count);
+    const int pairs = row_pairs<E>(row);
     const struct gathered<typename E::real> gathered =
-        gathered_at<typename E::real>(gpu_shared(), (int)kernel_pairs(tiles));
+        gathered_at<typename E::real>(gpu_shared(),
+                                      (int)kernel_pairs(row_tiles(row)));
     struct kernel_parts parts = {-GPU_INFINITY, 0, 0, -GPU_INFINITY};
 
     if (token.kind == TOKEN_COUNTS) {

@@ -203,15 +203,22 @@ GPU_FN int slice_begin(int tile, int thread)
 }
 
 template <class E>
+GPU_FN void slice_load_aligned(const struct row &row, int begin,
+                               struct slice<E> *slice)
+{
+#pragma unroll
+    for (int i = 0; i < ROW_DEPTH; i++) {
+        int v = begin + i * ROW_THREADS;
+        slice->vector[i] = v < row.whole ? gpu_load(row_vector(row, v))
+                                         : vector_minus_infinity<E>();
+    }
+}
+
+template <class E>
 GPU_FN void slice_load(const struct row &row, int begin, struct slice<E> *slice)
 {
     if (row.shift == 0) {
-#pragma unroll
-        for (int i = 0; i < ROW_DEPTH; i++) {
-            int v = begin + i * ROW_THREADS;
-            slice->vector[i] = v < row.whole ? gpu_load(row_vector(row, v))
-                                             : vector_minus_infinity<E>();
-        }
+        slice_load_aligned(row, begin, slice);
     } else {
 #pragma unroll
         for (int i = 0; i < ROW_DEPTH; i++) {

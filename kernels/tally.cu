@@ -3,6 +3,7 @@
 // row is read in row.h.
 #include "gradient.h"
 #include "loss.h"
+#include "loss_rows.h"
 #include "multiply.h"
 #include "stream.h"
 #include "token.h"
@@ -100,18 +101,31 @@ DEFINE_KERNELS(f32_shaped, element_f32, shaped_variant, 1)
 DEFINE_KERNELS(bf16_shaped, element_bf16, shaped_variant, 1)
 DEFINE_KERNELS(f16_shaped, element_f16, shaped_variant, 1)
 
+#define DEFINE_LOSS_ROWS(name)                                                 \
+    GPU_KERNEL(ROW_THREADS, KERNEL_LOSS_BLOCKS, tally_loss_rows_##name,        \
+               struct kernel_job job)                                          \
+    {                                                                          \
+        loss_rows<element_##name, plain_variant<element_##name::real>>(job);   \
+    }
+
+DEFINE_LOSS_ROWS(bf16)
+DEFINE_LOSS_ROWS(f16)
+
 // Of the shaped variant the registers do not hold what these need.
 #define DEFINE_ONE_PASS(name)                                                  \
     GPU_KERNEL(ROW_THREADS, 4, tally_loss_grad_##name, struct kernel_job job)  \
     {                                                                          \
-        const struct far_slice<element_##name> far = {gpu_shared()};           \
+        const struct far_slice<element_##name> far = {                         \
+            gpu_shared()                                                       \
+        };                                                                     \
         loss_grad_row<element_##name>(job, far,                                \
                                       gpu_shared() + ROW_TILE_BYTES);          \
     }                                                                          \
     GPU_KERNEL(2 * ROW_THREADS, 1, tally_loss_grad_long_##name,                \
                struct kernel_job job)                                          \
     {                                                                          \
-        const struct slice<element_##name> far = {};                           \
+        const struct slice<element_##name> far = {                             \
+        };                                                                     \
         loss_grad_row<element_##name>(job, far, gpu_shared());                 \
     }
 

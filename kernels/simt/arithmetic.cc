@@ -17,6 +17,11 @@ float gpu_reciprocal(float x)
     return 1 / x;
 }
 
+int gpu_lowest_bit(uint32_t bits)
+{
+    return __builtin_ctz(bits);
+}
+
 uint32_t gpu_funnel(uint32_t low, uint32_t high, int shift)
 {
     return (uint32_t)(((uint64_t)high << 32 | low) >> shift);

@@ -89,7 +89,7 @@ void meet(struct meeting *meeting, int expected, int kind, const char *what)
     rest();
 }
 
-enum { MEET_SHUFFLE, MEET_NEXT, MEET_BALLOT, MEET_BLOCK };
+enum { MEET_SHUFFLE, MEET_NEXT, MEET_LANE, MEET_BALLOT, MEET_BLOCK };
 
 // All lanes' values, in the order of lanes.
 const uint32_t *warp_exchange(uint32_t x, int kind)
@@ -305,6 +305,11 @@ uint32_t gpu_shuffle_next(uint32_t x)
     int from = std::min(self().index % WARP + 1, WARP - 1);
 
     return warp_exchange(x, MEET_NEXT)[from];
+}
+
+uint32_t gpu_shuffle(uint32_t x, int lane)
+{
+    return warp_exchange(x, MEET_LANE)[lane % WARP];
 }
 
 uint32_t gpu_ballot(bool vote)

@@ -169,28 +169,50 @@ struct setup {
 
     void run(enum kernel_name name, const struct kernel_job &job)
     {
-        const struct kernel_device device = machine_device();
-        struct kernel_shape shape;
+        const struct kernel_shape shape =
+            name == RUN_BACKWARD
+                ? kernel_backward_shape(batch.type, job.width, batch.tokens)
+                : kernel_loss_grad_shape(batch.type, job.width, batch.tokens);
 
         if (name == RUN_LOSS_GRAD &&
             kernel_loss_grad_is_long(batch.type, job.width))
             name = RUN_LOSS_GRAD_LONG;
-        if (name == RUN_LOSS)
-            shape = how.cluster > 0
-                        ? kernel_loss_shape_of(batch.type, job.width,
-                                               batch.tokens, how.cluster)
-                        : kernel_loss_shape(&device, batch.type, job.width,
-                                            batch.tokens);
-        else if (name != RUN_BACKWARD)
-            shape = kernel_loss_grad_shape(batch.type, job.width, batch.tokens);
-        else
-            shape = kernel_backward_shape(batch.type, job.width, batch.tokens);
         machine_run({name, batch.type, batch.shaped}, &job, sizeof(job), shape,
                     how.seed);
     }
 
+    void run_loss(const struct kernel_job &job)
+    {
+        const struct machine_kernel loss = {RUN_LOSS, batch.type, batch.shaped};
+        const struct machine_kernel rows = {RUN_LOSS_ROWS, batch.type, false};
+
+        if (how.cluster > 0)
+            machine_run(loss, &job, sizeof(job),
+                        kernel_loss_shape_of(batch.type, job.width,
+                                             batch.tokens, how.cluster),
+                        how.seed);
+        else if (how.singles >= 0)
+            machine_run(rows, &job, sizeof(job),
+                        kernel_loss_rows_shape_of(batch.tokens, how.singles),
+                        how.seed);
+        else
+            loss_run(batch.type, batch.shaped, job, how.seed);
+    }
+
+    void allow_others(bool allowed);
     void parallel();
 };
+
+// Rows that do not count, by their labels.
+void setup::allow_others(bool allowed)
+{
+    for (int64_t i = 0; i < batch.tokens; i++) {
+        const int64_t label = batch.labels[(size_t)i];
+        if (label < 0 || label >= batch.vocab || label == batch.ignore_index)
+            machine_allow(logits.at() + i * batch.stride * element,
+                          (size_t)(batch.vocab * element), allowed);
+    }
+}
 
 // Each rank has a third of the columns; the first has a little less.
 void setup::parallel()
@@ -209,7 +231,7 @@ void setup::parallel()
         of[r].parts = all + r * batch.tokens;
         of[r].nll = NULL;
         of[r].record = NULL;
-        run(RUN_LOSS, of[r]);
+        run_loss(of[r]);
     }
     struct kernel_finish finish = {kernel_labels(),
                                    all,
@@ -234,6 +256,29 @@ bool batch_fits_fused(const struct batch &batch)
     struct kernel_device device = machine_device();
 
     return !batch.shaped && kernel_loss_grad_fits(&device, batch.type, &job);
+}
+
+bool batch_fits_rows(const struct batch &batch)
+{
+    struct how how;
+    struct setup setup(batch, how);
+    struct kernel_job job = setup.job();
+
+    return !batch.shaped && kernel_loss_rows_fits(batch.type, &job);
+}
+
+void loss_run(enum kernel_element type, bool shaped,
+              const struct kernel_job &job, uint64_t seed)
+{
+    const struct kernel_device device = machine_device();
+    const int64_t tokens = job.labels.tokens;
+
+    if (!shaped && kernel_loss_rows_pays(&device, type, &job))
+        machine_run({RUN_LOSS_ROWS, type, false}, &job, sizeof(job),
+                    kernel_loss_rows_shape(&device, tokens), seed);
+    else
+        machine_run({RUN_LOSS, type, shaped}, &job, sizeof(job),
+                    kernel_loss_shape(&device, type, job.width, tokens), seed);
 }
 
 // From rows apart to rows together; what is between must be as it was.
@@ -272,6 +317,8 @@ struct outcome batch_run(const struct batch &batch, const struct how &how)
     struct outcome out = {};
     std::vector<char> bytes;
 
+    if (how.counting_alone)
+        setup.allow_others(false);
     if (how.way == WAY_FUSED) {
         setup.run(RUN_LOSS_GRAD, job);
     } else if (how.way == WAY_PARALLEL) {
@@ -279,10 +326,12 @@ struct outcome batch_run(const struct batch &batch, const struct how &how)
     } else {
         if (how.way == WAY_TWO)
             job.parts = (struct kernel_parts *)setup.parts.at();
-        setup.run(RUN_LOSS, job);
+        setup.run_loss(job);
         if (how.way == WAY_TWO)
             setup.run(RUN_BACKWARD, job);
     }
+    if (how.counting_alone)
+        setup.allow_others(true);
     out.untouched = true;
     if (!setup.record.get(&bytes))
         out.untouched = false;
@@ -292,8 +341,9 @@ struct outcome batch_run(const struct batch &batch, const struct how &how)
     out.nll.resize((size_t)batch.tokens);
     if (!bytes.empty())
         memcpy(out.nll.data(), bytes.data(), bytes.size());
-    if (!setup.parts.get(&bytes) || !setup.shards.get(&bytes))
+    if (!setup.parts.get(&out.parts) || !setup.shards.get(&bytes))
         out.untouched = false;
+    out.parts.insert(out.parts.end(), bytes.begin(), bytes.end());
     if (how.way == WAY_LOSS || how.in_place) { // the gradient is elsewhere
         if (!setup.gradient.get(&bytes) ||
             !same(bytes.data(), setup.gradient.host(), bytes.size()))

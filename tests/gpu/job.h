@@ -67,10 +67,12 @@ enum way {
 struct how {
     enum way way = WAY_LOSS;
     bool in_place = false;
-    int64_t cluster = 0; // of loss; 0: the launcher's choice
+    int64_t cluster = 0;  // of loss, which runs then; 0: the launcher's choice
+    int64_t singles = -1; // of loss_rows, the same; -1: the launcher's choice
     uint64_t seed = 1;
     bool without_nll = false;
     bool without_record = false;
+    bool counting_alone = false; // the other rows must not be read
 };
 
 struct outcome {
@@ -78,11 +80,16 @@ struct outcome {
     std::vector<float> nll;
     std::vector<float> gradient; // [tokens][vocab]; empty: none
     std::vector<uint32_t> bits;  // of the same
+    std::vector<char> parts;     // bytes: of rows, of ranks' shares of rows
     bool untouched = true;       // all that is not an output
 };
 
 bool batch_fits_fused(const struct batch &batch);
+bool batch_fits_rows(const struct batch &batch);
 struct outcome batch_run(const struct batch &batch, const struct how &how);
+// The forward pass, as the library launches it.
+void loss_run(enum kernel_element type, bool shaped,
+              const struct kernel_job &job, uint64_t seed);
 // Bytes of nll and gradient, and records, are the same.
 bool outcome_equal(const struct outcome &a, const struct outcome &b);
 

@@ -19,6 +19,7 @@ enum kernel_name {
     RUN_MAXIMUM,
     RUN_FINISH,
     RUN_LOSS,
+    RUN_LOSS_ROWS,
     RUN_LOSS_GRAD,
     RUN_LOSS_GRAD_LONG,
     RUN_BACKWARD,
@@ -39,6 +40,9 @@ void *machine_alloc(size_t bytes);
 void machine_free(void *memory);
 void machine_put(void *to, const void *from, size_t bytes);
 void machine_get(void *to, const void *from, size_t bytes);
+// Whether kernels may touch it. On the emulator whole pages of it are taken
+// away, and a kernel that touches them ends the program; a GPU does nothing.
+void machine_allow(void *at, size_t bytes, bool allowed);
 void machine_fill(void *to, int value, size_t bytes);
 // Index of the first byte that is not `value`; `bytes`, if there is none.
 size_t machine_differs(const void *from, int value, size_t bytes);

@@ -3,6 +3,8 @@
 // address sanitizer sees every access past an end.
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "gpu/machine.h"
 #include "kernels/simt/simt.h"
@@ -30,6 +32,8 @@ DECLARE_ALL(f16);
 DECLARE_ALL(f32_shaped);
 DECLARE_ALL(bf16_shaped);
 DECLARE_ALL(f16_shaped);
+DECLARE(tally_loss_rows_bf16);
+DECLARE(tally_loss_rows_f16);
 DECLARE(tally_loss_grad_f32);
 DECLARE(tally_loss_grad_bf16);
 DECLARE(tally_loss_grad_f16);
@@ -65,6 +69,9 @@ template <class P, void (*kernel)(const P)> static void call(const void *params)
 
 static const entry jobs[][2][KERNEL_ELEMENTS] = {
     JOBS(tally_loss),
+    {{NULL, call<kernel_job, tally_loss_rows_bf16>,
+      call<kernel_job, tally_loss_rows_f16>},
+     {}},
     PLAIN_JOBS(tally_loss_grad),
     PLAIN_JOBS(tally_loss_grad_long),
     JOBS(tally_backward),
@@ -119,6 +126,18 @@ void machine_put(void *to, const void *from, size_t bytes)
 void machine_get(void *to, const void *from, size_t bytes)
 {
     machine_put(to, from, bytes);
+}
+
+void machine_allow(void *at, size_t bytes, bool allowed)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = ((uintptr_t)at + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)at + bytes) / page * page;
+
+    if (begin < end &&
+        mprotect((void *)begin, end - begin,
+                 allowed ? PROT_READ | PROT_WRITE : PROT_NONE) != 0)
+        abort();
 }
 
 void machine_fill(void *to, int value, size_t bytes)

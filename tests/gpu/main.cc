@@ -22,9 +22,9 @@ bool test_has_failed()
 int main(int argc, char **argv)
 {
     static const std::vector<struct test> *const all[] = {
-        &tests_of_values,   &tests_of_tokens,   &tests_of_slots,
-        &tests_of_waits,    &tests_of_settling, &tests_of_bits,
-        &tests_of_variants, &tests_of_size};
+        &tests_of_values, &tests_of_tokens,   &tests_of_slots,
+        &tests_of_waits,  &tests_of_settling, &tests_of_bits,
+        &tests_of_rows,   &tests_of_variants, &tests_of_size};
     int checks = 0;
     int failures = 0;
 

@@ -12,7 +12,7 @@
 
 extern const std::vector<struct test> tests_of_values, tests_of_tokens,
     tests_of_slots, tests_of_waits, tests_of_settling, tests_of_bits,
-    tests_of_variants, tests_of_size;
+    tests_of_rows, tests_of_variants, tests_of_size;
 
 // Less where EPOCHS asks for little, as under sanitizers.
 int64_t test_rounds(int64_t plain);

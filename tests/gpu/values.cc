@@ -28,6 +28,12 @@ void run_and_check(const struct batch &batch, bool parallel)
     const struct outcome two = batch_run(batch, how);
     batch_check(batch, two);
     CHECK(outcome_equal(loss, two), "loss differs if parts are wanted");
+    if (batch_fits_rows(batch)) {
+        how.singles = 1;
+        CHECK(outcome_equal(two, batch_run(batch, how)),
+              "several rows a block differ from one");
+        how.singles = -1;
+    }
     if (batch_fits_fused(batch)) {
         how.way = WAY_FUSED;
         const struct outcome fused = batch_run(batch, how);
