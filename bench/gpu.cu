@@ -109,16 +109,31 @@ static void launch(const void *kernel, const struct kernel_shape &shape,
 static const struct type {
     enum kernel_element element;
     const char *name;
-    const void *loss, *loss_grad, *loss_grad_long, *backward;
+    const void *loss, *loss_rows, *loss_grad, *loss_grad_long, *backward;
 } types[] = {
     {KERNEL_BF16, "bf16", (const void *)tally_loss_bf16,
-     (const void *)tally_loss_grad_bf16,
+     (const void *)tally_loss_rows_bf16, (const void *)tally_loss_grad_bf16,
      (const void *)tally_loss_grad_long_bf16,
      (const void *)tally_backward_bf16},
-    {KERNEL_F32, "f32", (const void *)tally_loss_f32,
+    {KERNEL_F32, "f32", (const void *)tally_loss_f32, NULL,
      (const void *)tally_loss_grad_f32, (const void *)tally_loss_grad_long_f32,
      (const void *)tally_backward_f32},
 };
+
+// The forward pass, as the library launches it.
+static void launch_loss(const struct type &type,
+                        const struct kernel_device &device,
+                        const struct kernel_job &job)
+{
+    const int64_t tokens = job.labels.tokens;
+
+    if (kernel_loss_rows_pays(&device, type.element, &job))
+        launch(type.loss_rows, kernel_loss_rows_shape(&device, tokens), job);
+    else
+        launch(type.loss,
+               kernel_loss_shape(&device, type.element, job.width, tokens),
+               job);
+}
 
 static const struct setting {
     const struct type *type;
@@ -173,8 +188,6 @@ static void measure(const struct setting &setting,
     const struct type &type = *setting.type;
     const int64_t bytes = kernel_element_bytes(type.element);
     const int64_t count = (int64_t)TOKENS * setting.vocab;
-    const struct kernel_shape forward =
-        kernel_loss_shape(&device, type.element, setting.vocab, TOKENS);
     const struct kernel_shape fused =
         kernel_loss_grad_shape(type.element, setting.vocab, TOKENS);
     const void *loss_grad =
@@ -207,13 +220,12 @@ static void measure(const struct setting &setting,
                                               (uint4 *)job.gradient, vectors);
                }));
     }
-    report(setting, "loss", 1,
-           median([&] { launch(type.loss, forward, job); }));
+    report(setting, "loss", 1, median([&] { launch_loss(type, device, job); }));
     if (kernel_loss_grad_fits(&device, type.element, &job))
         report(setting, "loss_grad", 2,
                median([&] { launch(loss_grad, fused, job); }));
     job.parts = parts;
-    launch(type.loss, forward, job);
+    launch_loss(type, device, job);
     report(setting, "backward", 2, median([&] {
                launch(
                    type.backward,

@@ -341,6 +341,65 @@ static void the_last_count_publishes_where_all_is_on_one_stream(void)
     must_return(1, launched, NULL);
 }
 
+// ------------------------------------------------ short rows of 16 bits
+
+#define ROWS 144 // as many as go to blocks of several
+
+// A step of logits that are 0 but for the label's, which is 1.
+static void step_of_rows(tally_step_t *step, uint64_t epoch, int64_t tokens,
+                         tally_stream_t stream)
+{
+    const uint16_t one = 0x3f80; // in bfloat16
+    static int64_t columns[ROWS];
+    static uint16_t values[ROWS * VOCAB];
+    static float nll[ROWS];
+    tally_logits_t logits = TALLY_INIT(tally_logits_t);
+    tally_loss_outputs_t outputs = TALLY_INIT(tally_loss_outputs_t);
+
+    for (int i = 0; i < ROWS; i++) {
+        columns[i] = i * 6;
+        values[i * VOCAB + columns[i]] = one;
+    }
+    const tally_labels_t labels =
+        labels_at(gpu_take(sizeof(columns), columns), tokens);
+    logits.type = TALLY_BF16;
+    logits.values = gpu_take(sizeof(values), values);
+    outputs.nll = gpu_take(sizeof(nll), NULL);
+    EXPECT(tally_step_begin(step, 1, stream) == TALLY_OK);
+    EXPECT(tally_step_count(step, 0, &labels, stream) == TALLY_OK);
+    EXPECT(tally_step_reduce(step, stream) == TALLY_OK);
+    EXPECT(tally_step_loss(step, 0, &logits, &labels, &outputs, stream) ==
+           TALLY_OK);
+    EXPECT(tally_step_end(step, stream) == TALLY_OK);
+    EXPECT(result_of(step, epoch) == TALLY_OK);
+    gpu_synchronize(stream);
+    gpu_get(nll, outputs.nll, sizeof(nll));
+    for (int64_t i = 0; i < tokens; i++)
+        EXPECT(fabs(nll[i] - (log(VOCAB - 1 + exp(1)) - 1)) < 1e-5);
+}
+
+static void of_rows(struct processes_member *member, const void *unused)
+{
+    struct rank rank;
+
+    (void)unused;
+    open_double(&rank, member);
+    tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
+    step_of_rows(step, 1, ROWS - 1, rank.stream);
+    EXPECT(told.calls("tally_loss_bf16") == 1);
+    EXPECT(told.calls("tally_loss_rows_bf16") == 0);
+    step_of_rows(step, 2, ROWS, rank.stream);
+    EXPECT(told.calls("tally_loss_bf16") == 1);
+    EXPECT(told.calls("tally_loss_rows_bf16") == 1);
+    EXPECT(tally_step_free(step) == TALLY_OK);
+    rank_close(&rank);
+}
+
+static void many_short_rows_go_to_blocks_of_several(void)
+{
+    must_return(1, of_rows, NULL);
+}
+
 // Of a driver that has no GPU, or is too old: says what Tally says.
 static int refused(void)
 {
@@ -370,6 +429,7 @@ static const struct {
     CASE(a_thread_without_a_context_enqueues),
     CASE(a_graph_is_replayed_without_the_host),
     CASE(the_last_count_publishes_where_all_is_on_one_stream),
+    CASE(many_short_rows_go_to_blocks_of_several),
 #undef CASE
 };
 

@@ -22,6 +22,8 @@ static const char *const kernel_names[CUDA_KERNELS] = {
     [CUDA_LOSS + KERNEL_F32] = "tally_loss_f32",
     [CUDA_LOSS + KERNEL_BF16] = "tally_loss_bf16",
     [CUDA_LOSS + KERNEL_F16] = "tally_loss_f16",
+    [CUDA_LOSS_ROWS + KERNEL_BF16] = "tally_loss_rows_bf16",
+    [CUDA_LOSS_ROWS + KERNEL_F16] = "tally_loss_rows_f16",
     [CUDA_BACKWARD + KERNEL_F32] = "tally_backward_f32",
     [CUDA_BACKWARD + KERNEL_BF16] = "tally_backward_bf16",
     [CUDA_BACKWARD + KERNEL_F16] = "tally_backward_f16",
@@ -118,6 +120,8 @@ static tally_status_t load_kernels(struct device *device)
     if (error != CUDA_SUCCESS)
         return cuda_driver_fail(driver, "cuModuleLoadData", error);
     for (int i = 0; i < CUDA_KERNELS; i++) {
+        if (kernel_names[i] == NULL) // not of that type
+            continue;
         error = driver->cuModuleGetFunction(&device->kernels[i], device->module,
                                             kernel_names[i]);
         if (error != CUDA_SUCCESS)
@@ -306,6 +310,24 @@ static tally_status_t parts_take(struct device *device, int64_t tokens,
     return TALLY_OK;
 }
 
+// The forward pass by itself.
+static tally_status_t launch_forward(struct device *device,
+                                     enum kernel_element type,
+                                     const struct kernel_job *job,
+                                     tally_stream_t stream)
+{
+    const int64_t tokens = job->labels.tokens;
+    uint32_t kernel = CUDA_LOSS;
+    struct kernel_shape shape =
+        kernel_loss_shape(&device->shape, type, job->width, tokens);
+
+    if (kernel_loss_rows_pays(&device->shape, type, job)) {
+        kernel = CUDA_LOSS_ROWS;
+        shape = kernel_loss_rows_shape(&device->shape, tokens);
+    }
+    return cuda_launch(device, kernel + type, job, &shape, stream);
+}
+
 static tally_status_t launch_loss(struct device *device,
                                   enum kernel_element type,
                                   struct kernel_job *job, tally_stream_t stream)
@@ -323,10 +345,8 @@ static tally_status_t launch_loss(struct device *device,
     }
     if (job->gradient != NULL)
         status = parts_take(device, job->labels.tokens, stream, &job->parts);
-    shape =
-        kernel_loss_shape(&device->shape, type, job->width, job->labels.tokens);
     if (status == TALLY_OK)
-        status = cuda_launch(device, CUDA_LOSS + type, job, &shape, stream);
+        status = launch_forward(device, type, job, stream);
     if (status != TALLY_OK || job->gradient == NULL)
         return status;
     shape = kernel_backward_shape(type, job->width, job->labels.tokens);

@@ -16,7 +16,8 @@ enum cuda_kernel {
     CUDA_SETTLE,
     CUDA_MAXIMUM,
     CUDA_LOSS,                                              // of three types
-    CUDA_BACKWARD = CUDA_LOSS + KERNEL_ELEMENTS,            // the same
+    CUDA_LOSS_ROWS = CUDA_LOSS + KERNEL_ELEMENTS,           // the same but f32
+    CUDA_BACKWARD = CUDA_LOSS_ROWS + KERNEL_ELEMENTS,       // of three types
     CUDA_LOSS_GRAD = CUDA_BACKWARD + KERNEL_ELEMENTS,       // the same
     CUDA_LOSS_GRAD_LONG = CUDA_LOSS_GRAD + KERNEL_ELEMENTS, // the same
     CUDA_MULTIPLY = CUDA_LOSS_GRAD_LONG + KERNEL_ELEMENTS,  // the same

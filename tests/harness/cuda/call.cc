@@ -109,8 +109,9 @@ CUresult cuda_double::call_begin(const char *name, int traits)
     return CUDA_SUCCESS;
 }
 
-CUresult cuda_double::kernel_fault()
+CUresult cuda_double::kernel_fault(const char *name)
 {
+    counted(name);
     return counted("kernel");
 }
 

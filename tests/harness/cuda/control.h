@@ -15,7 +15,8 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-// Calls of a function of the driver so far.
+// Calls of a function of the driver so far; or of a kernel of that name, once
+// it has begun.
 long cuda_double_calls(const char *name);
 // Calls so far in which the host waited for the device, or would have.
 long cuda_double_waits(void);

@@ -100,7 +100,7 @@ enum {
 // Counts the call, and says whether it may go on.
 CUresult call_begin(const char *name, int traits);
 // Whether the kernel that begins now is to fail.
-CUresult kernel_fault();
+CUresult kernel_fault(const char *name);
 
 #define MULTIPROCESSORS 6
 

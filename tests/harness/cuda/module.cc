@@ -14,6 +14,7 @@ namespace
 {
 
 struct kernel {
+    const char *name;
     unsigned threads; // at most
     size_t params;
     void (*run)(const void *params);
@@ -35,7 +36,7 @@ template <class P, void (*entry)(P)> struct named<entry> {
     }
     named(const char *name, unsigned threads)
     {
-        kernels()[name] = {threads, sizeof(P), run};
+        kernels()[name] = {name, threads, sizeof(P), run};
     }
 };
 
@@ -185,7 +186,7 @@ static CUresult kernel_run(const struct kernel &kernel,
     uint64_t seed;
     {
         guard held(all.lock);
-        CUresult fault = kernel_fault();
+        CUresult fault = kernel_fault(kernel.name);
         if (fault != CUDA_SUCCESS)
             return fault;
         seed = all.kernels++;
