@@ -153,6 +153,14 @@ bool others_run(int block)
     return false;
 }
 
+bool other_warps_run(int warp)
+{
+    for (int i : machine.ready)
+        if (i / WARP != warp)
+            return true;
+    return false;
+}
+
 void cluster_run(int index)
 {
     const int threads = (int)machine.shape.threads;
@@ -184,6 +192,10 @@ void cluster_run(int index)
     // One block, or none, begins when the others can do nothing without it, and
     // from then on is far behind them, as is what is put into it.
     const int slow = (int)random_below((uint32_t)size + 1);
+    // Of a block by itself one warp, or none, is behind the others.
+    const int warps = threads / WARP;
+    const int slow_warp =
+        size == 1 ? (int)random_below((uint32_t)warps + 1) : size * warps;
     while (!machine.ready.empty() || !machine.puts.empty() ||
            !machine.stores.empty()) {
         if (!machine.stores.empty() &&
@@ -203,6 +215,9 @@ void cluster_run(int index)
         machine.running = machine.ready[pick];
         if (self().block == slow && others_run(slow) &&
             (!my_block().begun || random_below(256) != 0))
+            continue;
+        if (machine.running / WARP == slow_warp && random_below(64) != 0 &&
+            other_warps_run(slow_warp))
             continue;
         machine.ready[pick] = machine.ready.back();
         machine.ready.pop_back();
