@@ -244,14 +244,24 @@ typedef enum tally_device {
     TALLY_DEVICE_CUDA = 1 // the current context's GPU, else that of ordinal 0
 } tally_device_t;
 
-// One named loss.
+// One named loss. Of a token with logits x and a label it is
+//     y = soft_cap * tanh(x / soft_cap) / temperature
+//     loss = (1 - s) * nll + s * (lse - mean y) + z_loss * lse^2
+// where lse = log sum exp(y), nll = lse - y_label, s = label_smoothing; with
+// the last four members 0, as TALLY_INIT leaves them, it is the nll of x. They
+// are taken as float32, the same at all ranks. A row with some costs more: on a
+// GPU its loss and its gradient are two passes.
 typedef struct tally_channel {
     size_t size;
     uint32_t abi;
-    const char *name;     // for messages, at most 31 bytes; NULL: its index
-    int64_t vocab;        // V >= 1: labels count if they are in [0, V)
-    int64_t ignore_index; // outside [0, V); 0 (from TALLY_INIT): -100
-    double coefficient;   // 0 (from TALLY_INIT): 1
+    const char *name;       // for messages, at most 31 bytes; NULL: its index
+    int64_t vocab;          // V >= 1: labels count if they are in [0, V)
+    int64_t ignore_index;   // outside [0, V); 0 (from TALLY_INIT): -100
+    double coefficient;     // 0 (from TALLY_INIT): 1
+    double label_smoothing; // in [0, 1)
+    double z_loss;          // >= 0, finite
+    double soft_cap;        // 0: none; else 2^-64 to 2^64
+    double temperature;     // 0: 1; else 2^-64 to 2^64
 } tally_channel_t;
 
 typedef struct tally_step_params {
@@ -314,8 +324,8 @@ typedef struct tally_loss_outputs {
     // otherwise. NULL: none.
     void *gradient;
     int64_t gradient_stride; // elements, >= V; 0: V
-    // device, float32 [tokens]: the loss of each token, without weight and
-    // scale; 0 where a token does not count. NULL: none.
+    // device, float32 [tokens]: the channel's loss of each token, without
+    // weight and scale; 0 where a token does not count. NULL: none.
     float *nll;
     // device, one float32, multiplied into the gradient in float32. NULL: 1.
     const float *grad_scale;

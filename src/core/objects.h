@@ -95,9 +95,12 @@ struct step_channel {
     int64_t vocab;
     int64_t ignore_index;
     double coefficient;
-    int32_t counted; // micro-batches, in this epoch
-    int32_t lost;    // micro-batches given to the loss
-    int64_t tokens;  // counted and given to the loss; CUDA only
+    float temperature;
+    bool shaped;
+    struct kernel_shaping shaping; // only where `shaped`
+    int32_t counted;               // micro-batches, in this epoch
+    int32_t lost;                  // micro-batches given to the loss
+    int64_t tokens;                // counted and given to the loss; CUDA only
 };
 
 // One epoch in the ring of results; under the progress lock.

@@ -67,6 +67,7 @@ tally_status_t step_take_logits(const struct step_channel *channel,
     job->logits = logits.values;
     job->type = logits.type;
     job->logits_stride = logits.row_stride;
+    job->shaping = channel->shaped ? &channel->shaping : NULL;
     return TALLY_OK;
 }
 

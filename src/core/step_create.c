@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // How a step object is made and freed: its parameters, its memory, its
 // reduction.
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,54 @@
 #include "core/struct_check.h"
 
 #define ALIGNMENT_BYTES 64
+
+// Of soft_cap and temperature: further out logits times one of them, or divided
+// by it, would not be numbers.
+#define SHAPING_LEAST 0x1p-64
+#define SHAPING_MOST 0x1p64
+
+static tally_status_t refuse(const struct step_channel *channel,
+                             const char *what, double value, const char *wanted)
+{
+    return core_fail(TALLY_ERR_INVALID, "channel \"%s\": %s is %.17g, not %s",
+                     channel->name, what, value, wanted);
+}
+
+static bool is_scale(double value)
+{
+    return value == 0 || (value >= SHAPING_LEAST && value <= SHAPING_MOST);
+}
+
+// In float32, as devices compute with it, rounded before it is looked at. A
+// negative 0 becomes 0: layouts are compared by their bits.
+static tally_status_t take_shaping(const tally_channel_t *taken,
+                                   struct step_channel *channel)
+{
+    struct kernel_shaping *shaping = &channel->shaping;
+
+    if (!(taken->label_smoothing >= 0 && taken->label_smoothing < 1) ||
+        (float)taken->label_smoothing >= 1)
+        return refuse(channel, "label_smoothing", taken->label_smoothing,
+                      "in [0, 1) as a float32");
+    if (!(taken->z_loss >= 0 && taken->z_loss <= (double)FLT_MAX))
+        return refuse(channel, "z_loss", taken->z_loss,
+                      ">= 0 and finite as a float32");
+    if (!is_scale(taken->soft_cap))
+        return refuse(channel, "soft_cap", taken->soft_cap,
+                      "0 or from 2^-64 to 2^64");
+    if (!is_scale(taken->temperature))
+        return refuse(channel, "temperature", taken->temperature,
+                      "0 or from 2^-64 to 2^64");
+    channel->temperature =
+        taken->temperature == 0 ? 1 : (float)taken->temperature;
+    shaping->smoothing = (float)taken->label_smoothing + 0.0f;
+    shaping->z_loss = (float)taken->z_loss + 0.0f;
+    shaping->cap = (float)taken->soft_cap + 0.0f;
+    shaping->temperature_inverse = 1 / channel->temperature;
+    channel->shaped = shaping->smoothing > 0 || shaping->z_loss > 0 ||
+                      shaping->cap > 0 || channel->temperature != 1;
+    return TALLY_OK;
+}
 
 static tally_status_t take_channel(const tally_step_params_t *params,
                                    uint32_t index, struct step_channel *channel)
@@ -56,7 +105,7 @@ static tally_status_t take_channel(const tally_step_params_t *params,
         return core_fail(TALLY_ERR_INVALID,
                          "channel \"%s\": its coefficient is not finite",
                          channel->name);
-    return TALLY_OK;
+    return take_shaping(&taken, channel);
 }
 
 static tally_status_t check_params(const tally_step_params_t *params)

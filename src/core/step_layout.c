@@ -25,6 +25,7 @@ struct layout {
         int64_t vocab;
         int64_t ignore_index;
         double coefficient;
+        double label_smoothing, z_loss, soft_cap, temperature;
     } channels[TALLY_CHANNELS_MAX];
 };
 
@@ -47,9 +48,15 @@ static void write_layout(const tally_step_t *step, struct layout *layout)
     layout->on_stream = step_stream_wanted(step);
     layout->schedule_divisor = step->schedule_divisor;
     for (uint32_t k = 0; k < step->channel_count; k++) {
-        layout->channels[k].vocab = step->channels[k].vocab;
-        layout->channels[k].ignore_index = step->channels[k].ignore_index;
-        layout->channels[k].coefficient = step->channels[k].coefficient;
+        const struct step_channel *channel = &step->channels[k];
+        layout->channels[k].vocab = channel->vocab;
+        layout->channels[k].ignore_index = channel->ignore_index;
+        layout->channels[k].coefficient = channel->coefficient;
+        layout->channels[k].label_smoothing =
+            (double)channel->shaping.smoothing;
+        layout->channels[k].z_loss = (double)channel->shaping.z_loss;
+        layout->channels[k].soft_cap = (double)channel->shaping.cap;
+        layout->channels[k].temperature = (double)channel->temperature;
     }
 }
 
@@ -110,6 +117,13 @@ static tally_status_t compare_layouts(const struct layout *layout, int32_t rank,
              (double)first->channels[k].ignore_index},
             {"coefficient", layout->channels[k].coefficient,
              first->channels[k].coefficient},
+            {"label_smoothing", layout->channels[k].label_smoothing,
+             first->channels[k].label_smoothing},
+            {"z_loss", layout->channels[k].z_loss, first->channels[k].z_loss},
+            {"soft_cap", layout->channels[k].soft_cap,
+             first->channels[k].soft_cap},
+            {"temperature", layout->channels[k].temperature,
+             first->channels[k].temperature},
         };
         for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
             if (members[i].value == members[i].root_value)

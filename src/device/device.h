@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <tally/tally.h>
 
+#include "kernels/params.h"
 #include "numeric/record.h"
 
 struct device;
@@ -37,9 +38,10 @@ struct device_loss {
     int64_t logits_stride;
     void *gradient; // NULL: none
     int64_t gradient_stride;
-    float *nll;              // NULL: none
-    const float *grad_scale; // NULL: 1
-    const float *scale;      // of the channel; NULL: 1
+    float *nll;                           // NULL: none
+    const float *grad_scale;              // NULL: 1
+    const float *scale;                   // of the channel; NULL: 1
+    const struct kernel_shaping *shaping; // NULL: none
 };
 
 struct device_multiply {

@@ -15,6 +15,7 @@
 #include "device/host_element.h"
 #include "device/host_pool.h"
 #include "device/host_row.h"
+#include "device/host_shape.h"
 #include "numeric/exp.h"
 #include "numeric/log.h"
 
@@ -168,16 +169,12 @@ static void row_skip(const struct loss *loss, const struct row *row)
 
 // log(sum_j exp(x_j)) - x_label. With the label on top only the others' sum is
 // taken, however small.
-static float row_nll(const struct host_row_sum *sum, float logit, double own)
+static double row_nll(const struct host_row_sum *sum, float logit, double own)
 {
-    double nll;
-
     if (own == 1) // not so if both are infinite
-        nll = numeric_log1p(sum->others);
-    else
-        nll = numeric_log(sum->others + own) -
-              ((double)logit - (double)sum->maximum);
-    return host_float_canonical((float)nll);
+        return numeric_log1p(sum->others);
+    return numeric_log(sum->others + own) -
+           ((double)logit - (double)sum->maximum);
 }
 
 static float gradient_factor(const struct device_loss *job, float weight)
@@ -191,6 +188,20 @@ static float gradient_factor(const struct device_loss *job, float weight)
     return factor;
 }
 
+static void row_give(const struct row *row, const struct token *token,
+                     double loss, struct numeric_record *record)
+{
+    float nll = host_float_canonical((float)loss);
+    int64_t q;
+
+    if (numeric_encode((double)nll * (double)token->weight, &q))
+        numeric_lanes_add(&record->loss_hi, &record->loss_lo, q);
+    else
+        record->nonfinite++;
+    if (row->nll != NULL)
+        *row->nll = nll;
+}
+
 // Of token `token`: the nll, added and stored, and the gradient.
 static void row_take(const struct loss *loss, const struct row *row,
                      const struct token *token, struct numeric_record *record)
@@ -198,18 +209,11 @@ static void row_take(const struct loss *loss, const struct row *row,
     int64_t vocab = loss->job->labels.vocab;
     float logit = host_element_load(loss->type, row->logits, token->label);
     struct host_row_sum sum;
-    int64_t q;
 
     loss->kernels->sum[loss->type](row->logits, vocab, token->label, &sum);
     double own = numeric_exp((double)logit - (double)sum.maximum);
     double total = sum.others + own;
-    float nll = row_nll(&sum, logit, own);
-    if (numeric_encode((double)nll * (double)token->weight, &q))
-        numeric_lanes_add(&record->loss_hi, &record->loss_lo, q);
-    else
-        record->nonfinite++;
-    if (row->nll != NULL)
-        *row->nll = nll;
+    row_give(row, token, row_nll(&sum, logit, own), record);
     if (row->gradient == NULL)
         return;
     double factor = (double)gradient_factor(loss->job, token->weight);
@@ -220,6 +224,50 @@ static void row_take(const struct loss *loss, const struct row *row,
                        (float)((0 - sum.others / total) * factor));
 }
 
+// The same under a shaping, with the formulas of kernels/softmax.h.
+static void row_take_shaped(const struct loss *loss, const struct row *row,
+                            const struct token *token,
+                            struct numeric_record *record)
+{
+    const struct kernel_shaping *by = loss->job->shaping;
+    const double smoothing = (double)by->smoothing;
+    const double vocab = (double)loss->job->labels.vocab;
+    const struct host_shape shape = {
+        .kernels = loss->kernels,
+        .by = by,
+        .type = loss->type,
+        .logits = row->logits,
+        .vocab = loss->job->labels.vocab,
+        .label = token->label,
+    };
+    struct host_shape_sum sum;
+
+    host_shape_sum(&shape, &sum);
+    double target = (double)sum.target;
+    double own = numeric_exp(target - (double)sum.values.maximum);
+    double total = sum.values.others + own;
+    double nll = row_nll(&sum.values, sum.target, own);
+    double lse = target == -INFINITY
+                     ? (double)sum.values.maximum + numeric_log(total)
+                     : target + nll;
+    double z_loss = (double)by->z_loss * lse;
+    if (smoothing > 0)
+        nll = (1 - smoothing) * nll + smoothing * (lse - sum.total / vocab);
+    row_give(row, token, nll + z_loss * lse, record);
+    if (row->gradient == NULL)
+        return;
+    double factor = (double)gradient_factor(loss->job, token->weight);
+    double evenly = smoothing / vocab;
+    struct host_shape_slopes slopes = {
+        .others = (float)(factor / total * (1 + 2 * z_loss)),
+        .evenly = (float)(evenly * factor),
+        .target = ((own * 2 * z_loss - sum.values.others) / total +
+                   (smoothing - evenly)) *
+                  factor,
+    };
+    host_shape_gradient(&shape, &sum, &slopes, row->gradient);
+}
+
 static void loss_rows(const void *context, int64_t begin, int64_t end,
                       struct numeric_record *record)
 {
@@ -228,10 +276,12 @@ static void loss_rows(const void *context, int64_t begin, int64_t end,
 
     for (int64_t i = begin; i < end; i++) {
         struct row row = row_at(loss, i);
-        if (token_take(&loss->job->labels, i, &token, record))
-            row_take(loss, &row, &token, record);
-        else
+        if (!token_take(&loss->job->labels, i, &token, record))
             row_skip(loss, &row);
+        else if (loss->job->shaping != NULL)
+            row_take_shaped(loss, &row, &token, record);
+        else
+            row_take(loss, &row, &token, record);
     }
 }
 

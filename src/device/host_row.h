@@ -25,7 +25,7 @@ enum host_row_type {
 
 struct host_row_kernels {
     const char *isa;
-    // 0 <= label < vocab.
+    // The label has no exponential; without it in [0, vocab) all have.
     void (*sum[HOST_ROW_TYPES])(const void *logits, int64_t vocab,
                                 int64_t label, struct host_row_sum *out);
     // gradient_j = exp(x_j - sum->maximum) * factor for all j. It may be the

@@ -4,6 +4,7 @@
 
 #include <check.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -187,9 +188,35 @@ void loss_case_run(struct loss_case *loss, int32_t threads, const char *isa)
 // ------------------------------------------------------------------ reference
 
 struct reference {
-    long double maximum, others, own; // exp(x - maximum)
-    long double nll;
+    long double maximum, others, own; // exp(y - maximum)
+    long double lse, nll, mean;
+    long double farthest; // of y from 0; 0 without a shaping
 };
+
+static long double shape(const struct loss_case *loss, int64_t token, int64_t j)
+{
+    const struct kernel_shaping *by = loss->job.shaping;
+    long double y = loss_case_logit_at(loss, token, j);
+
+    if (by == NULL)
+        return y;
+    if (by->cap > 0)
+        y = by->cap * tanhl(y / by->cap);
+    return y * by->temperature_inverse;
+}
+
+static long double shape_slope(const struct loss_case *loss, int64_t token,
+                               int64_t j)
+{
+    const struct kernel_shaping *by = loss->job.shaping;
+    long double c = 1;
+
+    if (by == NULL)
+        return 1;
+    if (by->cap > 0)
+        c = coshl((long double)loss_case_logit_at(loss, token, j) / by->cap);
+    return by->temperature_inverse / (c * c);
+}
 
 static struct reference reference_row(const struct loss_case *loss,
                                       int64_t token, int64_t label)
@@ -197,11 +224,13 @@ static struct reference reference_row(const struct loss_case *loss,
     struct reference row = {.maximum = -INFINITY};
 
     for (int64_t j = 0; j < loss->job.labels.vocab; j++)
-        row.maximum =
-            fmaxl(row.maximum, (long double)loss_case_logit_at(loss, token, j));
+        row.maximum = fmaxl(row.maximum, shape(loss, token, j));
     for (int64_t j = 0; j < loss->job.labels.vocab; j++) {
-        long double e =
-            expl((long double)loss_case_logit_at(loss, token, j) - row.maximum);
+        long double y = shape(loss, token, j);
+        long double e = expl(y - row.maximum);
+        row.mean += y / (long double)loss->job.labels.vocab;
+        if (loss->job.shaping != NULL && isfinite(y))
+            row.farthest = fmaxl(row.farthest, fabsl(y));
         if (j == label)
             row.own = e;
         else
@@ -209,7 +238,45 @@ static struct reference reference_row(const struct loss_case *loss,
     }
     row.nll = row.own == 1 ? log1pl(row.others)
                            : logl(row.own + row.others) - logl(row.own);
+    row.lse = row.maximum + logl(row.own + row.others);
     return row;
+}
+
+// What the channel's loss makes of it.
+static long double reference_loss(const struct loss_case *loss,
+                                  const struct reference *row)
+{
+    const struct kernel_shaping *by = loss->job.shaping;
+
+    if (by == NULL)
+        return row->nll;
+    return (1 - (long double)by->smoothing) * row->nll +
+           by->smoothing * (row->lse - row->mean) +
+           by->z_loss * row->lse * row->lse;
+}
+
+// d loss / d x_j, and how much was subtracted in it.
+static long double reference_slope(const struct loss_case *loss,
+                                   const struct reference *row, int64_t token,
+                                   int64_t j, bool own, long double *size)
+{
+    const struct kernel_shaping *by = loss->job.shaping;
+    long double total = row->others + row->own;
+    long double p = expl(shape(loss, token, j) - row->maximum) / total;
+    long double slope = shape_slope(loss, token, j);
+
+    *size = 0;
+    if (by == NULL)
+        return own ? -row->others / total : p;
+    long double smoothing = by->smoothing;
+    long double z = 2 * (long double)by->z_loss * row->lse;
+    long double evenly = smoothing / (long double)loss->job.labels.vocab;
+    *size = (p * (1 + fabsl(z)) + evenly +
+             (own ? row->others / total + smoothing : 0)) *
+            slope;
+    if (own)
+        return (p * z - row->others / total + smoothing - evenly) * slope;
+    return (p * (1 + z) - evenly) * slope;
 }
 
 static void check_gradient(const struct loss_case *loss, int64_t token,
@@ -224,25 +291,30 @@ static void check_gradient(const struct loss_case *loss, int64_t token,
     long double factor =
         job->labels.weights != NULL ? job->labels.weights[token] : 1;
 
+    if (job->shaping != NULL) // an exponential of the slope may be 0
+        absolute *= fmaxl(1, job->shaping->temperature_inverse);
     if (job->scale != NULL)
         factor *= *job->scale;
     if (job->grad_scale != NULL)
         factor *= *job->grad_scale;
     for (int64_t j = 0; j < job->labels.vocab; j++) {
-        long double x = loss_case_logit_at(loss, token, j);
-        long double p = expl(x - row->maximum);
+        long double y = shape(loss, token, j);
+        long double size;
         long double want =
-            factor * (j == label ? -row->others : p) / (row->others + row->own);
+            factor * reference_slope(loss, row, token, j, j == label, &size);
         long double got = loss_case_gradient_at(loss, token, j);
         // A distance is rounded, and so are its multiples.
         long double relative =
-            half + 2e-7L + 1.2e-7L * fminl(row->maximum - x, 100);
+            half + 2e-7L + 1.2e-7L * fminl(row->maximum - y, 100);
+        // Under a shaping y is rounded, too, and what is subtracted.
+        long double lost =
+            (5e-7L + 4e-7L * row->farthest) * fabsl(factor) * size;
         if (job->type == TALLY_F16 && fabsl(want) > 65520)
             want = copysignl(INFINITY, want);
         if (got == want)
             continue;
         // Check writes down every assertion that holds: too slow for each.
-        if (!(fabsl(got - want) <= relative * fabsl(want) + absolute))
+        if (!(fabsl(got - want) <= relative * fabsl(want) + lost + absolute))
             ck_abort_msg("token %lld of %lld, logit %lld of %lld: gradient "
                          "%Lg, not %Lg",
                          (long long)token, (long long)job->labels.tokens,
@@ -284,11 +356,12 @@ static void check_token(const struct loss_case *loss, int64_t token,
     numeric_lanes_add(&want->weight_hi, &want->weight_lo, q);
     struct reference row = reference_row(loss, token, label);
     double nll = (double)job->nll[token];
-    ck_assert_msg(fabsl((long double)nll - row.nll) <=
-                      1e-6L * fmaxl(1, row.nll),
+    long double wanted = reference_loss(loss, &row);
+    ck_assert_msg(fabsl((long double)nll - wanted) <=
+                      1e-6L * fmaxl(1, wanted) + 4e-7L * row.farthest,
                   "token %lld of %lld with %lld logits: nll %.9g, not %.9Lg",
                   (long long)token, (long long)job->labels.tokens,
-                  (long long)job->labels.vocab, nll, row.nll);
+                  (long long)job->labels.vocab, nll, wanted);
     if (numeric_encode(weight * nll, &q))
         numeric_lanes_add(&want->loss_hi, &want->loss_lo, q);
     else
