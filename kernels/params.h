@@ -32,6 +32,7 @@ struct kernel_parts {
 
 // What is done to logits and loss; a variant of its own of every kernel:
 //     y = temperature_inverse * cap * tanh(x / cap)        cap = 0: no cap
+//                                                          x = -inf: y = -inf
 //     loss = (1 - smoothing) * nll + smoothing * (lse - mean y)
 //          + z_loss * lse^2
 struct kernel_shaping {

@@ -122,11 +122,13 @@ template <class R> struct shaped_variant {
         return copysign((1 - e) / (1 + e), u);
     }
 
+    // -inf is masked, left out or beyond the row: no cap makes it a logit.
     GPU_FN R value(float x) const
     {
         const R capped = by.cap * hyperbolic_tangent(x * cap_inverse);
+        const bool is_capped = by.cap > 0 && x > -GPU_INFINITY;
 
-        return (by.cap > 0 ? capped : (R)x) * by.temperature_inverse;
+        return (is_capped ? capped : (R)x) * by.temperature_inverse;
     }
 
     // The derivative of value(): that of tanh is 4 / (exp(u) + exp(-u))^2.

@@ -247,10 +247,11 @@ typedef enum tally_device {
 // One named loss. Of a token with logits x and a label it is
 //     y = soft_cap * tanh(x / soft_cap) / temperature
 //     loss = (1 - s) * nll + s * (lse - mean y) + z_loss * lse^2
-// where lse = log sum exp(y), nll = lse - y_label, s = label_smoothing; with
-// the last four members 0, as TALLY_INIT leaves them, it is the nll of x. They
-// are taken as float32, the same at all ranks. A row with some costs more: on a
-// GPU its loss and its gradient are two passes.
+// where lse = log sum exp(y), nll = lse - y_label, s = label_smoothing; an x of
+// -infinity has no probability under a cap either. With the last four members
+// 0, as TALLY_INIT leaves them, it is the nll of x. They are taken as float32,
+// the same at all ranks. A row with some costs more: on a GPU its loss and its
+// gradient are two passes.
 typedef struct tally_channel {
     size_t size;
     uint32_t abi;

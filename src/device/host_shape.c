@@ -55,16 +55,23 @@ static void store(enum host_row_type type, const float *x, int count, char *at)
 }
 
 #define NEAR_BITS 0x3ecccccdu // 0.4
+#define MINUS_INFINITY_BITS 0xff800000u
+
+// a or b, without a branch, which would keep a loop from being vector code.
+static inline float choose(bool which, float a, float b)
+{
+    const uint32_t mask = 0 - (uint32_t)which;
+
+    return host_float_of_bits((host_bits_of_float(a) & mask) |
+                              (host_bits_of_float(b) & ~mask));
+}
 
 // tanh(u), far from 0 (1 - e) / (1 + e) where e is exp(-2 |u|); near it, where
-// 1 - e has few digits, its series. Both are computed and one is chosen by
-// bits, for a branch would keep the loop from being vector code.
+// 1 - e has few digits, its series.
 static inline float hyperbolic_tangent(float u, float far)
 {
     const float size = fabsf(u);
     const float square = u * u;
-    const uint32_t is_near =
-        0 - (uint32_t)(host_bits_of_float(size) < NEAR_BITS);
     float near = -0.00886323553f; // -1382 / 155925
 
     near = near * square + 0.0218694885f;
@@ -72,9 +79,8 @@ static inline float hyperbolic_tangent(float u, float far)
     near = near * square + 0.133333333f;
     near = near * square - 0.333333333f;
     near = near * square * size + size;
-    near = host_float_of_bits((host_bits_of_float(near) & is_near) |
-                              (host_bits_of_float(far) & ~is_near));
-    return copysignf(near, u);
+    return copysignf(choose(host_bits_of_float(size) < NEAR_BITS, near, far),
+                     u);
 }
 
 static void cap(const struct host_shape *shape, int count, struct piece *piece)
@@ -96,7 +102,10 @@ static void cap(const struct host_shape *shape, int count, struct piece *piece)
             const float r = 1 / (1 + e);
             const float tangent =
                 hyperbolic_tangent(piece->value[j], (1 - e) * r);
-            piece->value[j] = most * tangent * inverse;
+            const bool is_masked =
+                host_bits_of_float(piece->x[j]) == MINUS_INFINITY_BITS;
+            piece->value[j] =
+                choose(is_masked, -INFINITY, most * tangent * inverse);
             piece->slope[j] = 4 * e * r * r * inverse;
         }
 }

@@ -17,7 +17,7 @@ static long double shape(const struct batch &batch, float x)
 
     if (!batch.shaped)
         return y;
-    if (by.cap > 0)
+    if (by.cap > 0 && y > -INFINITY)
         y = by.cap * tanhl(y / by.cap);
     return y * by.temperature_inverse;
 }

@@ -200,7 +200,7 @@ static long double shape(const struct loss_case *loss, int64_t token, int64_t j)
 
     if (by == NULL)
         return y;
-    if (by->cap > 0)
+    if (by->cap > 0 && y > -INFINITY)
         y = by->cap * tanhl(y / by->cap);
     return y * by->temperature_inverse;
 }
@@ -250,9 +250,11 @@ static long double reference_loss(const struct loss_case *loss,
 
     if (by == NULL)
         return row->nll;
-    return (1 - (long double)by->smoothing) * row->nll +
-           by->smoothing * (row->lse - row->mean) +
-           by->z_loss * row->lse * row->lse;
+    long double nll = row->nll;
+    if (by->smoothing > 0) // the mean may be infinite
+        nll = (1 - (long double)by->smoothing) * nll +
+              by->smoothing * (row->lse - row->mean);
+    return nll + by->z_loss * row->lse * row->lse;
 }
 
 // d loss / d x_j, and how much was subtracted in it.

@@ -78,13 +78,29 @@ START_TEST(logits_of_any_size_are_capped)
     for (int k = 0; k < 10; k++) {
         struct loss_case *loss = case_of(0, 1500, 2, 1);
         loss_case_label(loss, 0, 7);
-        loss_case_logit(loss, 0, 7, -sizes[k]);
+        loss_case_logit(loss, 0, 7, -fminf(sizes[k], 6e4f));
         loss_case_logit(loss, 0, 1400, sizes[k]);
         loss_case_label(loss, 1, 1400);
         loss_case_logit(loss, 1, 1400, sizes[k]);
         loss_case_run(loss, 1, "auto");
         loss_case_check(loss);
         ck_assert_int_eq(loss->record.nonfinite, 0);
+        loss_case_free(loss);
+    }
+}
+END_TEST
+
+START_TEST(under_a_cap_minus_infinity_has_no_probability)
+{
+    for (int type = 0; type < TYPES; type++) {
+        struct loss_case *loss = case_of(type, 3000, 2, 2);
+        loss_case_label(loss, 0, 2001);
+        for (int64_t j = 0; j < 3000; j += 2)
+            loss_case_logit(loss, 0, j, -INFINITY);
+        loss_case_run(loss, 1, "auto");
+        loss_case_check(loss);
+        for (int64_t j = 0; j < 3000; j += 2)
+            ck_assert(loss_case_gradient_at(loss, 0, j) == 0);
         loss_case_free(loss);
     }
 }
@@ -232,6 +248,7 @@ int main(void)
     tcase_add_loop_test(tests, every_shaping_is_that_of_long_double, 0,
                         SHAPINGS);
     tcase_add_test(tests, logits_of_any_size_are_capped);
+    tcase_add_test(tests, under_a_cap_minus_infinity_has_no_probability);
     tcase_add_test(tests, what_does_nothing_gives_the_loss_without_a_shaping);
     tcase_add_loop_test(tests, all_kernels_give_the_same_bits_under_a_shaping,
                         0, SHAPINGS);
