@@ -367,6 +367,7 @@ static const struct {
     CASE(ranks_have_a_gpu_each_where_there_are_enough),
     CASE(count_first_is_as_on_the_host),
     CASE(scale_late_is_as_on_the_host),
+    CASE(shaped_losses_are_as_on_the_host),
     CASE(nothing_waits_for_the_stream),
     CASE(only_the_application_calls_the_driver),
     CASE(every_kind_of_stream),

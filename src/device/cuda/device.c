@@ -36,6 +36,12 @@ static const char *const kernel_names[CUDA_KERNELS] = {
     [CUDA_MULTIPLY + KERNEL_F32] = "tally_multiply_f32",
     [CUDA_MULTIPLY + KERNEL_BF16] = "tally_multiply_bf16",
     [CUDA_MULTIPLY + KERNEL_F16] = "tally_multiply_f16",
+    [CUDA_LOSS_SHAPED + KERNEL_F32] = "tally_loss_f32_shaped",
+    [CUDA_LOSS_SHAPED + KERNEL_BF16] = "tally_loss_bf16_shaped",
+    [CUDA_LOSS_SHAPED + KERNEL_F16] = "tally_loss_f16_shaped",
+    [CUDA_BACKWARD_SHAPED + KERNEL_F32] = "tally_backward_f32_shaped",
+    [CUDA_BACKWARD_SHAPED + KERNEL_BF16] = "tally_backward_bf16_shaped",
+    [CUDA_BACKWARD_SHAPED + KERNEL_F16] = "tally_backward_f16_shaped",
 };
 
 struct cuda_parts {
@@ -312,30 +318,31 @@ static tally_status_t parts_take(struct device *device, int64_t tokens,
 
 // The forward pass by itself.
 static tally_status_t launch_forward(struct device *device,
-                                     enum kernel_element type,
+                                     enum kernel_element type, bool shaped,
                                      const struct kernel_job *job,
                                      tally_stream_t stream)
 {
     const int64_t tokens = job->labels.tokens;
-    uint32_t kernel = CUDA_LOSS;
+    uint32_t kernel = shaped ? CUDA_LOSS_SHAPED : CUDA_LOSS;
     struct kernel_shape shape =
         kernel_loss_shape(&device->shape, type, job->width, tokens);
 
-    if (kernel_loss_rows_pays(&device->shape, type, job)) {
+    if (!shaped && kernel_loss_rows_pays(&device->shape, type, job)) {
         kernel = CUDA_LOSS_ROWS;
         shape = kernel_loss_rows_shape(&device->shape, tokens);
     }
     return cuda_launch(device, kernel + type, job, &shape, stream);
 }
 
+// The shaped variant has no kernel of one pass.
 static tally_status_t launch_loss(struct device *device,
-                                  enum kernel_element type,
+                                  enum kernel_element type, bool shaped,
                                   struct kernel_job *job, tally_stream_t stream)
 {
     struct kernel_shape shape;
     tally_status_t status = TALLY_OK;
 
-    if (job->gradient != NULL &&
+    if (job->gradient != NULL && !shaped &&
         kernel_loss_grad_fits(&device->shape, type, job)) {
         uint32_t kernel = kernel_loss_grad_is_long(type, job->width)
                               ? CUDA_LOSS_GRAD_LONG
@@ -346,11 +353,13 @@ static tally_status_t launch_loss(struct device *device,
     if (job->gradient != NULL)
         status = parts_take(device, job->labels.tokens, stream, &job->parts);
     if (status == TALLY_OK)
-        status = launch_forward(device, type, job, stream);
+        status = launch_forward(device, type, shaped, job, stream);
     if (status != TALLY_OK || job->gradient == NULL)
         return status;
     shape = kernel_backward_shape(type, job->width, job->labels.tokens);
-    return cuda_launch(device, CUDA_BACKWARD + type, job, &shape, stream);
+    return cuda_launch(device,
+                       (shaped ? CUDA_BACKWARD_SHAPED : CUDA_BACKWARD) + type,
+                       job, &shape, stream);
 }
 
 static enum kernel_element element_of(tally_dtype_t type)
@@ -379,13 +388,17 @@ static tally_status_t cuda_loss(struct device *device,
         .scale = given->scale,
         .grad_scale = given->grad_scale,
     };
+    const bool shaped = given->shaping != NULL;
+
     if (given->labels.tokens == 0)
         return TALLY_OK;
+    if (shaped)
+        job.shaping = *given->shaping;
     tally_status_t status = cuda_enter(device, &entered);
 
     if (status != TALLY_OK)
         return status;
-    status = launch_loss(device, type, &job, stream);
+    status = launch_loss(device, type, shaped, &job, stream);
     cuda_leave(device, entered);
     return status;
 }
