@@ -371,7 +371,8 @@ TALLY_API tally_status_t tally_step_wait(tally_step_t *step,
                                          tally_stream_t stream);
 
 // The fused loss of one micro-batch of a channel; see tally_loss_outputs_t.
-// nll = log(sum_j exp(x_j)) - x_label, over j in [0, V).
+// nll = log(sum_j exp(x_j)) - x_label, over j in [0, V), or what the channel's
+// members make of it (tally_channel_t).
 // COUNT_FIRST: after reduce; the first one waits as tally_step_wait does, and
 // labels must be those that were counted (the result says if not).
 // SCALE_LATE: before reduce. outputs: NULL for none.

@@ -127,6 +127,10 @@ class ChannelParams(_Struct):
         ("vocab", c_int64),
         ("ignore_index", c_int64),
         ("coefficient", c_double),
+        ("label_smoothing", c_double),
+        ("z_loss", c_double),
+        ("soft_cap", c_double),
+        ("temperature", c_double),
     ]
 
 

@@ -18,12 +18,22 @@ from tally.group import Group, Tally, _Owned
 
 
 class Channel(NamedTuple):
-    """One named loss over a vocabulary; labels count if they are in [0, vocab)."""
+    """One named loss over a vocabulary; labels count if they are in [0, vocab).
+
+    Of logits x: y = soft_cap * tanh(x / soft_cap) / temperature, and the loss is
+    (1 - label_smoothing) * nll + label_smoothing * (lse - mean of y)
+    + z_loss * lse**2, where lse is the logarithm of the sum of exp(y). A soft_cap
+    of 0 is none. They are taken as float32; ranges are tally.h's.
+    """
 
     vocab: int
     name: str = ""
     ignore_index: int = _abi.IGNORE_INDEX
     coefficient: float = 1.0
+    label_smoothing: float = 0.0
+    z_loss: float = 0.0
+    soft_cap: float = 0.0
+    temperature: float = 1.0
 
 
 class ChannelResult(NamedTuple):
@@ -373,13 +383,19 @@ def _take_device(tally: Tally, device: Any) -> int:
 
 def _channel_params(channel: Channel) -> _abi.ChannelParams:
     # 0 is how a C caller says "the default", so it cannot be asked for.
-    if channel.coefficient == 0 or channel.ignore_index == 0:
-        raise InvalidError("a coefficient or ignore_index of 0 is not possible")
+    if 0 in (channel.coefficient, channel.ignore_index, channel.temperature):
+        raise InvalidError(
+            "a coefficient, ignore_index or temperature of 0 is not possible"
+        )
     return _abi.ChannelParams(
         name=channel.name.encode() or None,
         vocab=channel.vocab,
         ignore_index=channel.ignore_index,
         coefficient=channel.coefficient,
+        label_smoothing=channel.label_smoothing,
+        z_loss=channel.z_loss,
+        soft_cap=channel.soft_cap,
+        temperature=channel.temperature,
     )
 
 

@@ -291,8 +291,9 @@ def balanced_cross_entropy(
         more; if autograd does, backward() raises. Not under torch.compile.
 
     Returns a float32 scalar, this rank's part: scale * sum(weight * nll), or
-    without the scale for SCALE_LATE. Run it once a micro-batch: a checkpointed
-    function that recomputes it would count twice, and raises OrderError.
+    without the scale for SCALE_LATE; nll is the channel's loss of a token. Run it
+    once a micro-batch: a checkpointed function that recomputes it would count
+    twice, and raises OrderError.
     """
     if inplace and logits.requires_grad and torch.is_grad_enabled():
         if logits.is_leaf:
@@ -346,6 +347,7 @@ class TallyLoss(torch.nn.Module):
     fused: True: Tally's own kernel, which also totals the loss. False: PyTorch's
         cross entropy times Tally's scale; for logits of another kind, such as
         those of loss_parallel, and for losses of your own (`scale`).
+    label_smoothing, z_loss, soft_cap, temperature: see tally.Channel.
     """
 
     def __init__(
@@ -358,11 +360,22 @@ class TallyLoss(torch.nn.Module):
         fused: bool = True,
         inplace: bool = False,
         device: Any = None,
+        label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
+        soft_cap: float = 0.0,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
+        self.channel = Channel(
+            vocab,
+            label_smoothing=label_smoothing,
+            z_loss=z_loss,
+            soft_cap=soft_cap,
+            temperature=temperature,
+        )
         self.step = Step(
             group,
-            Channel(vocab),
+            self.channel,
             convention=convention,
             divisor=divisor,
             device=_index(device),
@@ -403,7 +416,7 @@ class TallyLoss(torch.nn.Module):
                 weights=weights,
                 inplace=self.inplace,
             )
-        total = sum_cross_entropy(logits, labels, weights)
+        total = sum_cross_entropy(logits, labels, weights, self.channel)
         return total * self.scale.to(total.device, non_blocking=True)
 
     def end(self) -> None:
@@ -418,18 +431,44 @@ class TallyLoss(torch.nn.Module):
         self.step.close()
 
 
+def _is_shaped(channel: Channel) -> bool:
+    given = (channel.label_smoothing, channel.z_loss, channel.soft_cap)
+    return any(given) or channel.temperature != 1
+
+
+def _shaped(logits: torch.Tensor, channel: Channel) -> torch.Tensor:
+    """What the channel makes of logits, in float32 as the kernels do."""
+    values = logits.float()
+    if channel.soft_cap > 0:
+        capped = channel.soft_cap * torch.tanh(values / channel.soft_cap)
+        values = torch.where(values == -torch.inf, values, capped)
+    return values / channel.temperature
+
+
 def sum_cross_entropy(
     logits: torch.Tensor,
     labels: torch.Tensor,
     weights: Optional[torch.Tensor] = None,
+    channel: Optional[Channel] = None,
 ) -> torch.Tensor:
-    """PyTorch's own cross entropy, summed over the tokens that count."""
+    """PyTorch's own cross entropy, summed over the tokens that count; with what a
+    channel says of label smoothing, z-loss, soft-cap and temperature."""
+    values, labels = logits.flatten(0, -2), labels.flatten()
+    smoothing = 0.0
+    if channel is not None and _is_shaped(channel):
+        values = _shaped(values, channel)
+        smoothing = channel.label_smoothing
     nll = functional.cross_entropy(
-        logits.flatten(0, -2),
-        labels.flatten(),
+        values,
+        labels,
         ignore_index=IGNORE_INDEX,
         reduction="sum" if weights is None else "none",
+        label_smoothing=smoothing,
     )
+    if channel is not None and channel.z_loss > 0:
+        z_loss = channel.z_loss * torch.logsumexp(values, -1) ** 2
+        z_loss = z_loss.masked_fill(labels == IGNORE_INDEX, 0)
+        nll = nll + (z_loss.sum() if weights is None else z_loss)
     # loss_parallel gives a DTensor that is whole on each rank.
     full = getattr(nll, "full_tensor", None)
     nll = full() if full else nll

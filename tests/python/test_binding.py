@@ -196,6 +196,40 @@ class OneRank(unittest.TestCase):
     def test_what_c_reads_as_the_default_cannot_be_asked_for(self):
         with self.assertRaises(errors.InvalidError):
             tally.Step(self.group, tally.Channel(3, coefficient=0.0))
+        with self.assertRaises(errors.InvalidError):
+            tally.Step(self.group, tally.Channel(3, temperature=0.0))
+
+    def shaped_loss(self, **shaping):
+        """Of one token with the logits 1, 0, -2 and the label 1."""
+        nll = Values("f", [0.0])
+        with tally.Step(self.group, tally.Channel(3, **shaping)) as step:
+            step.begin()
+            step.count(Values("q", [1]))
+            step.reduce()
+            step.loss(Values("f", [1.0, 0.0, -2.0], 1, 3), Values("q", [1]), nll=nll)
+            step.end()
+        return nll.values[0]
+
+    def test_a_channel_has_a_shaping(self):
+        def lse(*values):
+            return math.log(sum(math.exp(value) for value in values))
+
+        plain = lse(1, 0, -2)
+        for shaping, want in (
+            ({}, plain),
+            ({"label_smoothing": 0.25}, plain + 0.25 / 3),
+            ({"z_loss": 0.5}, plain + 0.5 * plain**2),
+            ({"temperature": 2.0}, lse(0.5, 0, -1)),
+            ({"soft_cap": 2.0}, lse(2 * math.tanh(0.5), 0, -2 * math.tanh(1))),
+        ):
+            with self.subTest(shaping=shaping):
+                self.assertAlmostEqual(self.shaped_loss(**shaping), want, places=5)
+
+    def test_a_shaping_out_of_range_is_refused_with_the_librarys_sentence(self):
+        with self.assertRaisesRegex(errors.InvalidError, "label_smoothing is 1, not"):
+            self.shaped_loss(label_smoothing=1.0)
+        with self.assertRaisesRegex(errors.InvalidError, "soft_cap is -3, not"):
+            self.shaped_loss(soft_cap=-3.0)
 
 
 class SeveralRanks(unittest.TestCase):

@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 
 from torch.distributed.device_mesh import init_device_mesh
-from transformers import TrainingArguments
+from transformers import PretrainedConfig, TrainingArguments
+from transformers.trainer_pt_utils import LabelSmoother
 
 import tally.torch
 from tally.errors import InvalidError, OrderError
@@ -130,6 +131,7 @@ class Bigrams(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.rows = torch.nn.Embedding(8, 8)
+        self.config = PretrainedConfig()
 
     def forward(self, input_ids, labels=None, **_):
         return {"logits": self.rows(input_ids)}
@@ -218,7 +220,7 @@ class EngineLossTest(unittest.TestCase):
         # Which should_commit() discards: but nothing is NaN until then.
         self.assertEqual(self.torchft_factor([1, 2, 3], Manager([1.0], True)), 1)
 
-    def transformers_evaluation(self, devices, average):
+    def transformers_evaluation(self, devices, average, smoothing=0.0):
         """Of four sequences at once, over the devices of nn.DataParallel; and what
         it should be."""
         model, group = Bigrams(), tally.torch.group(self.opened)
@@ -234,6 +236,7 @@ class EngineLossTest(unittest.TestCase):
                 use_cpu=True,
                 per_device_eval_batch_size=4 // devices,
                 average_tokens_across_devices=average,
+                label_smoothing_factor=smoothing,
                 report_to=[],
                 disable_tqdm=True,
             )
@@ -241,11 +244,11 @@ class EngineLossTest(unittest.TestCase):
             arguments._n_gpu = devices
             trainer = TallyTrainer(model=model, args=arguments, vocab=8, group=group)
             found = trainer.evaluate(rows)["eval_loss"]
+        self.assertEqual(trainer.tally_loss.channel.label_smoothing, smoothing)
         trainer.tally_loss.close()
         group.close()
-        mean = torch.nn.functional.cross_entropy(
-            model.rows(inputs)[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
-        )
+        smoother = LabelSmoother(epsilon=smoothing)
+        mean = smoother({"logits": model.rows(inputs)}, labels, shift_labels=True)
         return found, mean.item()
 
     def test_transformers_evaluates_on_several_devices_as_on_one(self):
@@ -254,6 +257,12 @@ class EngineLossTest(unittest.TestCase):
                 with self.subTest(devices=devices, average=average):
                     found, mean = self.transformers_evaluation(devices, average)
                     self.assertAlmostEqual(found, mean, places=5)
+
+    def test_transformers_label_smoothing_is_what_it_was(self):
+        plain, _ = self.transformers_evaluation(1, True)
+        found, mean = self.transformers_evaluation(1, True, 0.25)
+        self.assertAlmostEqual(found, mean, places=5)
+        self.assertGreater(abs(found - plain), 1e-3)
 
     def test_torchtitans_step_counts_all_micro_batches_first(self):
         config = SimpleNamespace(training=SimpleNamespace())

@@ -291,6 +291,65 @@ class TorchTest(unittest.TestCase):
             self.assertEqual(no_loss, not fused)
             module.close()
 
+    def shaped_reference(self, by, weights):
+        wide = self.logits.detach().double().requires_grad_()
+        values = wide.reshape(-1, V)
+        if by.get("soft_cap"):
+            values = by["soft_cap"] * torch.tanh(values / by["soft_cap"])
+        values = values / by.get("temperature", 1)
+        lse = torch.logsumexp(values, -1)
+        labels = self.labels.reshape(-1)
+        counts = labels != IGNORE_INDEX
+        own = values.gather(1, labels.clamp(min=0)[:, None])[:, 0]
+        smoothing = by.get("label_smoothing", 0)
+        each = (1 - smoothing) * (lse - own) + smoothing * (lse - values.mean(-1))
+        each = (each + by.get("z_loss", 0) * lse**2)[counts]
+        weight = weights.double().reshape(-1)[counts]
+        loss = (each * weight).sum() / weight.sum()
+        loss.backward()
+        return loss.detach(), wide.grad
+
+    def test_a_shaped_loss_is_the_same_with_and_without_the_kernel(self):
+        all_of_them = dict(
+            label_smoothing=0.2, z_loss=1e-2, soft_cap=1.5, temperature=0.7
+        )
+        for by in [{name: all_of_them[name]} for name in all_of_them] + [all_of_them]:
+            for fused in (True, False):
+                for weights in (None, self.weights):
+                    with self.subTest(by=by, fused=fused, weighted=weights is not None):
+                        module = TallyLoss(V, self.group, fused=fused, **by)
+                        self.logits.grad = None
+                        module.begin([self.labels], [weights])
+                        loss = module(self.logits, self.labels, weights)
+                        loss.backward()
+                        module.end()
+                        module.close()
+                        ones = torch.ones_like(self.weights)
+                        value, gradient = self.shaped_reference(
+                            by, ones if weights is None else weights
+                        )
+                        self.assert_near(loss.detach(), value)
+                        self.assert_near(self.logits.grad, gradient)
+
+    def test_under_a_cap_a_masked_logit_stays_so(self):
+        with torch.no_grad():
+            self.logits[..., 3] = -torch.inf
+        self.labels[self.labels == 3] = 4
+        losses, gradients = [], []
+        for fused in (True, False):
+            module = TallyLoss(V, self.group, fused=fused, soft_cap=1.5)
+            self.logits.grad = None
+            module.begin([self.labels])
+            loss = module(self.logits, self.labels)
+            loss.backward()
+            module.end()
+            module.close()
+            losses.append(loss.detach())
+            gradients.append(self.logits.grad)
+            self.assertFalse(self.logits.grad[..., 3].any())
+        self.assert_near(losses[0], losses[1].double())
+        self.assert_near(gradients[0], gradients[1].double())
+
     def test_a_backward_after_the_step_has_the_scale_of_that_step(self):
         for fused in (True, False):
             module = TallyLoss(V, self.group, fused=fused)

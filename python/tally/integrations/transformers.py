@@ -34,6 +34,8 @@ class TallyTrainer(Trainer):
     vocab: the last dimension of the logits.
     group: the ranks with different data; None: all, opened here.
     shift: True: logits predict the next label, as causal models' do.
+
+    The arguments' label_smoothing_factor is applied, in evaluation too.
     """
 
     def __init__(
@@ -52,7 +54,10 @@ class TallyTrainer(Trainer):
         if group is None:
             group = tally.torch.group(tally.torch.open())
         self.tally_loss = tally.torch.TallyLoss(
-            vocab, group, device=self.args.device
+            vocab,
+            group,
+            device=self.args.device,
+            label_smoothing=self.args.label_smoothing_factor,
         )
         self._in_step = False
         self.add_callback(_EndOfStep(self))
@@ -95,7 +100,9 @@ class TallyTrainer(Trainer):
                 # DataParallel's outputs are whole here; the Trainer multiplies by
                 # the devices, whose means its own losses are.
                 counts = counts * self.args.n_gpu
-        total = tally.torch.sum_cross_entropy(logits, targets)
+        total = tally.torch.sum_cross_entropy(
+            logits, targets, channel=self.tally_loss.channel
+        )
         counts = counts.clamp(min=1).to(total.device)
         return total / counts  # type: ignore[no-any-return]
 
