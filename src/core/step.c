@@ -364,6 +364,8 @@ tally_status_t tally_step_loss(tally_step_t *step, uint32_t index,
             return settled;
         job.scale = &step->scales[index];
     }
+    if (step->device != NULL)
+        job.parts = &step->device->parts;
     if (step->device != NULL && step->order == TALLY_SCALE_LATE)
         status = step_device_check_tokens(channel, job.labels.tokens);
     if (status == TALLY_OK)

@@ -15,6 +15,8 @@
 
 struct device;
 
+struct cuda_parts;
+
 struct device_params {
     int32_t threads; // of the host device, >= 1, the caller's included
     const char *isa; // of the host device: "auto", "generic", "avx2",
@@ -42,6 +44,9 @@ struct device_loss {
     const float *grad_scale;              // NULL: 1
     const float *scale;                   // of the channel; NULL: 1
     const struct kernel_shaping *shaping; // NULL: none
+    // On a GPU: what the step has for rows between a loss and a gradient in two
+    // passes. Steps may be at work at once, each on a stream.
+    struct cuda_parts **parts;
 };
 
 struct device_multiply {

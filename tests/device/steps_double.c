@@ -341,6 +341,22 @@ static void the_last_count_publishes_where_all_is_on_one_stream(void)
     must_return(1, launched, NULL);
 }
 
+// High: of logits near 0 it takes nothing that is seen here.
+static tally_step_t *capped_step(const struct rank *rank)
+{
+    tally_channel_t channel = TALLY_INIT(tally_channel_t);
+    tally_step_params_t params = TALLY_INIT(tally_step_params_t);
+    tally_step_t *step;
+
+    channel.vocab = VOCAB;
+    channel.soft_cap = 1e6;
+    params.channels = &channel;
+    params.channel_count = 1;
+    params.device = TALLY_DEVICE_CUDA;
+    EXPECT(tally_step_create(rank->group, &params, &step) == TALLY_OK);
+    return step;
+}
+
 // ------------------------------------------------ short rows of 16 bits
 
 #define ROWS 144 // as many as go to blocks of several
@@ -392,12 +408,46 @@ static void of_rows(struct processes_member *member, const void *unused)
     EXPECT(told.calls("tally_loss_bf16") == 1);
     EXPECT(told.calls("tally_loss_rows_bf16") == 1);
     EXPECT(tally_step_free(step) == TALLY_OK);
+    step = capped_step(&rank); // no such kernel heeds the cap
+    step_of_rows(step, 1, ROWS, rank.stream);
+    EXPECT(told.calls("tally_loss_bf16_shaped") == 1);
+    EXPECT(told.calls("tally_loss_rows_bf16") == 1);
+    EXPECT(tally_step_free(step) == TALLY_OK);
     rank_close(&rank);
 }
 
 static void many_short_rows_go_to_blocks_of_several(void)
 {
     must_return(1, of_rows, NULL);
+}
+
+// A gradient in two passes needs memory between them.
+static void freed(struct processes_member *member, const void *unused)
+{
+    struct rank rank;
+
+    (void)unused;
+    open_double(&rank, member);
+    const struct arrays arrays = arrays_on_device();
+    EXPECT(tally_step_free(rank_step(&rank, TALLY_COUNT_FIRST,
+                                     TALLY_DEVICE_CUDA)) == TALLY_OK);
+    const long held = told.calls("cuMemAlloc_v2") - told.calls("cuMemFree_v2");
+    tally_step_t *step = capped_step(&rank);
+    const long taken = told.calls("cuMemAlloc_v2");
+    for (uint64_t epoch = 1; epoch <= 3; epoch++) {
+        EXPECT(enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream) ==
+               TALLY_OK);
+        EXPECT(result_of(step, epoch) == TALLY_OK);
+    }
+    EXPECT(told.calls("cuMemAlloc_v2") == taken + 1);
+    EXPECT(tally_step_free(step) == TALLY_OK);
+    EXPECT(told.calls("cuMemAlloc_v2") - told.calls("cuMemFree_v2") == held);
+    rank_close(&rank);
+}
+
+static void what_a_steps_losses_took_is_freed_with_it(void)
+{
+    must_return(1, freed, NULL);
 }
 
 // Of a driver that has no GPU, or is too old: says what Tally says.
@@ -428,6 +478,7 @@ static const struct {
     CASE(a_broken_context_ends_in_an_error),
     CASE(a_thread_without_a_context_enqueues),
     CASE(a_graph_is_replayed_without_the_host),
+    CASE(what_a_steps_losses_took_is_freed_with_it),
     CASE(the_last_count_publishes_where_all_is_on_one_stream),
     CASE(many_short_rows_go_to_blocks_of_several),
 #undef CASE

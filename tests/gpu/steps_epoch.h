@@ -58,8 +58,9 @@ void a_graph_sees_new_labels(void);
 void a_graph_is_refused_where_the_stream_has_no_epoch(void);
 void two_graphs_take_turns(void);
 
-// That of steps_shape.c.
+// The cases of steps_shape.c.
 void shaped_losses_are_as_on_the_host(void);
+void shaped_losses_of_two_streams_are_apart(void);
 
 // That of steps_threads.c.
 void only_the_application_calls_the_driver(void);

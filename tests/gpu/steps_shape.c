@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-// A case of gpu_steps: label smoothing, z-loss, soft-cap and temperature, each
+// Cases of gpu_steps: label smoothing, z-loss, soft-cap and temperature, each
 // in a channel of its own and all in one, as on the host.
 #include <math.h>
 #include <stdint.h>
@@ -125,6 +125,16 @@ static void enqueue_loss(tally_step_t *step, uint32_t k, tally_dtype_t type,
            TALLY_OK);
 }
 
+static void enqueue_none(tally_step_t *step, uint32_t k, tally_stream_t stream)
+{
+    const tally_labels_t labels = labels_at(NULL, 0);
+    tally_logits_t logits = TALLY_INIT(tally_logits_t);
+
+    logits.type = TALLY_F32;
+    EXPECT(tally_step_loss(step, k, &logits, &labels, NULL, stream) ==
+           TALLY_OK);
+}
+
 static void compare(tally_dtype_t type, int channel, const struct found *host,
                     const struct found *device)
 {
@@ -226,6 +236,61 @@ static void shaped_as_rank(struct processes_member *member, const void *order)
     EXPECT(tally_step_free(step) == TALLY_OK);
     EXPECT(tally_step_free(on_host) == TALLY_OK);
     rank_close(&rank);
+}
+
+// Two steps on two streams, each with logits of its own: what comes of one on
+// both is what came of it alone.
+static void of_two_steps(struct processes_member *member, const void *unused)
+{
+    enum { ROUNDS = 10 };
+    static float logits[2][ELEMENTS], alone[2][ELEMENTS], both[ELEMENTS];
+    static int64_t labels[TOKENS];
+    struct rank rank;
+    struct work work[2];
+    tally_step_t *steps[2];
+    tally_stream_t streams[2];
+
+    (void)unused;
+    rank_open(&rank, member);
+    for (int i = 0; i < TOKENS; i++)
+        labels[i] = i * 37;
+    for (int s = 0; s < 2; s++) {
+        for (int i = 0; i < ELEMENTS; i++)
+            logits[s][i] = (float)((i * 7919 + s) % 4001) / 500 + 9 * (float)s;
+        work[s] = (struct work){gpu_take(sizeof(labels), labels),
+                                gpu_take(sizeof(logits[s]), logits[s]),
+                                gpu_take(sizeof(logits[s]), NULL), NULL, NULL};
+        steps[s] = shaped_step(&rank, TALLY_SCALE_LATE, TALLY_DEVICE_CUDA);
+        streams[s] = s == 0 ? rank.stream : gpu_stream();
+        EXPECT(tally_step_begin(steps[s], 1 + ROUNDS, streams[s]) == TALLY_OK);
+        enqueue_loss(steps[s], 5, TALLY_F32, &work[s], streams[s]);
+        gpu_synchronize(streams[s]);
+        gpu_get(alone[s], work[s].gradient, sizeof(alone[s]));
+    }
+    EXPECT(memcmp(alone[0], alone[1], sizeof(both)) != 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int s = 0; s < 2; s++)
+            enqueue_loss(steps[s], 5, TALLY_F32, &work[s], streams[s]);
+        for (int s = 0; s < 2; s++) {
+            gpu_synchronize(streams[s]);
+            gpu_get(both, work[s].gradient, sizeof(both));
+            EXPECT(memcmp(both, alone[s], sizeof(both)) == 0);
+        }
+    }
+    for (int s = 0; s < 2; s++) {
+        for (uint32_t k = 0; k < 5; k++)
+            for (int i = 0; i <= ROUNDS; i++)
+                enqueue_none(steps[s], k, streams[s]);
+        EXPECT(tally_step_reduce(steps[s], streams[s]) == TALLY_OK);
+        EXPECT(tally_step_end(steps[s], streams[s]) == TALLY_OK);
+        EXPECT(tally_step_free(steps[s]) == TALLY_OK);
+    }
+    rank_close(&rank);
+}
+
+void shaped_losses_of_two_streams_are_apart(void)
+{
+    must_return(1, of_two_steps, NULL);
 }
 
 void shaped_losses_are_as_on_the_host(void)

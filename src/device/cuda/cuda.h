@@ -47,6 +47,7 @@ struct cuda_step {
     int64_t *lanes;                // what a stream reduces by itself
     struct kernel_state *state;
     void *memory;
+    struct cuda_parts *parts; // of rows; NULL until a loss needs some
     // As the device sees them.
     char *device_slots;
     uint64_t *device_answers;

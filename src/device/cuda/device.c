@@ -44,6 +44,8 @@ static const char *const kernel_names[CUDA_KERNELS] = {
     [CUDA_BACKWARD_SHAPED + KERNEL_F16] = "tally_backward_f16_shaped",
 };
 
+// Parts of rows, between loss and backward: the first of a step's is in use,
+// the older ones may still be by work under way.
 struct cuda_parts {
     struct cuda_parts *older;
     struct kernel_parts *memory;
@@ -141,12 +143,6 @@ static void cuda_close(struct device *device)
     bool entered;
 
     if (device->context != NULL && cuda_enter(device, &entered) == TALLY_OK) {
-        while (device->parts != NULL) {
-            struct cuda_parts *parts = device->parts;
-            device->parts = parts->older;
-            device->driver->cuMemFree_v2((CUdeviceptr)parts->memory);
-            free(parts);
-        }
         if (device->module != NULL)
             device->driver->cuModuleUnload(device->module);
         cuda_leave(device, entered);
@@ -282,7 +278,8 @@ tally_status_t cuda_count(struct device *device,
 }
 
 // Room for the parts of so many rows. What was handed out before stays.
-static tally_status_t parts_take(struct device *device, int64_t tokens,
+static tally_status_t parts_take(struct device *device,
+                                 struct cuda_parts **of_step, int64_t tokens,
                                  tally_stream_t stream,
                                  struct kernel_parts **out)
 {
@@ -290,7 +287,7 @@ static tally_status_t parts_take(struct device *device, int64_t tokens,
     int capturing = CU_STREAM_CAPTURE_STATUS_NONE;
     CUdeviceptr memory;
 
-    if (device->parts == NULL || device->parts->tokens < tokens) {
+    if (*of_step == NULL || (*of_step)->tokens < tokens) {
         driver->cuStreamIsCapturing(stream, &capturing);
         if (capturing != CU_STREAM_CAPTURE_STATUS_NONE)
             return core_fail(TALLY_ERR_UNSUPPORTED,
@@ -309,11 +306,21 @@ static tally_status_t parts_take(struct device *device, int64_t tokens,
         }
         parts->memory = (struct kernel_parts *)(uintptr_t)memory;
         parts->tokens = tokens;
-        parts->older = device->parts;
-        device->parts = parts;
+        parts->older = *of_step;
+        *of_step = parts;
     }
-    *out = device->parts->memory;
+    *out = (*of_step)->memory;
     return TALLY_OK;
+}
+
+void cuda_parts_free(struct device *device, struct cuda_parts *parts)
+{
+    while (parts != NULL) {
+        struct cuda_parts *older = parts->older;
+        device->driver->cuMemFree_v2((CUdeviceptr)parts->memory);
+        free(parts);
+        parts = older;
+    }
 }
 
 // The forward pass by itself.
@@ -336,9 +343,11 @@ static tally_status_t launch_forward(struct device *device,
 
 // The shaped variant has no kernel of one pass.
 static tally_status_t launch_loss(struct device *device,
-                                  enum kernel_element type, bool shaped,
+                                  enum kernel_element type,
+                                  const struct device_loss *given,
                                   struct kernel_job *job, tally_stream_t stream)
 {
+    const bool shaped = given->shaping != NULL;
     struct kernel_shape shape;
     tally_status_t status = TALLY_OK;
 
@@ -351,7 +360,8 @@ static tally_status_t launch_loss(struct device *device,
         return cuda_launch(device, kernel + type, job, &shape, stream);
     }
     if (job->gradient != NULL)
-        status = parts_take(device, job->labels.tokens, stream, &job->parts);
+        status = parts_take(device, given->parts, job->labels.tokens, stream,
+                            &job->parts);
     if (status == TALLY_OK)
         status = launch_forward(device, type, shaped, job, stream);
     if (status != TALLY_OK || job->gradient == NULL)
@@ -388,17 +398,15 @@ static tally_status_t cuda_loss(struct device *device,
         .scale = given->scale,
         .grad_scale = given->grad_scale,
     };
-    const bool shaped = given->shaping != NULL;
-
     if (given->labels.tokens == 0)
         return TALLY_OK;
-    if (shaped)
+    if (given->shaping != NULL)
         job.shaping = *given->shaping;
     tally_status_t status = cuda_enter(device, &entered);
 
     if (status != TALLY_OK)
         return status;
-    status = launch_loss(device, type, shaped, &job, stream);
+    status = launch_loss(device, type, given, &job, stream);
     cuda_leave(device, entered);
     return status;
 }

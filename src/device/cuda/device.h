@@ -35,10 +35,10 @@ struct device {
     CUmodule module;
     CUfunction kernels[CUDA_KERNELS];
     struct kernel_device shape;
-    // Parts of rows, between loss and backward; the last one is in use, the
-    // others may still be by work under way.
-    struct cuda_parts *parts;
 };
+
+// In the device's context, when nothing is under way. NULL: nothing.
+void cuda_parts_free(struct device *device, struct cuda_parts *parts);
 
 struct kernel_labels cuda_labels(const struct device_labels *labels);
 

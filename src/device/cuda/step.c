@@ -165,6 +165,7 @@ void cuda_step_free(struct cuda_step *step)
                 (CUdeviceptr)(uintptr_t)step->memory);
         if (step->pinned != NULL)
             step->device->driver->cuMemFreeHost(step->pinned);
+        cuda_parts_free(step->device, step->parts);
         cuda_leave(step->device, entered);
     }
     free(step);
