@@ -377,10 +377,10 @@ TALLY_API tally_status_t tally_step_wait(tally_step_t *step,
 // labels must be those that were counted (the result says if not).
 // SCALE_LATE: before reduce. outputs: NULL for none.
 // Errors: INVALID, ABI, ORDER, and those of wait. On a GPU a gradient in two
-// passes (that of a channel with label_smoothing, z_loss, soft_cap or temperature,
-// or of rows that are not of whole, aligned vectors of 16 bytes) needs 24 bytes
-// a token of the step's own: the first one of that size is UNSUPPORTED under
-// capture, else MEMORY if there are none.
+// passes (that of a channel with label_smoothing, z_loss, soft_cap or
+// temperature, or of rows that are not of whole, aligned vectors of 16 bytes)
+// needs 24 bytes a token of the step's own: the first one of that size is
+// UNSUPPORTED under capture, else MEMORY if there are none.
 TALLY_API tally_status_t tally_step_loss(tally_step_t *step, uint32_t channel,
                                          const tally_logits_t *logits,
                                          const tally_labels_t *labels,
