@@ -52,6 +52,11 @@ run() {
         </dev/null || status=$?
 }
 
+# field NUMBER: of $line, as it is: an echo may take \n for the end of a line.
+field() {
+    printf '%s\n' "$line" | awk -F ' ;; ' -v number="$1" '{ print $number }'
+}
+
 # Of the unbroken code, once: a line "TEST STATUS SECONDS" of the file unbroken.
 run_unbroken() {
     grep -q "^$test " unbroken && return
@@ -68,10 +73,10 @@ skipped=0
 # Fields: file; test; sed expression; what it breaks. Separated by " ;; ".
 while IFS= read -r line; do
     case "$line" in "" | "#"*) continue ;; esac
-    file=$(echo "$line" | awk -F ' ;; ' '{ print $1 }')
-    test=$(echo "$line" | awk -F ' ;; ' '{ print $2 }')
-    edit=$(echo "$line" | awk -F ' ;; ' '{ print $3 }')
-    what=$(echo "$line" | awk -F ' ;; ' '{ print $4 }')
+    file=$(field 1)
+    test=$(field 2)
+    edit=$(field 3)
+    what=$(field 4)
     program=$test
     targets=$test
     case "$test" in *.sh) program=../$test targets=$programs ;; esac
