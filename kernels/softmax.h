@@ -6,6 +6,7 @@
 
 #include "element.h"
 #include "kernels/params.h"
+#include "numeric/tanh.h"
 
 #define LOG2_E 1.44269504f
 #define LOG2_E_DOUBLE 1.4426950408889634
@@ -100,20 +101,14 @@ template <class R> struct shaped_variant {
         return exp_from(x, 0.0);
     }
 
-    // tanh: its series where it is below 1/2, else 1 - 2 / (exp(2u) + 1).
+    // tanh: near 0 its series, else 1 - 2 / (exp(2u) + 1).
     static GPU_FN float hyperbolic_tangent(float u)
     {
         const float size = fabsf(u);
-        const float square = u * u;
-        float near = -0.00886323553f; // -1382 / 155925
-        near = near * square + 0.0218694885f;
-        near = near * square - 0.0539682540f;
-        near = near * square + 0.133333333f;
-        near = near * square - 0.333333333f;
-        near = near * square * size + size;
+        const float near = numeric_tanh_near(size);
         const float e = gpu_exp2(size * (2 * LOG2_E));
         const float far = 1 - 2 * gpu_reciprocal(e + 1);
-        return copysignf(size < 0.4f ? near : far, u);
+        return copysignf(size < NUMERIC_TANH_NEAR ? near : far, u);
     }
     static GPU_FN double hyperbolic_tangent(double u)
     {

@@ -10,6 +10,7 @@
 
 #include "device/host_element.h"
 #include "numeric/exp.h"
+#include "numeric/tanh.h"
 
 #define LANES 16
 #define PIECE 1024 // elements: arrays that the nearest cache holds
@@ -54,7 +55,6 @@ static void store(enum host_row_type type, const float *x, int count, char *at)
             host_element_store(HOST_ROW_F16, at, j, x[j]);
 }
 
-#define NEAR_BITS 0x3ecccccdu // 0.4
 #define MINUS_INFINITY_BITS 0xff800000u
 
 // a or b, without a branch, which would keep a loop from being vector code.
@@ -66,21 +66,15 @@ static inline float choose(bool which, float a, float b)
                               (host_bits_of_float(b) & ~mask));
 }
 
-// tanh(u), far from 0 (1 - e) / (1 + e) where e is exp(-2 |u|); near it, where
-// 1 - e has few digits, its series.
+// tanh(u), far from 0 (1 - e) / (1 + e) where e is exp(-2 |u|), near it its
+// series.
 static inline float hyperbolic_tangent(float u, float far)
 {
     const float size = fabsf(u);
-    const float square = u * u;
-    float near = -0.00886323553f; // -1382 / 155925
+    const bool is_near =
+        host_bits_of_float(size) < host_bits_of_float(NUMERIC_TANH_NEAR);
 
-    near = near * square + 0.0218694885f;
-    near = near * square - 0.0539682540f;
-    near = near * square + 0.133333333f;
-    near = near * square - 0.333333333f;
-    near = near * square * size + size;
-    return copysignf(choose(host_bits_of_float(size) < NEAR_BITS, near, far),
-                     u);
+    return copysignf(choose(is_near, numeric_tanh_near(size), far), u);
 }
 
 static void cap(const struct host_shape *shape, int count, struct piece *piece)
