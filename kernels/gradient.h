@@ -282,7 +282,7 @@ GPU_FN void loss_grad_row(const struct kernel_job &job, F far,
     struct row from = row_at<E>(job.logits, job.stride, job.width, index);
     const struct row to =
         row_at<E>(job.gradient, job.gradient_stride, job.width, index);
-    const int tiles = (from.whole + ROW_TILE - 1) / ROW_TILE;
+    const int tiles = row_tiles(from);
     const int label = (int)token.label;
     const struct pairs<R> pairs(shared_pairs, tiles);
     const int group = label / (E::count * ROW_TILE * GRAD_SLICES);

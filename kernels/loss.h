@@ -20,11 +20,6 @@ template <class R> GPU_FN gathered<R> gathered_at(char *shared, int pairs)
     return {sums, (float *)(sums + pairs)};
 }
 
-GPU_FN int row_tiles(const struct row &row)
-{
-    return (row.whole + ROW_TILE - 1) / ROW_TILE;
-}
-
 // The number of pairs: the tail has one of its own.
 template <class E> GPU_FN int row_pairs(const struct row &row)
 {

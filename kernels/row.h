@@ -195,6 +195,11 @@ template <class E> struct far_slice {
     }
 };
 
+GPU_FN int row_tiles(const struct row &row)
+{
+    return (row.whole + ROW_TILE - 1) / ROW_TILE;
+}
+
 // The first vector of a tile's thread number `thread`; each next one is 256
 // further.
 GPU_FN int slice_begin(int tile, int thread)

@@ -115,17 +115,14 @@ DEFINE_LOSS_ROWS(f16)
 #define DEFINE_ONE_PASS(name)                                                  \
     GPU_KERNEL(ROW_THREADS, 4, tally_loss_grad_##name, struct kernel_job job)  \
     {                                                                          \
-        const struct far_slice<element_##name> far = {                         \
-            gpu_shared()                                                       \
-        };                                                                     \
+        const struct far_slice<element_##name> far = {gpu_shared()};           \
         loss_grad_row<element_##name>(job, far,                                \
                                       gpu_shared() + ROW_TILE_BYTES);          \
     }                                                                          \
     GPU_KERNEL(2 * ROW_THREADS, 1, tally_loss_grad_long_##name,                \
                struct kernel_job job)                                          \
     {                                                                          \
-        const struct slice<element_##name> far = {                             \
-        };                                                                     \
+        const struct slice<element_##name> far = {};                           \
         loss_grad_row<element_##name>(job, far, gpu_shared());                 \
     }
 
