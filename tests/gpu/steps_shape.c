@@ -6,56 +6,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "device/host_element.h"
 #include "gpu/steps_epoch.h"
 
 #define CHANNELS 6
 #define ELEMENTS (TOKENS * VOCAB)
 
-__extension__ typedef _Float16 binary16;
-
 static const tally_dtype_t types[] = {TALLY_F32, TALLY_BF16, TALLY_F16};
 #define TYPES 3 // a micro-batch each
 
 static const double factor = 64;
-
-static int64_t element_bytes(tally_dtype_t type)
-{
-    return type == TALLY_F32 ? 4 : 2;
-}
-
-static void element_put(tally_dtype_t type, char *values, int i, float x)
-{
-    char *at = values + i * element_bytes(type);
-    const binary16 half = (binary16)x;
-    uint32_t bits;
-
-    memcpy(&bits, &x, sizeof(bits));
-    if (type == TALLY_F32)
-        memcpy(at, &x, sizeof(x));
-    else if (type == TALLY_F16)
-        memcpy(at, &half, sizeof(half));
-    else // truncated
-        memcpy(at, &(uint16_t){(uint16_t)(bits >> 16)}, sizeof(uint16_t));
-}
-
-static float element_get(tally_dtype_t type, const char *values, int i)
-{
-    const char *at = values + i * element_bytes(type);
-    binary16 half;
-    uint16_t upper;
-    float x;
-
-    if (type == TALLY_F32) {
-        memcpy(&x, at, sizeof(x));
-    } else if (type == TALLY_F16) {
-        memcpy(&half, at, sizeof(half));
-        x = (float)half;
-    } else {
-        memcpy(&upper, at, sizeof(upper));
-        memcpy(&x, &(uint32_t){(uint32_t)upper << 16}, sizeof(x));
-    }
-    return x;
-}
 
 // Of one channel in one type; addresses are the step's device's.
 struct work {
@@ -164,7 +124,7 @@ static void read_gradient(tally_dtype_t type, const char *bytes,
                           struct found *found)
 {
     for (int i = 0; i < ELEMENTS; i++)
-        found->gradient[i] = element_get(type, bytes, i);
+        found->gradient[i] = host_element_load(host_row_type(type), bytes, i);
 }
 
 static void shaped_as_rank(struct processes_member *member, const void *order)
@@ -182,10 +142,12 @@ static void shaped_as_rank(struct processes_member *member, const void *order)
     for (int i = 0; i < TOKENS; i++)
         labels[i] = i == 3 ? TALLY_IGNORE_INDEX : i * 37 + member->rank;
     for (int t = 0; t < TYPES; t++) {
-        const size_t bytes = (size_t)(ELEMENTS * element_bytes(types[t]));
+        const enum host_row_type type = host_row_type(types[t]);
+        const size_t bytes = (size_t)(ELEMENTS * host_element_size(type));
         for (int i = 0; i < ELEMENTS; i++)
-            element_put(types[t], logits[t], i,
-                        (float)((i * 7919 + member->rank) % 4001) / 500 - 4);
+            host_element_store(type, logits[t], i,
+                               (float)((i * 7919 + member->rank) % 4001) / 500 -
+                                   4);
         host[t] = (struct work){labels, logits[t], gradient[t], wanted.nll,
                                 &multiplied};
         device[t] = (struct work){
@@ -205,7 +167,8 @@ static void shaped_as_rank(struct processes_member *member, const void *order)
             read_gradient(types[t], gradient[t], &wanted);
             gpu_get(found.nll, device[t].nll, sizeof(found.nll));
             gpu_get(gradient[t], device[t].gradient,
-                    (size_t)(ELEMENTS * element_bytes(types[t])));
+                    (size_t)(ELEMENTS *
+                             host_element_size(host_row_type(types[t]))));
             read_gradient(types[t], gradient[t], &found);
             compare(types[t], k, &wanted, &found);
         }
