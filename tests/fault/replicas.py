@@ -59,6 +59,7 @@ class Job:
             TALLY_REPLICAS=str(options.replicas),
             TALLY_WITNESSES=str(options.witnesses),
             TALLY_REPLICA_FOLDER=self.members,
+            TALLY_REPLICA_ACCEPTORS=str(options.acceptors),
             TALLY_REPLICA_TRANSPORT=options.transport,
             TALLY_REPLICA_DEADLINE="2",
             TALLY_REPLICA_PATIENCE="1",
@@ -227,6 +228,17 @@ def await_end_of_orphans(job, victim, killed):
                              f"{process.returncode}, said {said[-500:]}")
 
 
+def kill_two(job, victim):
+    """At once: as many as five acceptors may lose."""
+    victims = (victim, (victim + 1) % job.options.replicas)
+    for each in victims:
+        job.signal(each, signal.SIGKILL)
+    job.await_progress([peer for peer in replicas_of(job)
+                        if peer not in victims], 3, revive=False)
+    for each in victims:
+        restart(job, each)
+
+
 def go_on_without(job, victim):
     job.await_progress(others(job, victim), 3, revive=False)
     restart(job, victim)
@@ -332,6 +344,7 @@ LINK_FAULTS = {
 
 FAULTS = {
     "kill replica": lambda job, v: kill_and_restart(job, v, None),
+    "kill two": kill_two,
     "kill coordinator": lambda job, v: kill_and_restart(job, v, [0]),
     "kill rank": lambda job, v: kill_and_restart(job, v,
                                                  [job.options.ranks - 1]),
@@ -344,11 +357,18 @@ FAULTS = {
 }
 
 
+def faults_of(job):
+    if job.nodes:
+        return list(LINK_FAULTS)
+    return [name for name in FAULTS
+            if name != "kill two" or job.options.acceptors >= 5]
+
+
 def strike(job, random_, number):
     peers = job.options.replicas + job.options.witnesses
     victim = random_.randrange(peers)
-    faults = LINK_FAULTS if job.nodes else FAULTS
-    name = list(faults)[number % len(faults)]
+    faults = faults_of(job)
+    name = faults[number % len(faults)]
     if job.options.fault:
         name = job.options.fault
     if not job.nodes and victim >= job.options.replicas and name not in (
@@ -356,7 +376,7 @@ def strike(job, random_, number):
         name = "kill replica"
     time.sleep(random_.random() * 0.05)
     print(f"{number}: {name} {victim} at {job.applied()}", flush=True)
-    faults[name](job, victim)
+    (LINK_FAULTS if job.nodes else FAULTS)[name](job, victim)
     job.await_progress(replicas_of(job), 3)
 
 
@@ -383,6 +403,7 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--witnesses", type=int, default=0)
+    parser.add_argument("--acceptors", type=int, default=3)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--faults", type=int, default=20)
     parser.add_argument("--fault", choices=FAULTS)

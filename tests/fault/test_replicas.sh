@@ -4,7 +4,8 @@
 # replicas are killed, stopped and started again; a checker that knows nothing of
 # Tally computes from the ranks' logs what must have been decided.
 #
-# FAULTS: how many (20 of all runs together); TRANSPORTS: "ucx ofi".
+# FAULTS: how many of three groups and of two (20), and a third as many of five;
+# TRANSPORTS: "ucx ofi".
 . "${srcdir:-.}/tests/harness/shell.sh"
 
 command -v python3 >/dev/null || check_skip "there is no python3"
@@ -16,7 +17,7 @@ for transport in ${TRANSPORTS:-ucx ofi}; do
 done
 [ -n "$transports" ] || check_skip "there is no transport between replicas"
 
-# With witnesses a third of the faults.
+# With witnesses a third of the faults, and as many again with five acceptors.
 runs=$(echo "$transports" | wc -w)
 of_three=$(((faults * 2 / 3 + runs - 1) / runs))
 of_two=$(((faults / 3 + runs - 1) / runs))
@@ -40,5 +41,8 @@ for transport in $transports; do
     check "2 replica groups and a witness over $transport: $of_two faults" \
         replicas "two.$transport" --transport "$transport" --replicas 2 \
         --witnesses 1 --faults "$of_two"
+    check "5 replica groups of 2 ranks, all acceptors, over $transport: $of_two faults" \
+        replicas "five.$transport" --transport "$transport" --replicas 5 \
+        --acceptors 5 --faults "$of_two"
 done
 check_end
