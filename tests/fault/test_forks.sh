@@ -8,6 +8,7 @@ run="tools/tally_run --keep-going --timeout 100"
 
 transport_ways >"$scratch/ways"
 while read -r settings; do
+    failed=$failures
     # shellcheck disable=SC2086
     check "children and programs of 3 ranks do no harm, $settings" \
         env $settings TALLY_TIMEOUT=60 timeout 120 $run -n 3 \
@@ -23,5 +24,6 @@ while read -r settings; do
             grep -qE "^\[$rank\] step: .*rank 1 died in mid-step" "$scratch/die"
         check "rank $rank closes" grep -qF "[$rank] closed" "$scratch/die"
     done
+    [ $failures -eq "$failed" ] || cat "$scratch/die" "$scratch/errors"
 done <"$scratch/ways"
 check_end
