@@ -253,7 +253,8 @@ def main():
     parser.add_argument("--rank", default="tests/fault/replica_rank")
     options = parser.parse_args()
     options.replicas, lineages, scene = SCENES[options.scene]
-    options.witnesses, options.nodes, options.log = 0, None, "info"
+    options.witnesses, options.acceptors = 0, 3
+    options.nodes, options.log = None, "info"
     options.ports = None
     job = replicas.Job(options, options.folder)
     job.environment.update(SETTINGS.get(options.scene, {}))
