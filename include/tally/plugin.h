@@ -83,6 +83,19 @@ typedef struct tally_plugin {
     tally_status_t (*step_multiply)(tally_step_t *step, tally_dtype_t type,
                                     void *gradient, int64_t elements,
                                     const float *factor, tally_stream_t stream);
+    tally_status_t (*step_loss_part)(tally_step_t *step, uint32_t channel,
+                                     const tally_logits_t *logits,
+                                     const tally_labels_t *labels,
+                                     const tally_columns_t *columns,
+                                     tally_row_part_t *parts,
+                                     tally_stream_t stream);
+    tally_status_t (*step_loss_columns)(tally_step_t *step, uint32_t channel,
+                                        const tally_logits_t *logits,
+                                        const tally_labels_t *labels,
+                                        const tally_columns_t *columns,
+                                        tally_row_part_t *parts,
+                                        const tally_loss_outputs_t *outputs,
+                                        tally_stream_t stream);
 } tally_plugin_t;
 
 extern TALLY_API const tally_plugin_t tallyPlugin_v1;

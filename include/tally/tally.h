@@ -510,6 +510,7 @@ TALLY_API tally_status_t tally_step_result(tally_step_t *step, uint64_t epoch,
 }
 #endif
 
+#include <tally/columns.h>
 #include <tally/replica.h>
 #include <tally/rows.h>
 

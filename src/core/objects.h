@@ -155,16 +155,33 @@ struct tally_step {
     int32_t ranks_in_total;       // at most, whose records are added
 };
 
+// How a public function of a step ends that fails (api.h). Returns `status`.
+tally_status_t step_fail(const tally_step_t *step, const char *function,
+                         tally_status_t status);
+tally_status_t step_fail_null(const char *function); // the step is NULL
+// What a call that came out of order is told.
+const char *step_state_name(const tally_step_t *step);
+// Errors: INVALID.
+tally_status_t step_check_channel(const tally_step_t *step, uint32_t channel);
+
+// Waits for the reduction and computes the scales, once an epoch; on a GPU the
+// stream does. Errors: those of the reduction.
+tally_status_t step_settle(tally_step_t *step, tally_stream_t stream);
+
 // The caller's arrays, checked (step_arguments.c). Errors: INVALID, ABI.
 tally_status_t step_take_labels(const struct step_channel *channel,
                                 const tally_labels_t *given,
                                 struct device_labels *out);
+// After the labels: all columns of the channel.
+void step_take_all_columns(struct device_loss *job);
+tally_status_t step_take_columns(const tally_columns_t *given,
+                                 struct device_loss *job);
+// After the columns.
 tally_status_t step_take_logits(const struct step_channel *channel,
                                 const tally_logits_t *given,
                                 struct device_loss *job);
 // given: NULL for none. After the logits.
-tally_status_t step_take_outputs(const struct step_channel *channel,
-                                 const tally_loss_outputs_t *given,
+tally_status_t step_take_outputs(const tally_loss_outputs_t *given,
                                  struct device_loss *job);
 
 // What the framework divides gradients by (tally_convention_t), over so many

@@ -37,4 +37,6 @@ const tally_plugin_t tallyPlugin_v1 = {
     .witness_close = tally_witness_close,
     .replica_publish = tally_replica_publish,
     .step_multiply = tally_step_multiply,
+    .step_loss_part = tally_step_loss_part,
+    .step_loss_columns = tally_step_loss_columns,
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 // The step state machine: which call may follow which, what is published, and
-// the scale. How steps are made is step_create.c; results are step_result.c.
+// the scale. How steps are made is step_create.c, the losses are step_loss.c
+// and results step_result.c.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,30 +16,35 @@
 #include "numeric/maximum.h"
 #include "numeric/scale.h"
 
-static const char *const state_name[] = {
+static const char *const state_names[] = {
     [STEP_IDLE] = "no epoch has begun",
     [STEP_BEGUN] = "the epoch is not reduced yet",
     [STEP_REDUCED] = "the epoch is reduced already",
     [STEP_SETTLED] = "the epoch is reduced already",
 };
 
-static tally_status_t fail(const tally_step_t *step, const char *function,
-                           tally_status_t status)
+const char *step_state_name(const tally_step_t *step)
+{
+    return state_names[step->state];
+}
+
+tally_status_t step_fail(const tally_step_t *step, const char *function,
+                         tally_status_t status)
 {
     return api_fail(step == NULL ? NULL : &step->group->tally->log, function,
                     status);
 }
 
-static tally_status_t fail_null(const char *function)
+tally_status_t step_fail_null(const char *function)
 {
-    return api_fail(NULL, function,
-                    core_fail(TALLY_ERR_INVALID, "step is NULL"));
+    return step_fail(NULL, function,
+                     core_fail(TALLY_ERR_INVALID, "step is NULL"));
 }
 
 static tally_status_t fail_order(const tally_step_t *step, const char *function)
 {
-    return fail(step, function,
-                core_fail(TALLY_ERR_ORDER, "%s", state_name[step->state]));
+    return step_fail(step, function,
+                     core_fail(TALLY_ERR_ORDER, "%s", step_state_name(step)));
 }
 
 double step_divisor(const tally_step_t *step, int32_t micro_batches,
@@ -80,22 +86,22 @@ tally_status_t tally_step_begin(tally_step_t *step, int32_t micro_batches,
     static const char function[] = "tally_step_begin";
 
     if (step == NULL)
-        return fail_null(function);
+        return step_fail_null(function);
     if (micro_batches < 1)
-        return fail(step, function,
-                    core_fail(TALLY_ERR_INVALID, "micro_batches is %d",
-                              (int)micro_batches));
+        return step_fail(step, function,
+                         core_fail(TALLY_ERR_INVALID, "micro_batches is %d",
+                                   (int)micro_batches));
     if (step->state != STEP_IDLE)
-        return fail(step, function,
-                    core_fail(TALLY_ERR_ORDER, "epoch %llu has not ended",
-                              (unsigned long long)step->epoch));
+        return step_fail(step, function,
+                         core_fail(TALLY_ERR_ORDER, "epoch %llu has not ended",
+                                   (unsigned long long)step->epoch));
     tally_status_t status = check_alive(step);
     if (status == TALLY_OK)
         status = step_replica_check_begin(step);
     if (status == TALLY_OK && step->device != NULL)
         status = step_device_check_capture(step, stream);
     if (status != TALLY_OK)
-        return fail(step, function, status);
+        return step_fail(step, function, status);
     step->epoch++;
     step->state = STEP_BEGUN;
     step->micro_batches = micro_batches;
@@ -113,7 +119,7 @@ tally_status_t tally_step_begin(tally_step_t *step, int32_t micro_batches,
     return TALLY_OK;
 }
 
-static tally_status_t check_channel(const tally_step_t *step, uint32_t channel)
+tally_status_t step_check_channel(const tally_step_t *step, uint32_t channel)
 {
     if (channel >= step->channel_count)
         return core_fail(TALLY_ERR_INVALID, "channel %u of %u",
@@ -129,32 +135,33 @@ tally_status_t tally_step_count(tally_step_t *step, uint32_t index,
     struct device_labels labels;
 
     if (step == NULL)
-        return fail_null(function);
-    tally_status_t status = check_channel(step, index);
+        return step_fail_null(function);
+    tally_status_t status = step_check_channel(step, index);
     if (status != TALLY_OK)
-        return fail(step, function, status);
+        return step_fail(step, function, status);
     struct step_channel *channel = &step->channels[index];
     if (step->order != TALLY_COUNT_FIRST)
-        return fail(step, function,
-                    core_fail(TALLY_ERR_ORDER,
-                              "with TALLY_SCALE_LATE the loss counts"));
+        return step_fail(step, function,
+                         core_fail(TALLY_ERR_ORDER,
+                                   "with TALLY_SCALE_LATE the loss counts"));
     if (step->state != STEP_BEGUN)
         return fail_order(step, function);
     if (channel->counted == step->micro_batches)
-        return fail(step, function,
-                    core_fail(TALLY_ERR_ORDER,
-                              "channel \"%s\" was counted %d times already, "
-                              "as often as there are micro-batches",
-                              channel->name, (int)channel->counted));
+        return step_fail(
+            step, function,
+            core_fail(TALLY_ERR_ORDER,
+                      "channel \"%s\" was counted %d times already, "
+                      "as often as there are micro-batches",
+                      channel->name, (int)channel->counted));
     status = step_take_labels(channel, given, &labels);
     if (status != TALLY_OK)
-        return fail(step, function, status);
+        return step_fail(step, function, status);
     status = step->device != NULL
                  ? step_device_count(step, index, &labels, stream)
                  : step->device_ops->count(step->device_memory, &labels,
                                            &step->counts[index], stream);
     if (status != TALLY_OK)
-        return fail(step, function, status);
+        return step_fail(step, function, status);
     if (step->device == NULL)
         numeric_record_fold(&step->counts[index]);
     channel->counted++;
@@ -200,17 +207,17 @@ tally_status_t tally_step_reduce(tally_step_t *step, tally_stream_t stream)
     static const char function[] = "tally_step_reduce";
 
     if (step == NULL)
-        return fail_null(function);
+        return step_fail_null(function);
     if (step->state != STEP_BEGUN)
         return fail_order(step, function);
     tally_status_t status = check_complete(step);
     if (status != TALLY_OK)
-        return fail(step, function, status);
+        return step_fail(step, function, status);
     bool late = step->order == TALLY_SCALE_LATE;
     if (step->device != NULL) {
         status = step_device_publish(step, true, late, stream);
         if (status != TALLY_OK)
-            return fail(step, function, status);
+            return step_fail(step, function, status);
         step->state = STEP_REDUCED;
         return TALLY_OK;
     }
@@ -272,9 +279,8 @@ static const char *why_failed(const tally_step_t *step, tally_status_t status)
     }
 }
 
-// Waits for the reduction and computes the scales, once an epoch. A failure was
-// logged by who saw it.
-static tally_status_t settle(tally_step_t *step, tally_stream_t stream)
+// A failure was logged by who saw it.
+tally_status_t step_settle(tally_step_t *step, tally_stream_t stream)
 {
     if (step->state == STEP_SETTLED) {
         if (step->settled != TALLY_OK)
@@ -286,7 +292,7 @@ static tally_status_t settle(tally_step_t *step, tally_stream_t stream)
     if (step->device != NULL) { // a failure is in the scale and the result
         tally_status_t enqueued = step_device_wait(step, stream);
         if (enqueued != TALLY_OK)
-            return fail(step, "tally_step_wait", enqueued);
+            return step_fail(step, "tally_step_wait", enqueued);
         step->settled = TALLY_OK;
         step->state = STEP_SETTLED;
         return TALLY_OK;
@@ -310,73 +316,10 @@ static tally_status_t settle(tally_step_t *step, tally_stream_t stream)
 tally_status_t tally_step_wait(tally_step_t *step, tally_stream_t stream)
 {
     if (step == NULL)
-        return fail_null("tally_step_wait");
+        return step_fail_null("tally_step_wait");
     if (step->state < STEP_REDUCED)
         return fail_order(step, "tally_step_wait");
-    return settle(step, stream);
-}
-
-static tally_status_t check_loss_order(const tally_step_t *step,
-                                       const struct step_channel *channel)
-{
-    bool late = step->order == TALLY_SCALE_LATE;
-
-    if (late ? step->state != STEP_BEGUN : step->state < STEP_REDUCED)
-        return core_fail(TALLY_ERR_ORDER, "%s", state_name[step->state]);
-    if (channel->lost == step->micro_batches)
-        return core_fail(TALLY_ERR_ORDER,
-                         "channel \"%s\" was given to the loss %d times "
-                         "already, as often as there are micro-batches",
-                         channel->name, (int)channel->lost);
-    return TALLY_OK;
-}
-
-tally_status_t tally_step_loss(tally_step_t *step, uint32_t index,
-                               const tally_logits_t *logits,
-                               const tally_labels_t *labels,
-                               const tally_loss_outputs_t *outputs,
-                               tally_stream_t stream)
-{
-    static const char function[] = "tally_step_loss";
-    struct device_loss job = {0};
-    tally_status_t settled = TALLY_OK;
-
-    if (step == NULL)
-        return fail_null(function);
-    tally_status_t status = check_channel(step, index);
-    if (status != TALLY_OK)
-        return fail(step, function, status);
-    struct step_channel *channel = &step->channels[index];
-    status = check_loss_order(step, channel);
-    if (status == TALLY_OK)
-        status = step_take_labels(channel, labels, &job.labels);
-    if (status == TALLY_OK)
-        status = step_take_logits(channel, logits, &job);
-    if (status == TALLY_OK)
-        status = step_take_outputs(channel, outputs, &job);
-    if (status != TALLY_OK)
-        return fail(step, function, status);
-    if (step->order == TALLY_COUNT_FIRST) {
-        // After an error the gradients are written all the same, with the NaN
-        // scale, so that a caller who looks away does not train on logits.
-        settled = settle(step, stream);
-        if (step->state != STEP_SETTLED) // then there is no wait
-            return settled;
-        job.scale = &step->scales[index];
-    }
-    if (step->device != NULL)
-        job.parts = &step->device->parts;
-    if (step->device != NULL && step->order == TALLY_SCALE_LATE)
-        status = step_device_check_tokens(channel, job.labels.tokens);
-    if (status == TALLY_OK)
-        status = step->device_ops->loss(step->device_memory, &job,
-                                        &step->losses[index], stream);
-    if (status != TALLY_OK)
-        return fail(step, function, status);
-    if (step->device == NULL)
-        numeric_record_fold(&step->losses[index]);
-    channel->lost++;
-    return settled;
+    return step_settle(step, stream);
 }
 
 tally_status_t tally_step_max(tally_step_t *step, uint32_t lane,
@@ -385,21 +328,21 @@ tally_status_t tally_step_max(tally_step_t *step, uint32_t lane,
     static const char function[] = "tally_step_max";
 
     if (step == NULL)
-        return fail_null(function);
+        return step_fail_null(function);
     if (lane >= step->max_lanes)
-        return fail(step, function,
-                    core_fail(TALLY_ERR_INVALID, "MAX lane %u of %u",
-                              (unsigned)lane, (unsigned)step->max_lanes));
+        return step_fail(step, function,
+                         core_fail(TALLY_ERR_INVALID, "MAX lane %u of %u",
+                                   (unsigned)lane, (unsigned)step->max_lanes));
     if (value == NULL)
-        return fail(step, function,
-                    core_fail(TALLY_ERR_INVALID, "value is NULL"));
+        return step_fail(step, function,
+                         core_fail(TALLY_ERR_INVALID, "value is NULL"));
     if (step->state == STEP_IDLE ||
         (step->order == TALLY_SCALE_LATE && step->state != STEP_BEGUN))
         return fail_order(step, function);
     if (step->device != NULL) {
         tally_status_t status =
             cuda_step_maximum(step->device, lane, value, stream);
-        return status == TALLY_OK ? status : fail(step, function, status);
+        return status == TALLY_OK ? status : step_fail(step, function, status);
     }
     int64_t code = numeric_maximum_encode(*value);
     if (code > step->maxima[lane])
@@ -427,18 +370,18 @@ tally_status_t tally_step_end(tally_step_t *step, tally_stream_t stream)
     static const char function[] = "tally_step_end";
 
     if (step == NULL)
-        return fail_null(function);
+        return step_fail_null(function);
     if (step->state < STEP_REDUCED)
         return fail_order(step, function);
     tally_status_t status = check_losses(step);
     if (status != TALLY_OK)
-        return fail(step, function, status);
-    tally_status_t settled = settle(step, stream);
+        return step_fail(step, function, status);
+    tally_status_t settled = step_settle(step, stream);
     if (step->device != NULL) {
         if (settled == TALLY_OK && step->order == TALLY_COUNT_FIRST)
             settled = step_device_publish(step, false, true, stream);
         if (settled != TALLY_OK)
-            return fail(step, function, settled);
+            return step_fail(step, function, settled);
         step->state = STEP_IDLE;
         return TALLY_OK;
     }
@@ -459,10 +402,10 @@ tally_status_t tally_step_scale(tally_step_t *step, const float **scale)
     static const char function[] = "tally_step_scale";
 
     if (step == NULL)
-        return fail_null(function);
+        return step_fail_null(function);
     if (scale == NULL)
-        return fail(step, function,
-                    core_fail(TALLY_ERR_INVALID, "scale is NULL"));
+        return step_fail(step, function,
+                         core_fail(TALLY_ERR_INVALID, "scale is NULL"));
     *scale = step->scales;
     return TALLY_OK;
 }

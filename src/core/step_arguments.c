@@ -38,6 +38,44 @@ tally_status_t step_take_labels(const struct step_channel *channel,
     return TALLY_OK;
 }
 
+void step_take_all_columns(struct device_loss *job)
+{
+    job->columns = (struct device_columns){.width = job->labels.vocab};
+}
+
+tally_status_t step_take_columns(const tally_columns_t *given,
+                                 struct device_loss *job)
+{
+    const int64_t vocab = job->labels.vocab;
+    tally_columns_t columns = {0};
+    tally_status_t status =
+        struct_take("tally_columns", given, &columns, sizeof(columns),
+                    STRUCT_THROUGH(tally_columns_t, width));
+
+    if (status != TALLY_OK)
+        return status;
+    if (columns.begin < 0 || columns.begin >= vocab)
+        return core_fail(TALLY_ERR_INVALID,
+                         "columns.begin is %lld, the vocabulary has %lld",
+                         (long long)columns.begin, (long long)vocab);
+    if (columns.width < 1 || columns.width > vocab - columns.begin)
+        return core_fail(TALLY_ERR_INVALID,
+                         "columns.width is %lld, not 1 to %lld from column "
+                         "%lld of %lld",
+                         (long long)columns.width,
+                         (long long)(vocab - columns.begin),
+                         (long long)columns.begin, (long long)vocab);
+    if (columns.shards < 1)
+        return core_fail(TALLY_ERR_INVALID, "columns.shards is %d",
+                         (int)columns.shards);
+    job->columns = (struct device_columns){
+        .begin = columns.begin,
+        .width = columns.width,
+        .shards = columns.shards,
+    };
+    return TALLY_OK;
+}
+
 tally_status_t step_take_logits(const struct step_channel *channel,
                                 const tally_logits_t *given,
                                 struct device_loss *job)
@@ -58,12 +96,12 @@ tally_status_t step_take_logits(const struct step_channel *channel,
     if (logits.values == NULL && job->labels.tokens > 0)
         return core_fail(TALLY_ERR_INVALID, "logits.values is NULL");
     if (logits.row_stride == 0)
-        logits.row_stride = channel->vocab;
-    if (logits.row_stride < channel->vocab)
+        logits.row_stride = job->columns.width;
+    if (logits.row_stride < job->columns.width)
         return core_fail(TALLY_ERR_INVALID,
-                         "logits.row_stride is %lld, the vocabulary has %lld",
+                         "logits.row_stride is %lld, a row has %lld columns",
                          (long long)logits.row_stride,
-                         (long long)channel->vocab);
+                         (long long)job->columns.width);
     job->logits = logits.values;
     job->type = logits.type;
     job->logits_stride = logits.row_stride;
@@ -71,8 +109,7 @@ tally_status_t step_take_logits(const struct step_channel *channel,
     return TALLY_OK;
 }
 
-tally_status_t step_take_outputs(const struct step_channel *channel,
-                                 const tally_loss_outputs_t *given,
+tally_status_t step_take_outputs(const tally_loss_outputs_t *given,
                                  struct device_loss *job)
 {
     tally_loss_outputs_t outputs = {0};
@@ -85,13 +122,14 @@ tally_status_t step_take_outputs(const struct step_channel *channel,
     if (status != TALLY_OK)
         return status;
     if (outputs.gradient_stride == 0)
-        outputs.gradient_stride = channel->vocab;
-    if (outputs.gradient != NULL && outputs.gradient_stride < channel->vocab)
+        outputs.gradient_stride = job->columns.width;
+    if (outputs.gradient != NULL &&
+        outputs.gradient_stride < job->columns.width)
         return core_fail(TALLY_ERR_INVALID,
-                         "outputs.gradient_stride is %lld, the vocabulary has "
-                         "%lld",
+                         "outputs.gradient_stride is %lld, a row has %lld "
+                         "columns",
                          (long long)outputs.gradient_stride,
-                         (long long)channel->vocab);
+                         (long long)job->columns.width);
     if (outputs.gradient != NULL && outputs.gradient == job->logits &&
         outputs.gradient_stride != job->logits_stride)
         return core_fail(TALLY_ERR_INVALID,

@@ -33,8 +33,19 @@ struct device_labels {
     int64_t ignore_index;
 };
 
+// Those of a row that are here.
+struct device_columns {
+    int64_t begin; // the label of the first
+    int64_t width;
+    int32_t shards; // that have others of the same rows; 0: all are here
+    // Device memory, of loss [shards][tokens], in the order of columns, of
+    // which it writes the first [tokens]; of part [tokens].
+    struct kernel_parts *parts;
+};
+
 struct device_loss {
     struct device_labels labels;
+    struct device_columns columns;
     const void *logits; // [tokens][logits_stride]
     tally_dtype_t type; // TALLY_F32, TALLY_BF16, TALLY_F16
     int64_t logits_stride;
@@ -72,6 +83,9 @@ struct device_ops {
     // gradient and nll. Folds as count does.
     tally_status_t (*loss)(struct device *device, const struct device_loss *job,
                            struct numeric_record *record,
+                           tally_stream_t stream);
+    // Writes what the columns have of each row.
+    tally_status_t (*part)(struct device *device, const struct device_loss *job,
                            tally_stream_t stream);
     // values[i] *= *factor; nothing where it is 1.
     tally_status_t (*multiply)(struct device *device,

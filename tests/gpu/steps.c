@@ -369,6 +369,7 @@ static const struct {
     CASE(scale_late_is_as_on_the_host),
     CASE(shaped_losses_are_as_on_the_host),
     CASE(shaped_losses_of_two_streams_are_apart),
+    CASE(columns_of_shards_are_those_of_whole_rows),
     CASE(nothing_waits_for_the_stream),
     CASE(only_the_application_calls_the_driver),
     CASE(every_kind_of_stream),

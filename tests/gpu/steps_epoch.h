@@ -45,6 +45,13 @@ void expect_dead(struct rank *rank, tally_step_t *step);
 double seconds(void);
 bool launches_block(void);
 
+// Whether a step can be captured, as the stream waits by a kernel; else says
+// so.
+bool has_graphs(void);
+
+// The case of steps_columns.c.
+void columns_of_shards_are_those_of_whole_rows(void);
+
 // The cases of steps_order.c.
 void channels_are_counted_on_one_stream_or_two(void);
 void two_steps_on_two_streams(void);

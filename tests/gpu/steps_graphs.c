@@ -19,7 +19,7 @@ static bool waits_by_kernel(void)
     return text == NULL || strcmp(text, "memop") != 0;
 }
 
-static bool has_graphs(void)
+bool has_graphs(void)
 {
     if (!waits_by_kernel())
         puts("  skipped: not by a stream memory operation");

@@ -16,7 +16,8 @@ listed() {
 
 in_header() {
     sed -n '/^TALLY_API/,/;/p' "$srcdir/include/tally/tally.h" \
-        "$srcdir/include/tally/replica.h" "$srcdir/include/tally/rows.h" |
+        "$srcdir/include/tally/replica.h" "$srcdir/include/tally/rows.h" \
+        "$srcdir/include/tally/columns.h" |
         grep -oE '\btally_[a-z_]+\(' | tr -d '(' | LC_ALL=C sort -u
 }
 

@@ -42,14 +42,8 @@ static const char *const kernel_names[CUDA_KERNELS] = {
     [CUDA_BACKWARD_SHAPED + KERNEL_F32] = "tally_backward_f32_shaped",
     [CUDA_BACKWARD_SHAPED + KERNEL_BF16] = "tally_backward_bf16_shaped",
     [CUDA_BACKWARD_SHAPED + KERNEL_F16] = "tally_backward_f16_shaped",
-};
-
-// Parts of rows, between loss and backward: the first of a step's is in use,
-// the older ones may still be by work under way.
-struct cuda_parts {
-    struct cuda_parts *older;
-    struct kernel_parts *memory;
-    int64_t tokens; // room
+    [CUDA_FINISH] = "tally_finish",
+    [CUDA_FINISH_SHAPED] = "tally_finish_shaped",
 };
 
 tally_status_t cuda_enter(struct device *device, bool *entered)
@@ -254,6 +248,13 @@ tally_status_t cuda_run(struct device *device, enum cuda_kernel kernel,
     return status;
 }
 
+enum kernel_element cuda_element(tally_dtype_t type)
+{
+    return type == TALLY_F32    ? KERNEL_F32
+           : type == TALLY_BF16 ? KERNEL_BF16
+                                : KERNEL_F16;
+}
+
 struct kernel_labels cuda_labels(const struct device_labels *labels)
 {
     return (struct kernel_labels){
@@ -277,140 +278,6 @@ tally_status_t cuda_count(struct device *device,
     return cuda_run(device, CUDA_COUNT, &count, &shape, stream);
 }
 
-// Room for the parts of so many rows. What was handed out before stays.
-static tally_status_t parts_take(struct device *device,
-                                 struct cuda_parts **of_step, int64_t tokens,
-                                 tally_stream_t stream,
-                                 struct kernel_parts **out)
-{
-    const struct cuda_driver *driver = device->driver;
-    int capturing = CU_STREAM_CAPTURE_STATUS_NONE;
-    CUdeviceptr memory;
-
-    if (*of_step == NULL || (*of_step)->tokens < tokens) {
-        driver->cuStreamIsCapturing(stream, &capturing);
-        if (capturing != CU_STREAM_CAPTURE_STATUS_NONE)
-            return core_fail(TALLY_ERR_UNSUPPORTED,
-                             "a gradient of %lld such rows needs memory, which "
-                             "cannot be had under capture: do one step of that "
-                             "size before",
-                             (long long)tokens);
-        struct cuda_parts *parts = calloc(1, sizeof(*parts));
-        if (parts == NULL)
-            return core_fail(TALLY_ERR_MEMORY, "no memory");
-        CUresult error = driver->cuMemAlloc_v2(
-            &memory, (size_t)tokens * sizeof(struct kernel_parts));
-        if (error != CUDA_SUCCESS) {
-            free(parts);
-            return cuda_driver_fail(driver, "cuMemAlloc", error);
-        }
-        parts->memory = (struct kernel_parts *)(uintptr_t)memory;
-        parts->tokens = tokens;
-        parts->older = *of_step;
-        *of_step = parts;
-    }
-    *out = (*of_step)->memory;
-    return TALLY_OK;
-}
-
-void cuda_parts_free(struct device *device, struct cuda_parts *parts)
-{
-    while (parts != NULL) {
-        struct cuda_parts *older = parts->older;
-        device->driver->cuMemFree_v2((CUdeviceptr)parts->memory);
-        free(parts);
-        parts = older;
-    }
-}
-
-// The forward pass by itself.
-static tally_status_t launch_forward(struct device *device,
-                                     enum kernel_element type, bool shaped,
-                                     const struct kernel_job *job,
-                                     tally_stream_t stream)
-{
-    const int64_t tokens = job->labels.tokens;
-    uint32_t kernel = shaped ? CUDA_LOSS_SHAPED : CUDA_LOSS;
-    struct kernel_shape shape =
-        kernel_loss_shape(&device->shape, type, job->width, tokens);
-
-    if (!shaped && kernel_loss_rows_pays(&device->shape, type, job)) {
-        kernel = CUDA_LOSS_ROWS;
-        shape = kernel_loss_rows_shape(&device->shape, tokens);
-    }
-    return cuda_launch(device, kernel + type, job, &shape, stream);
-}
-
-// The shaped variant has no kernel of one pass.
-static tally_status_t launch_loss(struct device *device,
-                                  enum kernel_element type,
-                                  const struct device_loss *given,
-                                  struct kernel_job *job, tally_stream_t stream)
-{
-    const bool shaped = given->shaping != NULL;
-    struct kernel_shape shape;
-    tally_status_t status = TALLY_OK;
-
-    if (job->gradient != NULL && !shaped &&
-        kernel_loss_grad_fits(&device->shape, type, job)) {
-        uint32_t kernel = kernel_loss_grad_is_long(type, job->width)
-                              ? CUDA_LOSS_GRAD_LONG
-                              : CUDA_LOSS_GRAD;
-        shape = kernel_loss_grad_shape(type, job->width, job->labels.tokens);
-        return cuda_launch(device, kernel + type, job, &shape, stream);
-    }
-    if (job->gradient != NULL)
-        status = parts_take(device, given->parts, job->labels.tokens, stream,
-                            &job->parts);
-    if (status == TALLY_OK)
-        status = launch_forward(device, type, shaped, job, stream);
-    if (status != TALLY_OK || job->gradient == NULL)
-        return status;
-    shape = kernel_backward_shape(type, job->width, job->labels.tokens);
-    return cuda_launch(device,
-                       (shaped ? CUDA_BACKWARD_SHAPED : CUDA_BACKWARD) + type,
-                       job, &shape, stream);
-}
-
-static enum kernel_element element_of(tally_dtype_t type)
-{
-    return type == TALLY_F32    ? KERNEL_F32
-           : type == TALLY_BF16 ? KERNEL_BF16
-                                : KERNEL_F16;
-}
-
-static tally_status_t cuda_loss(struct device *device,
-                                const struct device_loss *given,
-                                struct numeric_record *record,
-                                tally_stream_t stream)
-{
-    bool entered;
-    enum kernel_element type = element_of(given->type);
-    struct kernel_job job = {
-        .labels = cuda_labels(&given->labels),
-        .logits = given->logits,
-        .stride = given->logits_stride,
-        .width = given->labels.vocab,
-        .nll = given->nll,
-        .record = record,
-        .gradient = given->gradient,
-        .gradient_stride = given->gradient_stride,
-        .scale = given->scale,
-        .grad_scale = given->grad_scale,
-    };
-    if (given->labels.tokens == 0)
-        return TALLY_OK;
-    if (given->shaping != NULL)
-        job.shaping = *given->shaping;
-    tally_status_t status = cuda_enter(device, &entered);
-
-    if (status != TALLY_OK)
-        return status;
-    status = launch_loss(device, type, given, &job, stream);
-    cuda_leave(device, entered);
-    return status;
-}
-
 static tally_status_t cuda_multiply(struct device *device,
                                     const struct device_multiply *given,
                                     tally_stream_t stream)
@@ -420,7 +287,7 @@ static tally_status_t cuda_multiply(struct device *device,
     struct kernel_shape shape =
         kernel_multiply_shape(&device->shape, given->elements);
 
-    return cuda_run(device, CUDA_MULTIPLY + element_of(given->type), &job,
+    return cuda_run(device, CUDA_MULTIPLY + cuda_element(given->type), &job,
                     &shape, stream);
 }
 
@@ -431,5 +298,6 @@ const struct device_ops device_cuda_ops = {
     .close = cuda_close,
     .count = cuda_count,
     .loss = cuda_loss,
+    .part = cuda_part,
     .multiply = cuda_multiply,
 };

@@ -23,7 +23,9 @@ enum cuda_kernel {
     CUDA_MULTIPLY = CUDA_LOSS_GRAD_LONG + KERNEL_ELEMENTS,  // the same
     CUDA_LOSS_SHAPED = CUDA_MULTIPLY + KERNEL_ELEMENTS,     // the same
     CUDA_BACKWARD_SHAPED = CUDA_LOSS_SHAPED + KERNEL_ELEMENTS, // the same
-    CUDA_KERNELS = CUDA_BACKWARD_SHAPED + KERNEL_ELEMENTS
+    CUDA_FINISH = CUDA_BACKWARD_SHAPED + KERNEL_ELEMENTS,
+    CUDA_FINISH_SHAPED,
+    CUDA_KERNELS
 };
 
 struct device {
@@ -40,12 +42,18 @@ struct device {
 // In the device's context, when nothing is under way. NULL: nothing.
 void cuda_parts_free(struct device *device, struct cuda_parts *parts);
 
+enum kernel_element cuda_element(tally_dtype_t type);
 struct kernel_labels cuda_labels(const struct device_labels *labels);
 
 // device_ops.count.
 tally_status_t cuda_count(struct device *device,
                           const struct device_labels *labels,
                           struct numeric_record *record, tally_stream_t stream);
+// device_ops.loss and part.
+tally_status_t cuda_loss(struct device *device, const struct device_loss *given,
+                         struct numeric_record *record, tally_stream_t stream);
+tally_status_t cuda_part(struct device *device, const struct device_loss *given,
+                         tally_stream_t stream);
 
 // In the device's context. Nothing, where the shape has no blocks.
 tally_status_t cuda_launch(struct device *device, enum cuda_kernel kernel,
