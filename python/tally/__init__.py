@@ -6,18 +6,20 @@ from tally._abi import IGNORE_INDEX, Convention, DType, Flag, Order
 from tally._library import library as _library
 from tally.errors import TallyError
 from tally.group import Group, GroupInfo, Tally
-from tally.step import Channel, ChannelResult, Result, Step
+from tally.step import PART, Channel, ChannelResult, Columns, Result, Step
 
 __all__ = [
     "IGNORE_INDEX",
     "Channel",
     "ChannelResult",
+    "Columns",
     "Convention",
     "DType",
     "Flag",
     "Group",
     "GroupInfo",
     "Order",
+    "PART",
     "Result",
     "Step",
     "Tally",

@@ -163,6 +163,14 @@ class Logits(_Struct):
     ]
 
 
+class Columns(_Struct):
+    _fields_ = _HEAD + [
+        ("shards", c_int32),
+        ("begin", c_int64),
+        ("width", c_int64),
+    ]
+
+
 class LossOutputs(_Struct):
     _fields_ = _HEAD + [
         ("gradient", c_void_p),
@@ -221,6 +229,25 @@ SIGNATURES: dict[str, list[Any]] = {
         c_uint32,
         POINTER(Logits),
         POINTER(Labels),
+        POINTER(LossOutputs),
+        c_void_p,
+    ],
+    "step_loss_part": [
+        c_void_p,
+        c_uint32,
+        POINTER(Logits),
+        POINTER(Labels),
+        POINTER(Columns),
+        c_void_p,
+        c_void_p,
+    ],
+    "step_loss_columns": [
+        c_void_p,
+        c_uint32,
+        POINTER(Logits),
+        POINTER(Labels),
+        POINTER(Columns),
+        c_void_p,
         POINTER(LossOutputs),
         c_void_p,
     ],

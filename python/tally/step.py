@@ -36,6 +36,19 @@ class Channel(NamedTuple):
     temperature: float = 1.0
 
 
+class Columns(NamedTuple):
+    """A rank's columns of logits that are spread over `shards` ranks: `width` of
+    them, of which the first has the label `begin`."""
+
+    shards: int
+    begin: int
+    width: int
+
+
+# Of int64, what loss_part() writes of a token.
+PART = 3
+
+
 class ChannelResult(NamedTuple):
     """Totals of one channel over the group. The pairs are the exact sums,
     (hi * 2**32 + lo) * 2**-40; `loss_sum` and `weight_sum` the nearest floats."""
@@ -231,6 +244,66 @@ class Step(_Owned):
         if status:
             self._raise(status)
 
+    def loss_part(
+        self,
+        logits: Any,
+        labels: Any,
+        columns: Columns,
+        parts: Any,
+        *,
+        channel: int = 0,
+        stream: Any = None,
+    ) -> None:
+        """Of logits [..., width], some columns of rows that other ranks have the
+        others of: what they have of each row, into `parts`, int64
+        [tokens * PART], for an all-gather. No part of an epoch."""
+        self._take_labels(labels, None)
+        self._take_logits(logits, columns.width)
+        status = library().step_loss_part(
+            self.handle,
+            channel,
+            self._logits,
+            self._labels,
+            _abi.Columns(**columns._asdict()),
+            self._parts(parts, 1),
+            self._stream(stream),
+        )
+        if status:
+            self._raise(status)
+
+    def loss_columns(
+        self,
+        logits: Any,
+        labels: Any,
+        columns: Columns,
+        parts: Any,
+        weights: Any = None,
+        *,
+        channel: int = 0,
+        gradient: Any = None,
+        nll: Any = None,
+        grad_scale: Any = None,
+        stream: Any = None,
+    ) -> None:
+        """In place of loss(), with the `parts` of all shards in the order of
+        columns, int64 [shards * tokens * PART], which are overwritten: the loss of
+        whole rows, and the gradient of these columns."""
+        self._take_labels(labels, weights)
+        self._take_logits(logits, columns.width)
+        self._take_outputs(gradient, nll, grad_scale, columns.width)
+        status = library().step_loss_columns(
+            self.handle,
+            channel,
+            self._logits,
+            self._labels,
+            _abi.Columns(**columns._asdict()),
+            self._parts(parts, columns.shards),
+            self._outputs,
+            self._stream(stream),
+        )
+        if status:
+            self._raise(status)
+
     def multiply(self, gradient: Any, factor: Any, stream: Any = None) -> None:
         """Multiplies a contiguous gradient by `factor`, one float32, which is read
         where it lies. Where it is 1, the gradient is neither read nor written.
@@ -321,6 +394,10 @@ class Step(_Owned):
                 f"{list(found.shape)} of {found.type.name}"
             )
         return found.address
+
+    def _parts(self, parts: Any, shards: int) -> Optional[int]:
+        elements = shards * self._labels.tokens * PART
+        return self._input("parts", parts, DType.I64, elements)
 
     def _take_labels(self, labels: Any, weights: Any) -> None:
         taken = self._labels

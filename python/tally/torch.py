@@ -139,6 +139,16 @@ def _loss(
     step.loss(
         logits, labels, weights, channel=channel, gradient=gradient, nll=nll
     )
+    return total_of(step, channel, nll, weights)
+
+
+def total_of(
+    step: _Step,
+    channel: int,
+    nll: torch.Tensor,
+    weights: Optional[torch.Tensor],
+) -> torch.Tensor:
+    """What a loss returns of its tokens' nll, which it overwrites."""
     if weights is not None:
         # Where a token does not count, its weight may be anything.
         nll.mul_(weights.reshape(-1).masked_fill(nll == 0, 0))
@@ -217,6 +227,18 @@ def _is_traced(tensor: torch.Tensor) -> bool:
     return torch.compiler.is_compiling() or type(tensor) is not torch.Tensor
 
 
+def times(
+    gradient: torch.Tensor, step: Optional[_Step], factor: torch.Tensor
+) -> torch.Tensor:
+    """A gradient that a backward has kept, times what follows the loss."""
+    if _is_traced(gradient) or _keeps_graph():
+        return gradient * factor.to(gradient.dtype)
+    # Nobody has it beside this graph, which ends here.
+    product = gradient.detach()
+    _multiply(product, step, factor)
+    return product
+
+
 def _keep_gradient(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.step = inputs[3]
     ctx.save_for_backward(output[1])
@@ -228,12 +250,7 @@ def _backward(ctx: Any, grad_total: Any, _grad_gradient: Any) -> Any:
     (gradient,) = ctx.saved_tensors
     if grad_total is None:
         return None, None, None, None, None, None
-    if _is_traced(gradient) or _keeps_graph():
-        grad_logits = gradient * grad_total.to(gradient.dtype)
-    else:
-        # Nobody has it beside this graph, which ends here.
-        grad_logits = gradient.detach()
-        _multiply(grad_logits, BY_NUMBER.get(ctx.step), grad_total)
+    grad_logits = times(gradient, BY_NUMBER.get(ctx.step), grad_total)
     return grad_logits, None, None, None, None, None
 
 
@@ -345,8 +362,9 @@ class TallyLoss(torch.nn.Module):
     device: of the labels and logits, such as "cuda:1" or a torch.device; None: the
         host.
     fused: True: Tally's own kernel, which also totals the loss. False: PyTorch's
-        cross entropy times Tally's scale; for logits of another kind, such as
-        those of loss_parallel, and for losses of your own (`scale`).
+        cross entropy times Tally's scale; for logits of another kind, and for
+        losses of your own (`scale`). Logits that are spread over the vocabulary
+        are vocab_parallel.py's.
     label_smoothing, z_loss, soft_cap, temperature: see tally.Channel.
     """
 

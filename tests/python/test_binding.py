@@ -134,6 +134,47 @@ class OneRank(unittest.TestCase):
             self.step.loss(wide, labels)
         self.step.end()
 
+    def test_columns_of_two_shards_give_what_whole_rows_give(self):
+        values = [0.5, -2.0, 7.0, 0.0, 3.0, 1.0]
+        labels = Values("q", [0, 2])
+        whole = Values("f", values, 2, 3)
+        wanted, gradient = Values("f", [9.0] * 2), Values("f", [9.0] * 6, 2, 3)
+        self.step.begin(3)
+        for _ in range(3):
+            self.step.count(labels)
+        self.step.reduce()
+        self.step.loss(whole, labels, gradient=gradient, nll=wanted)
+        spread = [tally.Columns(2, 0, 2), tally.Columns(2, 2, 1)]
+        logits = [
+            Values("f", values[0:2] + values[3:5], 2, 2),
+            Values("f", [values[2], values[5]], 2, 1),
+        ]
+        both = []
+        for columns, mine in zip(spread, logits):
+            part = Values("q", [0] * 2 * tally.PART)
+            self.step.loss_part(mine, labels, columns, part)
+            both += part.values.tolist()
+        found = []
+        for columns, mine in zip(spread, logits):
+            nll, parts = Values("f", [9.0] * 2), Values("q", both)
+            self.step.loss_columns(
+                mine, labels, columns, parts, gradient=mine, nll=nll
+            )
+            found.append(mine.values.tolist())
+            for got, want in zip(nll.values, wanted.values):
+                self.assertAlmostEqual(got, want, places=6)
+        self.step.end()
+        rows = found[0][:2] + found[1][:1] + found[0][2:] + found[1][1:]
+        for got, want in zip(rows, gradient.values):
+            self.assertAlmostEqual(got, want, places=6)
+        self.assertEqual(self.step.result(wait=True).channels[0].count, 6)
+        with self.assertRaisesRegex(errors.InvalidError, "parts must be 6 elem"):
+            self.step.loss_part(logits[0], labels, spread[0], Values("q", [0]))
+        with self.assertRaisesRegex(errors.InvalidError, "columns.begin is 3"):
+            self.step.loss_part(
+                logits[0], labels, tally.Columns(2, 3, 2), Values("q", [0] * 6)
+            )
+
     def test_rows_may_lie_apart(self):
         labels = Values("q", [0, 1])
         logits = Values("f", [0, 0, 0, 99, 0, 0, 0, 99], 2, 3)

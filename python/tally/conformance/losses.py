@@ -15,6 +15,7 @@ import torch.nn.functional as functional
 
 import tally.torch
 from tally._abi import IGNORE_INDEX, Convention
+from tally.vocab_parallel import VocabParallelLoss
 
 Tensors = Sequence[torch.Tensor]
 Weights = Sequence[Optional[torch.Tensor]]
@@ -146,13 +147,15 @@ class Balanced(Loss):
             setting.token_group,
             average_ranks=setting.average_ranks,
         )
-        self.loss = tally.torch.TallyLoss(
+        kind = (
+            tally.torch.TallyLoss if setting.plain_logits else VocabParallelLoss
+        )
+        self.loss = kind(
             setting.vocab,
             self.group,
             convention=Convention.AVERAGE_ALL
             if setting.divides_micro_batches
             else Convention.AVERAGE,
-            fused=setting.plain_logits,
         )
 
     def begin(self, labels: Tensors, weights: Weights) -> None:

@@ -27,6 +27,7 @@ import tally.torch
 from tally._abi import Convention
 from tally.errors import InvalidError, OrderError, TallyError
 from tally.group import Group, Tally
+from tally.vocab_parallel import is_spread, vocab_parallel_cross_entropy
 
 _log = logging.getLogger("tally")
 
@@ -86,6 +87,9 @@ class TallyLoss(BaseLoss):  # type: ignore[misc]
                 return total, {}
             return total / global_valid_tokens.clamp(min=1), {}
         assert self.loss is not None
+        if self.fused and is_spread(pred):
+            total = vocab_parallel_cross_entropy(pred, labels, self.loss.step)
+            return total, {}
         sharded = isinstance(pred, DTensor) or pred.shape[-1] != self.vocab
         if sharded or not self.fused:
             return cross_entropy_loss(pred, labels) * self.loss.scale, {}
