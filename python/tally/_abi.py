@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The structs and constants of include/tally/tally.h, for ctypes; no behaviour."""
+"""The structs and constants of include/tally, for ctypes; no behaviour."""
 
 from __future__ import annotations
 

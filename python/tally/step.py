@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The step object: counts, the scale, losses and their totals. Each method is
-one call of tally.h, where the order of calls is described."""
+one call of step.h, where the order of calls is described."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Channel(NamedTuple):
     Of logits x: y = soft_cap * tanh(x / soft_cap) / temperature, and the loss is
     (1 - label_smoothing) * nll + label_smoothing * (lse - mean of y)
     + z_loss * lse**2, where lse is the logarithm of the sum of exp(y). A soft_cap
-    of 0 is none. They are taken as float32; ranges are tally.h's.
+    of 0 is none. They are taken as float32; ranges are step.h's.
     """
 
     vocab: int

@@ -461,9 +461,12 @@ threading.Thread(target=thread, daemon=True).start()
 
 
 class Abi(unittest.TestCase):
-    """The Python side says what the header says."""
+    """The Python side says what the headers say."""
 
-    header = (SOURCE / "include/tally/tally.h").read_text()
+    header = "".join(
+        (SOURCE / f"include/tally/{name}.h").read_text()
+        for name in ("tally", "step")
+    )
 
     def test_each_status_has_an_exception(self):
         codes = re.findall(r"TALLY_ERR_\w+ = (-\d+)", self.header)

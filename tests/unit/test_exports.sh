@@ -15,9 +15,9 @@ listed() {
 }
 
 in_header() {
-    sed -n '/^TALLY_API/,/;/p' "$srcdir/include/tally/tally.h" \
-        "$srcdir/include/tally/replica.h" "$srcdir/include/tally/rows.h" \
-        "$srcdir/include/tally/columns.h" |
+    for header in tally step columns replica rows; do
+        sed -n '/^TALLY_API/,/;/p' "$srcdir/include/tally/$header.h"
+    done |
         grep -oE '\btally_[a-z_]+\(' | tr -d '(' | LC_ALL=C sort -u
 }
 
