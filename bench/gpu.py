@@ -182,7 +182,14 @@ def peers_table(rows):
                      % (row["vocab"], row["ignored"], row["kernel"], row["ms"],
                         row["extra_gib"], "%.3f" % time if time else "",
                         "%.1f" % (row["ms"] / time) if time else ""))
-    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
+    if len(lines) == 2:
+        return ""
+    missed = {}
+    for row in (r for r in rows if "missed" in r):
+        missed.setdefault(row["missed"], row)
+    return "\n".join(lines) + "\n" + "".join(
+        "\nNot measured, or not all: %s, from V = %d on: `%s`.\n"
+        % (name, of["vocab"], of["why"]) for name, of in missed.items())
 
 
 def main():

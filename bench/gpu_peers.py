@@ -126,6 +126,9 @@ def measure(vocab, ignored):
         except Exception as error:  # of whatever kind: it is a peer's own
             print(f"{peers.__name__}, V = {vocab}: {error!r}"[:500],
                   file=sys.stderr)
+            print(json.dumps({"missed": peers.__name__.removesuffix("_peers"),
+                              "vocab": vocab, "why": repr(error)[:200]}),
+                  flush=True)
         torch.cuda.empty_cache()
 
 

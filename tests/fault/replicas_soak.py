@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """A thousand faults in replica groups (replicas.py), in jobs of at most 25 each,
-over each transport, with a witness and without, in turns; what was seen goes into a
+over each transport, with a witness, without, and with five acceptors, in turns; what was seen goes into a
 document between two marks:
     tests/fault/replicas_soak.py FOLDER DOCUMENT
 Runs in the build folder. FAULTS: how many (1000); JOBS: of how many jobs at a time
@@ -79,6 +79,9 @@ def scenes():
         made.append(Scene(f"2 replicas of 2 ranks and a witness, {text}",
                           "--transport", name, "--replicas", "2",
                           "--witnesses", "1"))
+        made.append(Scene(f"5 replicas of 2 ranks, all acceptors, {text}",
+                          "--transport", name, "--replicas", "5",
+                          "--acceptors", "5"))
     return made, missing
 
 
