@@ -44,8 +44,8 @@ typedef struct tally_columns {
 // Writes what this rank's columns have of each row: parts, device, [tokens].
 // logits: [tokens][row_stride], of these columns, row_stride >= columns.width
 // (0: columns.width); labels of whole rows, in [0, V). No part of an epoch: at
-// any time, by any thread. Does not block. Errors: INVALID, ABI; on a GPU
-// SYSTEM, from the launch.
+// any time. Does not block. Errors: INVALID, ABI; on a GPU SYSTEM, from the
+// launch.
 TALLY_API tally_status_t tally_step_loss_part(
     tally_step_t *step, uint32_t channel, const tally_logits_t *logits,
     const tally_labels_t *labels, const tally_columns_t *columns,

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """A thousand faults in replica groups (replicas.py), in jobs of at most 25 each,
-over each transport, with a witness, without, and with five acceptors, in turns; what was seen goes into a
-document between two marks:
+over each transport, with a witness, without, and with five acceptors, in turns; what
+was seen goes into a document between two marks:
     tests/fault/replicas_soak.py FOLDER DOCUMENT
 Runs in the build folder. FAULTS: how many (1000); JOBS: of how many jobs at a time
 (1), each with a folder and ports of its own; MINUTES: no job begins once so many
