@@ -96,6 +96,7 @@ typedef struct tally_plugin {
                                         tally_row_part_t *parts,
                                         const tally_loss_outputs_t *outputs,
                                         tally_stream_t stream);
+    tally_status_t (*step_abandon)(tally_step_t *step, tally_stream_t stream);
 } tally_plugin_t;
 
 extern TALLY_API const tally_plugin_t tallyPlugin_v1;

@@ -225,6 +225,16 @@ TALLY_API tally_status_t tally_step_max(tally_step_t *step, uint32_t lane,
 TALLY_API tally_status_t tally_step_end(tally_step_t *step,
                                         tally_stream_t stream);
 
+// Ends an epoch in which calls are missing, as after an exception in the model:
+// what was counted so far is reduced, if it was not yet, and the losses that
+// there are. So the other ranks do not wait for this one in vain; where losses
+// of counted tokens are missing, their results say so (OTHER_TOKENS, or
+// NO_LOSS). Without an epoch it does nothing. In a replica group the gradient
+// is still to be voted on. Errors: those of reduce and end, but for ORDER;
+// after them the step can be freed once the group is dead.
+TALLY_API tally_status_t tally_step_abandon(tally_step_t *step,
+                                            tally_stream_t stream);
+
 // The scales: device, float32 [K], an address that stays for the life of the
 // step. Valid on the stream between wait and the next begin. 0 where no token
 // of the group counts; quiet NaN after an error. Errors: INVALID.

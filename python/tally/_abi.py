@@ -254,6 +254,7 @@ SIGNATURES: dict[str, list[Any]] = {
     "step_multiply": [c_void_p, c_int, c_void_p, c_int64, c_void_p, c_void_p],
     "step_max": [c_void_p, c_uint32, c_void_p, c_void_p],
     "step_end": [c_void_p, c_void_p],
+    "step_abandon": [c_void_p, c_void_p],
     "step_scale": [c_void_p, POINTER(c_void_p)],
     "step_result": [c_void_p, c_uint64, c_uint32, POINTER(StepResult)],
 }

@@ -337,6 +337,14 @@ class Step(_Owned):
         if status:
             self._raise(status)
 
+    def abandon(self, stream: Any = None) -> None:
+        """Ends an epoch in which calls are missing, as after an exception in the
+        model: what was counted so far is reduced, and no other rank waits in vain.
+        Without an epoch it does nothing."""
+        status = library().step_abandon(self.handle, self._stream(stream))
+        if status:
+            self._raise(status)
+
     def result(self, epoch: int = 0, *, wait: bool = False) -> Optional[Result]:
         """The totals of an epoch (0: the latest reduced); None if they are not
         known yet, which cannot be with `wait`. Never synchronises a stream.

@@ -441,6 +441,10 @@ class TallyLoss(torch.nn.Module):
         """Ends the step; totals follow in result()."""
         self.step.end()
 
+    def abandon(self) -> None:
+        """Ends a step that an exception has left."""
+        self.step.abandon()
+
     def result(self, *, wait: bool = False) -> Optional[Result]:
         """The totals of the latest step; None while they are on their way."""
         return self.step.result(wait=wait)

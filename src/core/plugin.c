@@ -39,4 +39,5 @@ const tally_plugin_t tallyPlugin_v1 = {
     .step_multiply = tally_step_multiply,
     .step_loss_part = tally_step_loss_part,
     .step_loss_columns = tally_step_loss_columns,
+    .step_abandon = tally_step_abandon,
 };

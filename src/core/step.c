@@ -105,6 +105,7 @@ tally_status_t tally_step_begin(tally_step_t *step, int32_t micro_batches,
     step->epoch++;
     step->state = STEP_BEGUN;
     step->micro_batches = micro_batches;
+    step->weights_published = false;
     if (step->device == NULL) { // else who publishes clears
         memset(step->counts, 0, step->channel_count * sizeof(*step->counts));
         memset(step->losses, 0, step->channel_count * sizeof(*step->losses));
@@ -202,20 +203,14 @@ static tally_status_t check_complete(const tally_step_t *step)
     return TALLY_OK;
 }
 
-tally_status_t tally_step_reduce(tally_step_t *step, tally_stream_t stream)
+// Posts what was counted so far.
+static tally_status_t reduce(tally_step_t *step, const char *function,
+                             tally_stream_t stream)
 {
-    static const char function[] = "tally_step_reduce";
-
-    if (step == NULL)
-        return step_fail_null(function);
-    if (step->state != STEP_BEGUN)
-        return fail_order(step, function);
-    tally_status_t status = check_complete(step);
-    if (status != TALLY_OK)
-        return step_fail(step, function, status);
     bool late = step->order == TALLY_SCALE_LATE;
+
     if (step->device != NULL) {
-        status = step_device_publish(step, true, late, stream);
+        tally_status_t status = step_device_publish(step, true, late, stream);
         if (status != TALLY_OK)
             return step_fail(step, function, status);
         step->state = STEP_REDUCED;
@@ -239,6 +234,20 @@ tally_status_t tally_step_reduce(tally_step_t *step, tally_stream_t stream)
     step->latest = step->epoch;
     progress_unlock(progress);
     return TALLY_OK;
+}
+
+tally_status_t tally_step_reduce(tally_step_t *step, tally_stream_t stream)
+{
+    static const char function[] = "tally_step_reduce";
+
+    if (step == NULL)
+        return step_fail_null(function);
+    if (step->state != STEP_BEGUN)
+        return fail_order(step, function);
+    tally_status_t status = check_complete(step);
+    if (status != TALLY_OK)
+        return step_fail(step, function, status);
+    return reduce(step, function, stream);
 }
 
 static void poison_scales(tally_step_t *step)
@@ -365,18 +374,12 @@ static tally_status_t check_losses(const tally_step_t *step)
     return TALLY_OK;
 }
 
-tally_status_t tally_step_end(tally_step_t *step, tally_stream_t stream)
+// Ends an epoch that is reduced, with the losses that there are.
+static tally_status_t end(tally_step_t *step, const char *function,
+                          tally_stream_t stream)
 {
-    static const char function[] = "tally_step_end";
-
-    if (step == NULL)
-        return step_fail_null(function);
-    if (step->state < STEP_REDUCED)
-        return fail_order(step, function);
-    tally_status_t status = check_losses(step);
-    if (status != TALLY_OK)
-        return step_fail(step, function, status);
     tally_status_t settled = step_settle(step, stream);
+
     if (step->device != NULL) {
         if (settled == TALLY_OK && step->order == TALLY_COUNT_FIRST)
             settled = step_device_publish(step, false, true, stream);
@@ -395,6 +398,34 @@ tally_status_t tally_step_end(tally_step_t *step, tally_stream_t stream)
     progress_unlock(progress);
     step->state = STEP_IDLE;
     return settled;
+}
+
+tally_status_t tally_step_end(tally_step_t *step, tally_stream_t stream)
+{
+    static const char function[] = "tally_step_end";
+
+    if (step == NULL)
+        return step_fail_null(function);
+    if (step->state < STEP_REDUCED)
+        return fail_order(step, function);
+    tally_status_t status = check_losses(step);
+    if (status != TALLY_OK)
+        return step_fail(step, function, status);
+    return end(step, function, stream);
+}
+
+tally_status_t tally_step_abandon(tally_step_t *step, tally_stream_t stream)
+{
+    static const char function[] = "tally_step_abandon";
+    tally_status_t status = TALLY_OK;
+
+    if (step == NULL)
+        return step_fail_null(function);
+    if (step->state == STEP_IDLE)
+        return TALLY_OK;
+    if (step->state == STEP_BEGUN)
+        status = reduce(step, function, stream);
+    return status == TALLY_OK ? end(step, function, stream) : status;
 }
 
 tally_status_t tally_step_scale(tally_step_t *step, const float **scale)

@@ -380,6 +380,7 @@ static const struct {
     CASE(a_graph_sees_new_labels),
     CASE(a_graph_is_refused_where_the_stream_has_no_epoch),
     CASE(two_graphs_take_turns),
+    CASE(an_abandoned_epoch_ends_at_all_ranks),
     CASE(a_peer_is_killed_while_the_stream_waits),
     CASE(of_three_ranks_one_is_killed),
     CASE(what_a_late_host_has_missed_is_overwritten),

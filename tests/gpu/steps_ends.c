@@ -15,6 +15,53 @@
 
 #define PATIENCE_S 120 // then a case hangs
 
+// ------------------------------------------------- an epoch is abandoned
+
+// By rank 1 before its losses, then before it has counted all.
+static void abandoned(struct processes_member *member, const void *unused)
+{
+    struct rank rank;
+    tally_channel_result_t first, channel;
+    float max;
+
+    (void)unused;
+    rank_open(&rank, member);
+    struct arrays arrays = arrays_of(member->rank);
+    tally_step_t *step = rank_step(&rank, TALLY_COUNT_FIRST, TALLY_DEVICE_CUDA);
+    alarm(PATIENCE_S);
+    enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
+    EXPECT(read_result(step, 1, &first, &max) == TALLY_OK);
+    EXPECT(first.flags == 0);
+    for (uint64_t epoch = 2; epoch <= 3; epoch++) {
+        if (member->rank == 0) {
+            enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
+            continue;
+        }
+        if (epoch == 2)
+            enqueue_begin(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
+        else
+            EXPECT(tally_step_begin(step, 1, rank.stream) == TALLY_OK);
+        EXPECT(tally_step_free(step) == TALLY_ERR_BUSY);
+        EXPECT(tally_step_abandon(step, rank.stream) == TALLY_OK);
+    }
+    EXPECT(read_result(step, 2, &channel, &max) == TALLY_OK);
+    EXPECT(channel.count == first.count);
+    EXPECT(channel.flags == TALLY_STEP_OTHER_TOKENS);
+    EXPECT(read_result(step, 3, &channel, &max) == TALLY_OK);
+    EXPECT(channel.count < first.count && channel.flags == 0);
+    enqueue(step, TALLY_COUNT_FIRST, &arrays, rank.stream);
+    EXPECT(read_result(step, 4, &channel, &max) == TALLY_OK);
+    EXPECT(channel.count == first.count && channel.flags == 0);
+    alarm(0);
+    EXPECT(tally_step_free(step) == TALLY_OK);
+    rank_close(&rank);
+}
+
+void an_abandoned_epoch_ends_at_all_ranks(void)
+{
+    must_return(2, abandoned, NULL);
+}
+
 // ----------------------------------------------------- one of three ends
 
 // Until the stream has gone on behind a reduction; not for ever, as NCCL may

@@ -73,6 +73,7 @@ void shaped_losses_of_two_streams_are_apart(void);
 void only_the_application_calls_the_driver(void);
 
 // The cases of steps_ends.c.
+void an_abandoned_epoch_ends_at_all_ranks(void);
 void of_three_ranks_one_is_killed(void);
 void what_a_late_host_has_missed_is_overwritten(void);
 void steps_that_differ_are_refused_at_all_ranks(void);

@@ -175,6 +175,19 @@ class OneRank(unittest.TestCase):
                 logits[0], labels, tally.Columns(2, 3, 2), Values("q", [0] * 6)
             )
 
+    def test_a_step_that_an_exception_has_left_is_abandoned(self):
+        labels = Values("q", [0, 1])
+        self.step.abandon()  # nothing to do
+        self.step.begin(2)
+        self.step.count(labels)
+        self.step.abandon()
+        self.assertEqual(self.step.result(wait=True).channels[0].count, 2)
+        self.step.begin()
+        self.step.count(labels)
+        self.step.reduce()
+        self.step.end()
+        self.assertEqual(self.step.result(wait=True).epoch, 2)
+
     def test_rows_may_lie_apart(self):
         labels = Values("q", [0, 1])
         logits = Values("f", [0, 0, 0, 99, 0, 0, 0, 99], 2, 3)

@@ -101,6 +101,12 @@ class TallyLoss(BaseLoss):  # type: ignore[misc]
         self._in_step = False
         self.loss.end()
 
+    def abandon(self) -> None:
+        """In place of end(), after an exception."""
+        assert self.loss is not None
+        self._in_step = False
+        self.loss.abandon()
+
 
 class TallyStep:
     """Put before torchtitan's Trainer among the bases of a trainer: its step
@@ -136,9 +142,9 @@ class TallyStep:
         try:
             done = super().train_step(iter(batches))  # type: ignore[misc]
         except BaseException:
-            # Which says more than that micro-batches are missing.
+            # Which says more than what is wrong with the group, if something is.
             with suppress(TallyError):
-                self.loss_fn.end()
+                self.loss_fn.abandon()
             raise
         self.loss_fn.end()
         return done
@@ -160,7 +166,7 @@ class TallyStep:
     def close(self) -> None:
         try:
             self._close()
-        except TallyError as error:  # a step that an error has left is in use
+        except TallyError as error:
             _log.warning("torchtitan's trainer is closed, but not Tally: %s", error)
         finally:
             super().close()  # type: ignore[misc]
