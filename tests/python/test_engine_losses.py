@@ -289,13 +289,16 @@ class EngineLossTest(unittest.TestCase):
         first.register_hook(fail)
         with self.assertRaisesRegex(MemoryError, "of the device"):
             trainer.train_step(iter(batches))
+        # That step is over.
+        trainer.train_step(iter(titan_batches()))
+        self.assertEqual(trainer.loss_fn.loss.result(wait=True).epoch, 2)
+        trainer.loss_fn.begin([second[1]])
         # As torchtitan's main does: what is its own is closed.
         with self.assertLogs("tally", "WARNING") as logged:
             trainer.close()
-        self.assertIn("epoch 1 has not ended", logged.output[0])
+        self.assertIn("epoch 3 has not ended", logged.output[0])
         self.assertTrue(trainer.closed)
-        trainer.loss_fn.loss(*second)
-        trainer.loss_fn.end()
+        trainer.loss_fn.abandon()
         trainer.close()
         self.assertTrue(trainer.loss_fn.loss.step.closed)
 
