@@ -101,6 +101,15 @@ static bool joins(const struct replica_epoch *before,
     return false;
 }
 
+// Whether somebody that it names is known to be there: who is counted by the
+// decision that names it, or a joiner, who has said so. Of all the others the
+// provider's word may be old, or they are sealed, and nobody would contribute.
+static bool is_attended(const struct replica_epoch *before,
+                        const struct replica_epoch *next, uint64_t counted)
+{
+    return (next->members & counted) != 0 || joins(before, next);
+}
+
 // Who is counted. A decision that names a joiner counts nobody: so the state
 // that the joiner holds when it is named is still the group's when it takes
 // part.
@@ -111,7 +120,8 @@ static void fold_count(const struct replica_table *table,
     const struct replica_epoch *epoch = &fold->at->epoch;
 
     value->kind = REPLICA_COUNT;
-    if (table->has_proposal) {
+    if (table->has_proposal &&
+        is_attended(epoch, &table->proposal, table->held)) {
         value->has_next = true;
         value->next = table->proposal;
         value->next.lineage = epoch->lineage;

@@ -242,28 +242,53 @@ START_TEST(a_vote_that_others_can_do_without_may_wait)
 }
 END_TEST
 
-START_TEST(a_decision_that_names_a_joiner_counts_nobody)
+// What is decided where replica 0 alone has contributed, and proposes an epoch
+// of these members, of whom 2 is a joiner.
+static void fold_proposal(uint64_t members, struct replica_value *value)
 {
     struct replica_position at = two_and_a_witness();
     struct replica_table *table = malloc(sizeof(*table));
     struct replica_fold fold = {&at, 3, 1, 3, 1};
     struct replica_entry entry;
-    struct replica_value value;
 
     memset(&entry, 0, sizeof(entry));
     entry.vote = REPLICA_COUNTS;
     entry.incarnation = 1;
     entry.has_proposal = true;
     entry.proposal = at.epoch;
-    entry.proposal.members = 7;
+    entry.proposal.members = members;
     entry.proposal.incarnations[2] = 9;
     replica_table_clear(table);
     replica_table_put(table, &entry, 1);
-    replica_table_fold(table, &fold, &value);
+    replica_table_fold(table, &fold, value);
+    free(table);
+}
+
+START_TEST(a_decision_that_names_a_joiner_counts_nobody)
+{
+    struct replica_value value;
+
+    fold_proposal(7, &value);
     ck_assert_int_eq(value.kind, REPLICA_ABORT);
     ck_assert(value.has_next);
     ck_assert_uint_eq(value.members, 0);
-    free(table);
+}
+END_TEST
+
+START_TEST(an_epoch_names_somebody_who_is_there)
+{
+    struct replica_value value;
+
+    fold_proposal(1, &value);
+    ck_assert_int_eq(value.kind, REPLICA_COUNT);
+    ck_assert(value.has_next);
+    fold_proposal(2, &value); // of whom nothing is heard
+    ck_assert_int_eq(value.kind, REPLICA_COUNT);
+    ck_assert(!value.has_next);
+    ck_assert_uint_eq(value.members, 1);
+    fold_proposal(6, &value);
+    ck_assert_int_eq(value.kind, REPLICA_ABORT);
+    ck_assert(value.has_next);
 }
 END_TEST
 
@@ -330,6 +355,7 @@ int main(void)
     tcase_add_test(tcase, an_index_ends_though_all_that_it_counted_are_gone);
     tcase_add_test(tcase, a_vote_that_others_can_do_without_may_wait);
     tcase_add_test(tcase, a_decision_that_names_a_joiner_counts_nobody);
+    tcase_add_test(tcase, an_epoch_names_somebody_who_is_there);
     tcase_add_test(tcase, a_slot_is_won_once);
     tcase_add_loop_test(tcase, a_message_of_another_length_is_refused,
                         REPLICA_ENTRY, REPLICA_MESSAGE_KINDS);
