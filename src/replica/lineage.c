@@ -2,7 +2,8 @@
 // When more than f acceptors are lost: the operator lists the survivors, each
 // seals the lineage for good and reports its frontier, and one compare-and-swap
 // in the provider's register makes the highest frontier the base of the next. A
-// listed one of which a later start is heard is gone: it is forced without it.
+// listed one of which a later start is heard is gone: it is forced without it,
+// and if it was the one that forced, by those that it has sealed.
 #include "replica/node.h"
 
 // Asks all anew: who is sealed says the same again.
@@ -49,6 +50,10 @@ void replica_lineage_seal(struct replica *node,
         replica_report(node, REPLICA_STATUS_SEALED, 0);
     node->sealed = true;
     node->entered = false;
+    if (!node->forcing) {
+        node->force = message->survivors;
+        node->sealed_by = message->from;
+    }
     sealed.state = node->own;
     replica_reply(node, message->from, &sealed);
 }
@@ -89,9 +94,20 @@ static void make_odd(struct replica_epoch *list)
         list->acceptors[i] = (struct replica_name){0};
 }
 
+// A later start is there of who sealed this one, and so does not force any
+// more.
+static bool is_orphaned(const struct replica *node, struct replica_name from)
+{
+    return node->sealed && from.peer == node->sealed_by.peer &&
+           from.incarnation > node->sealed_by.incarnation &&
+           node->sealed_by.incarnation != 0;
+}
+
 void replica_lineage_heed(struct replica *node, struct replica_name from)
 {
-    if (!node->forcing || !strike_out(&node->force, from))
+    if (!node->forcing && !is_orphaned(node, from))
+        return;
+    if (!strike_out(&node->force, from))
         return;
     make_odd(&node->force);
     replica_report(node, REPLICA_STATUS_UNLISTED, replica_bit(from.peer));
@@ -151,6 +167,7 @@ void replica_lineage_adopt(struct replica *node,
         return;
     }
     node->sealed = false;
+    node->sealed_by = (struct replica_name){0};
     node->forcing = false;
     node->joining = 0;
     replica_learner_locate(node, position);

@@ -72,6 +72,7 @@ struct replica {
     bool forcing;
     struct replica_epoch force;
     uint64_t sealed_peers;
+    struct replica_name sealed_by; // incarnation 0: by none who forces
     struct replica_state frontier;
 
     uint64_t suspects;

@@ -135,6 +135,7 @@ static bool is_evidence(struct replica *node,
         if (!node->sealed)
             replica_report(node, REPLICA_STATUS_SEALED, 0);
         node->sealed = true;
+        node->sealed_by = (struct replica_name){0};
         return true;
     }
     return newer;

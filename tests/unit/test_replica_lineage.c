@@ -124,6 +124,41 @@ START_TEST(nobody_forces_a_lineage_of_which_nobody_is_left)
 }
 END_TEST
 
+// Seeds 3529653 and 3103147: who forced a lineage crashed, and whom it had
+// sealed stayed so. Another start of others is nothing to it.
+START_TEST(who_is_sealed_goes_on_without_the_forcer_once_that_started_again)
+{
+    struct replica_position at = two_and_a_witness();
+    struct replica *node = opened(0, 1, &at);
+    struct replica_message seal = from(1, 2, REPLICA_SEAL, &at);
+    struct replica_message ask = from(1, 2, REPLICA_ASK, &at);
+    size_t count;
+
+    seal.survivors = at.epoch;
+    seal.survivors.acceptor_count = 1;
+    memset(&seal.survivors.acceptors[1], 0,
+           2 * sizeof(seal.survivors.acceptors[0]));
+    const struct replica_action *actions = hears(node, &seal, &count);
+    ck_assert(reports(actions, count, REPLICA_STATUS_SEALED));
+    actions = hears(node, &ask, &count);
+    ck_assert(!reports(actions, count, REPLICA_STATUS_UNLISTED));
+    ask.from = (struct replica_name){2, 0, 9};
+    actions = hears(node, &ask, &count);
+    ck_assert(!reports(actions, count, REPLICA_STATUS_UNLISTED));
+    ask.from = (struct replica_name){1, 0, 9};
+    actions = hears(node, &ask, &count);
+    ck_assert(reports(actions, count, REPLICA_STATUS_UNLISTED));
+    const struct replica_action *swap =
+        action_of(actions, count, REPLICA_ACTION_PROVIDER);
+    ck_assert_ptr_nonnull(swap);
+    ck_assert_uint_eq(swap->position->epoch.lineage, 2);
+    ck_assert_uint_eq(swap->position->epoch.members, 1);
+    actions = hears(node, &ask, &count); // once
+    ck_assert(!acts(actions, count, REPLICA_ACTION_PROVIDER));
+    free(node);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("replica lineage");
@@ -134,6 +169,9 @@ int main(void)
     tcase_add_loop_test(
         tcase, a_lineage_is_forced_without_a_survivor_that_started_again, 0, 3);
     tcase_add_test(tcase, nobody_forces_a_lineage_of_which_nobody_is_left);
+    tcase_add_test(
+        tcase,
+        who_is_sealed_goes_on_without_the_forcer_once_that_started_again);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
