@@ -94,18 +94,17 @@ static void make_odd(struct replica_epoch *list)
         list->acceptors[i] = (struct replica_name){0};
 }
 
-// A later start is there of who sealed this one, and so does not force any
-// more.
-static bool is_orphaned(const struct replica *node, struct replica_name from)
+// Of who sealed this one: where a later start of it is there, it does not force
+// any more.
+static bool is_sealed_by(const struct replica *node, uint16_t peer)
 {
-    return node->sealed && from.peer == node->sealed_by.peer &&
-           from.incarnation > node->sealed_by.incarnation &&
-           node->sealed_by.incarnation != 0;
+    return node->sealed && node->sealed_by.incarnation != 0 &&
+           node->sealed_by.peer == peer;
 }
 
 void replica_lineage_heed(struct replica *node, struct replica_name from)
 {
-    if (!node->forcing && !is_orphaned(node, from))
+    if (!node->forcing && !is_sealed_by(node, from.peer))
         return;
     if (!strike_out(&node->force, from))
         return;

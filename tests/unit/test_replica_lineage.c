@@ -135,9 +135,6 @@ START_TEST(who_is_sealed_goes_on_without_the_forcer_once_that_started_again)
     size_t count;
 
     seal.survivors = at.epoch;
-    seal.survivors.acceptor_count = 1;
-    memset(&seal.survivors.acceptors[1], 0,
-           2 * sizeof(seal.survivors.acceptors[0]));
     const struct replica_action *actions = hears(node, &seal, &count);
     ck_assert(reports(actions, count, REPLICA_STATUS_SEALED));
     actions = hears(node, &ask, &count);
