@@ -102,7 +102,8 @@ static void merge(const struct device_loss *job, int64_t index,
         (struct host_shape_sum){.values.bound = -INFINITY, .target = -INFINITY};
     for (int32_t r = 0; r < columns->shards; r++) {
         const struct kernel_parts *part = &columns->parts[r * tokens + index];
-        maximum = larger(maximum, larger(part->maximum, (float)part->target));
+        maximum = larger(maximum, part->maximum); // may be NaN
+        maximum = larger(maximum, (float)part->target);
         out->total += (double)part->logit_sum;
         // -inf of all shards but one, whose may be NaN.
         if (part->target > (double)out->target || part->target != part->target)
