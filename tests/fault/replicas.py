@@ -357,18 +357,13 @@ FAULTS = {
 }
 
 
-def faults_of(job):
-    if job.nodes:
-        return list(LINK_FAULTS)
-    return [name for name in FAULTS
-            if name != "kill two" or job.options.acceptors >= 5]
-
-
 def strike(job, random_, number):
     peers = job.options.replicas + job.options.witnesses
     victim = random_.randrange(peers)
-    faults = faults_of(job)
-    name = faults[number % len(faults)]
+    faults = LINK_FAULTS if job.nodes else FAULTS
+    names = [name for name in faults
+             if name != "kill two" or job.options.acceptors >= 5]
+    name = names[number % len(names)]
     if job.options.fault:
         name = job.options.fault
     if not job.nodes and victim >= job.options.replicas and name not in (
@@ -376,7 +371,7 @@ def strike(job, random_, number):
         name = "kill replica"
     time.sleep(random_.random() * 0.05)
     print(f"{number}: {name} {victim} at {job.applied()}", flush=True)
-    (LINK_FAULTS if job.nodes else FAULTS)[name](job, victim)
+    faults[name](job, victim)
     job.await_progress(replicas_of(job), 3)
 
 
