@@ -4,4 +4,5 @@
 . "${srcdir:-.}/tests/harness/shell.sh"
 . "${srcdir:-.}/tests/python/shell.sh"
 command -v python3 >/dev/null || check_skip "there is no python3"
-unittest_files python3 "$source_dir/tests/python/test_binding.py"
+unittest_files python3 "$source_dir/tests/python/test_abi.py" \
+    "$source_dir/tests/python/test_binding.py"
